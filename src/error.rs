@@ -1,0 +1,175 @@
+//! `Failure`: what was being done, to what, why it went wrong, and what helps.
+//!
+//! One type for every failure that a person will read. It crosses processes:
+//! a stage sends it to its parent, which sends it to the command, and kind,
+//! errno and hints arrive intact. Leaf parsers whose callers branch on the
+//! cause have small error enums of their own and convert into it.
+//!
+//! Printed as `cannot start container "web": mount overlay: Invalid argument
+//! (EINVAL)`, hints on lines of their own (src/cli/output.rs).
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::kernel;
+
+/// The result of everything that can fail for a reason outside of kelp.
+pub type Result<T, E = Failure> = std::result::Result<T, E>;
+
+/// Who has to act on a failure; decides the exit status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// The command line does not make sense.
+    Usage,
+    /// A name, file or input of the user's is wrong.
+    User,
+    /// The thing named does not exist.
+    NotFound,
+    /// The host does not give what is needed.
+    Host,
+    /// The container's program exists but cannot be executed (exit 126).
+    NotExecutable,
+    /// The container's program does not exist (exit 127).
+    NoSuchProgram,
+    /// kelp broke a promise of its own (exit 70).
+    Bug,
+}
+
+/// A failure on its way to the person who can act on it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// Who has to act.
+    pub kind: Kind,
+    /// What was being done, innermost first.
+    doing: Vec<String>,
+    /// The cause, as one clause.
+    cause: String,
+    /// The kernel's errno, where there was one.
+    pub errno: Option<i32>,
+    /// One action each.
+    pub hints: Vec<String>,
+}
+
+impl Failure {
+    /// A failure of `kind` with its cause.
+    pub fn new(kind: Kind, cause: impl Into<String>) -> Self {
+        Self { kind, doing: Vec::new(), cause: cause.into(), errno: None, hints: Vec::new() }
+    }
+
+    /// The user's input is wrong.
+    pub fn user(cause: impl Into<String>) -> Self {
+        Self::new(Kind::User, cause)
+    }
+
+    /// The command line does not make sense.
+    pub fn usage(cause: impl Into<String>) -> Self {
+        Self::new(Kind::Usage, cause)
+    }
+
+    /// The thing named does not exist.
+    pub fn not_found(cause: impl Into<String>) -> Self {
+        Self::new(Kind::NotFound, cause)
+    }
+
+    /// The host does not give what is needed.
+    pub fn host(cause: impl Into<String>) -> Self {
+        Self::new(Kind::Host, cause)
+    }
+
+    /// kelp broke a promise of its own.
+    pub fn bug(cause: impl Into<String>) -> Self {
+        Self::new(Kind::Bug, cause)
+    }
+
+    /// The same failure, of another kind.
+    #[must_use]
+    pub fn kind(mut self, kind: Kind) -> Self {
+        self.kind = kind;
+        self
+    }
+
+    /// Adds what was being done when it happened, e.g. `mount overlay`.
+    #[must_use]
+    pub fn doing(mut self, what: impl Into<String>) -> Self {
+        self.doing.push(what.into());
+        self
+    }
+
+    /// Adds one action that helps.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+
+    /// Whether the kernel answered with `errno` (a libc::E* value).
+    pub fn is_errno(&self, errno: i32) -> bool {
+        self.errno == Some(errno)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for what in self.doing.iter().rev() {
+            write!(f, "{what}: ")?;
+        }
+        f.write_str(&self.cause)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl From<kernel::Error> for Failure {
+    fn from(error: kernel::Error) -> Self {
+        Self { errno: Some(error.errno as i32), ..Self::host(error.to_string()) }
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        let errno = error.raw_os_error();
+        let cause = match errno.map(kernel::Errno::from_raw) {
+            Some(errno) => format!("{} ({errno:?})", errno.desc()),
+            None => error.to_string(),
+        };
+        Self { errno, ..Self::host(cause) }
+    }
+}
+
+/// Adds to the failure inside a `Result`.
+pub trait Context<T> {
+    /// Adds what was being done; built only on failure.
+    fn doing<S: Into<String>>(self, what: impl FnOnce() -> S) -> Result<T>;
+    /// Adds one action that helps; built only on failure.
+    fn hint<S: Into<String>>(self, hint: impl FnOnce() -> S) -> Result<T>;
+}
+
+impl<T, E: Into<Failure>> Context<T> for Result<T, E> {
+    fn doing<S: Into<String>>(self, what: impl FnOnce() -> S) -> Result<T> {
+        self.map_err(|error| error.into().doing(what()))
+    }
+
+    fn hint<S: Into<String>>(self, hint: impl FnOnce() -> S) -> Result<T> {
+        self.map_err(|error| error.into().hint(hint()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prints_the_outermost_action_first() {
+        let failure = Failure::host("Invalid argument (EINVAL)").doing("mount overlay").doing("cannot start container");
+        assert_eq!(failure.to_string(), "cannot start container: mount overlay: Invalid argument (EINVAL)");
+    }
+
+    #[test]
+    fn survives_the_way_between_processes() {
+        let failure = Failure::from(kernel::Error::new("setns", "user", kernel::Errno::EPERM)).hint("try again");
+        let json = serde_json::to_string(&failure).expect("plain data");
+        assert_eq!(serde_json::from_str::<Failure>(&json).expect("our own words"), failure);
+    }
+}

@@ -1,0 +1,205 @@
+//! Processes: pidfds, waiting, execution, prctl(2).
+
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::unistd::Pid;
+
+use super::error::{Error, Named, Result, check};
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// It returned this status.
+    Code(i32),
+    /// This signal killed it.
+    Signal(i32),
+}
+
+/// A descriptor of a running process (pidfd_open(2)); ESRCH when there is none.
+pub fn pidfd_open(pid: i32) -> Result<OwnedFd> {
+    // SAFETY: the call takes two integers.
+    let value = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    let fd = check(value, "pidfd_open", || pid.to_string())?;
+    // SAFETY: the kernel returned a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// Sends `signal` through a pidfd, so that a reused pid is never hit.
+pub fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()> {
+    // SAFETY: a null siginfo asks the kernel to fill it as kill(2) does.
+    let value = unsafe {
+        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, std::ptr::null::<libc::siginfo_t>(), 0)
+    };
+    check(value, "pidfd_send_signal", || format!("signal {signal}")).map(drop)
+}
+
+/// Waits for the child behind `pidfd` to end and reaps it.
+pub fn wait_pidfd(pidfd: BorrowedFd<'_>) -> Result<Exit> {
+    loop {
+        match waitid(Id::PIDFd(pidfd), WaitPidFlag::WEXITED) {
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(Error::new("waitid", "pidfd", errno)),
+            Ok(WaitStatus::Exited(_, code)) => return Ok(Exit::Code(code)),
+            Ok(WaitStatus::Signaled(_, signal, _)) => return Ok(Exit::Signal(signal as i32)),
+            Ok(_) => {}
+        }
+    }
+}
+
+/// Reaps one ended child of any kind. `None` when none has ended,
+/// ECHILD when there is none at all.
+pub fn reap_any() -> Result<Option<(i32, Exit)>> {
+    wait_any(WaitPidFlag::WNOHANG)
+}
+
+/// Waits for any child to end and reaps it; ECHILD when there is none at all.
+pub fn wait_any_child() -> Result<Option<(i32, Exit)>> {
+    wait_any(WaitPidFlag::empty())
+}
+
+fn wait_any(flags: WaitPidFlag) -> Result<Option<(i32, Exit)>> {
+    loop {
+        match waitid(Id::All, WaitPidFlag::WEXITED | flags) {
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(Error::new("waitid", "any child", errno)),
+            Ok(WaitStatus::Exited(pid, code)) => return Ok(Some((pid.as_raw(), Exit::Code(code)))),
+            Ok(WaitStatus::Signaled(pid, signal, _)) => return Ok(Some((pid.as_raw(), Exit::Signal(signal as i32)))),
+            Ok(_) => return Ok(None),
+        }
+    }
+}
+
+/// Marks every descriptor from `first` up close-on-exec (close_range(2)), so
+/// that none is inherited by an image's program (CVE-2024-21626).
+pub fn close_on_exec_from(first: u32) -> Result<()> {
+    close_range(first, libc::CLOSE_RANGE_CLOEXEC)
+}
+
+/// Closes every descriptor from `first` up, at once.
+pub fn close_from(first: u32) -> Result<()> {
+    close_range(first, 0)
+}
+
+fn close_range(first: u32, flags: u32) -> Result<()> {
+    // SAFETY: descriptors above `first` are not used after this by contract of both callers: the first
+    // only marks them, the second runs right before exec or _exit.
+    let value = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, flags) };
+    check(value, "close_range", || format!("{first}..")).map(drop)
+}
+
+/// Replaces the process by the program at `path` (execve(2)). Returns only
+/// its failure.
+pub fn execve(path: &CStr, arguments: &[CString], environment: &[CString]) -> Error {
+    let result = nix::unistd::execve(path, arguments, environment);
+    let errno = match result {
+        Err(errno) => errno,
+        Ok(never) => match never {},
+    };
+    Error::new("execve", path.to_string_lossy(), errno)
+}
+
+/// Replaces the process by the program that `file` is open on (execveat(2)
+/// with AT_EMPTY_PATH). Returns only its failure.
+pub fn execve_file(file: BorrowedFd<'_>, arguments: &[CString], environment: &[CString]) -> Error {
+    let result = nix::unistd::execveat(file, c"", arguments, environment, nix::fcntl::AtFlags::AT_EMPTY_PATH);
+    let errno = match result {
+        Err(errno) => errno,
+        Ok(never) => match never {},
+    };
+    Error::new("execveat", "own executable", errno)
+}
+
+/// Has the kernel send `signal` to the caller when its parent ends
+/// (prctl(2) PR_SET_PDEATHSIG). A change of credentials clears it: set it last.
+pub fn set_parent_death_signal(signal: i32) -> Result<()> {
+    // SAFETY: the option takes one integer.
+    let value = unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal, 0, 0, 0) };
+    check(value.into(), "prctl", || "PR_SET_PDEATHSIG".to_owned()).map(drop)
+}
+
+/// Sets no_new_privs (prctl(2)): no execve(2) gains rights from here on.
+pub fn set_no_new_privileges() -> Result<()> {
+    // SAFETY: the option takes one integer; unused arguments must be 0.
+    let value = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
+    check(value.into(), "prctl", || "PR_SET_NO_NEW_PRIVS".to_owned()).map(drop)
+}
+
+/// Adopts orphaned descendants (prctl(2) PR_SET_CHILD_SUBREAPER).
+pub fn become_subreaper() -> Result<()> {
+    // SAFETY: the option takes one integer.
+    let value = unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
+    check(value.into(), "prctl", || "PR_SET_CHILD_SUBREAPER".to_owned()).map(drop)
+}
+
+/// Sets whether the process can be traced and read through /proc
+/// (prctl(2) PR_SET_DUMPABLE).
+pub fn set_dumpable(dumpable: bool) -> Result<()> {
+    // SAFETY: the option takes one integer.
+    let value = unsafe { libc::prctl(libc::PR_SET_DUMPABLE, libc::c_ulong::from(dumpable), 0, 0, 0) };
+    check(value.into(), "prctl", || "PR_SET_DUMPABLE".to_owned()).map(drop)
+}
+
+/// Starts a session without a controlling terminal (setsid(2)).
+pub fn new_session() -> Result<()> {
+    nix::unistd::setsid().map(drop).named("setsid", String::new)
+}
+
+/// Becomes `uid`, `gid` and exactly `groups`, in every set of ids. Groups are
+/// left alone when `groups` is `None` (a namespace whose setgroups is denied).
+pub fn become_user(uid: u32, gid: u32, groups: Option<&[u32]>) -> Result<()> {
+    if let Some(groups) = groups {
+        let groups: Vec<_> = groups.iter().copied().map(nix::unistd::Gid::from_raw).collect();
+        nix::unistd::setgroups(&groups).named("setgroups", || format!("{groups:?}"))?;
+    }
+    let gid = nix::unistd::Gid::from_raw(gid);
+    nix::unistd::setresgid(gid, gid, gid).named("setresgid", || gid.to_string())?;
+    let uid = nix::unistd::Uid::from_raw(uid);
+    nix::unistd::setresuid(uid, uid, uid).named("setresuid", || uid.to_string())
+}
+
+/// What [`fork`] returns to each side.
+pub enum Fork {
+    /// In the parent: the child's pid.
+    Parent(i32),
+    /// In the child.
+    Child,
+}
+
+/// Forks the process. The caller must be single-threaded (docs/processes.md).
+pub fn fork() -> Result<Fork> {
+    // SAFETY: the caller is single-threaded by this function's contract, so the child may use all of
+    // its memory, allocator included.
+    match unsafe { nix::unistd::fork() }.named("fork", String::new)? {
+        nix::unistd::ForkResult::Parent { child } => Ok(Fork::Parent(child.as_raw())),
+        nix::unistd::ForkResult::Child => Ok(Fork::Child),
+    }
+}
+
+/// Ends a forked child at once, without running destructors or exit handlers
+/// that belong to its parent.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: _exit has no preconditions.
+    unsafe { libc::_exit(code) }
+}
+
+/// Sends `signal` to `pid`. For processes that are our own children; all
+/// others are signalled by pidfd.
+pub fn kill(pid: i32, signal: i32) -> Result<()> {
+    // SAFETY: the call takes two integers.
+    let value = unsafe { libc::kill(pid, signal) };
+    check(value.into(), "kill", || format!("{pid} with signal {signal}")).map(drop)
+}
+
+/// Whether a descriptor of a process is readable, that is, whether it ended.
+pub fn has_ended(pidfd: BorrowedFd<'_>) -> bool {
+    let mut fds = [nix::poll::PollFd::new(pidfd.as_fd(), nix::poll::PollFlags::POLLIN)];
+    matches!(nix::poll::poll(&mut fds, nix::poll::PollTimeout::ZERO), Ok(1))
+}
+
+/// The pid as nix's type.
+pub fn pid(raw: i32) -> Pid {
+    Pid::from_raw(raw)
+}

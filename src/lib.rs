@@ -1,0 +1,21 @@
+//! kelp: rootless containers in one binary.
+//!
+//! The rooms in reading order; code may look only to the right
+//! (tests/tidy.rs holds this):
+//!
+//! `cli -> engine -> container -> sandbox, storage -> image, process -> kernel`
+//!
+//! [`error`], [`limits`], [`paths`] and [`host`] are common ground for all
+//! rooms but the kernel. docs/architecture.md has the map.
+
+#![deny(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod error;
+pub mod limits;
+pub mod paths;
+
+#[allow(unsafe_code)]
+pub mod kernel;
+pub mod process;
+pub mod sandbox;

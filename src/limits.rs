@@ -1,0 +1,61 @@
+//! Every bound kelp keeps, with its reason. Input from outside meets one of
+//! these before it can cost memory, disk or time without end.
+
+/// A message between two kelp processes. A sandbox spec with the largest
+/// environment the kernel takes (ARG_MAX, 2 MiB by default, escaped) fits.
+pub const FRAME_BYTES_MAX: usize = 16 << 20;
+
+/// A manifest or index: the distribution spec asks registries to accept 4 MiB
+/// ("Pushing Manifests"), so nothing larger is portable.
+pub const MANIFEST_BYTES_MAX: u64 = 4 << 20;
+
+/// An image config. Real ones are some KiB; history can make them long.
+pub const CONFIG_BYTES_MAX: u64 = 8 << 20;
+
+/// Layers of one image: the kernel's overlayfs takes 500 lower layers
+/// (fs/overlayfs, OVL_MAX_STACK).
+pub const LAYERS_MAX: usize = 500;
+
+/// Entries of one layer. Inodes are a shared resource; a full distribution
+/// with desktop has about a million files.
+pub const LAYER_ENTRIES_MAX: u64 = 20_000_000;
+
+/// Bytes of one layer unpacked. Model images of hundreds of GiB are real; a
+/// decompression bomb is not stopped by this alone but by the disk's free
+/// space, which the unpack stage watches too.
+pub const LAYER_BYTES_MAX: u64 = 4 << 40;
+
+/// A path inside a layer, in bytes. PATH_MAX is 4,096: a longer one could be
+/// made but not used by any program.
+pub const ENTRY_PATH_BYTES_MAX: usize = 4096;
+
+/// Directories below each other inside a layer.
+pub const ENTRY_DEPTH_MAX: usize = 1024;
+
+/// Extended attributes of one entry (pax `SCHILY.xattr.*`), all together; one
+/// value is limited by the kernel to 64 KiB (XATTR_SIZE_MAX).
+pub const ENTRY_XATTR_BYTES_MAX: usize = 1 << 20;
+
+/// /etc/passwd and /etc/group of an image are read whole up to this size.
+pub const PASSWD_BYTES_MAX: u64 = 4 << 20;
+
+/// An env-file, a seccomp profile, a Docker config: read whole up to this size.
+pub const USER_FILE_BYTES_MAX: u64 = 16 << 20;
+
+/// Environment variables of one container.
+pub const ENVIRONMENT_MAX: usize = 16_384;
+
+/// Mounts of one container; the kernel's own default is 100,000 a namespace
+/// (/proc/sys/fs/mount-max).
+pub const MOUNTS_MAX: usize = 1_024;
+
+/// Instructions of a seccomp filter (BPF_MAXINSNS).
+pub const FILTER_INSTRUCTIONS_MAX: usize = 4_096;
+
+/// Name of a container or volume, in bytes. A name becomes a file name, and
+/// file names end at 255 bytes.
+pub const NAME_BYTES_MAX: usize = 128;
+
+/// How long the last supervisor lives on after its container, so that the next
+/// start finds the base user namespace still mapped (docs/processes.md).
+pub const BASE_LINGER_MS: u64 = 15_000;

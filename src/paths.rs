@@ -1,0 +1,177 @@
+//! Every directory, lock and socket kelp owns.
+//!
+//! ```text
+//! $KELP_DATA, else $XDG_DATA_HOME/kelp, else ~/.local/share/kelp      (0700)
+//!   oci-layout                 the store is an OCI image layout
+//!   blobs/sha256/HEX           manifests, configs, compressed layers, as received
+//!   tags/ENCODED-REFERENCE     a tag: one JSON file, replaced by rename
+//!   layers/IDMAP/HEX/          one layer unpacked for one id mapping, by diff id
+//!   containers/ID/             record.json, lock, upper, work, etc
+//!   names/NAME                 symbolic link to a container's id: unique by link(2)
+//!   volumes/NAME/data          named volumes
+//!   staging/                   writes in progress, on the same file system
+//!   trash/                     renamed away, deleted when there is time
+//! $KELP_RUN, else $XDG_RUNTIME_DIR/kelp, else /tmp/kelp-UID           (0700)
+//!   holders/PID.START          live processes in the base user namespace
+//!   base.lock                  held while a base user namespace is being made
+//!   linger.lock                held by the one lingering supervisor
+//! ```
+
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use crate::error::{Context, Failure, Result};
+
+/// Where this user's kelp keeps things. Absolute paths.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Paths {
+    /// What must survive a reboot.
+    pub data: PathBuf,
+    /// What must not: sockets, locks, holders.
+    pub run: PathBuf,
+}
+
+impl Paths {
+    /// Reads the environment and makes sure that both directories exist, are
+    /// ours and are closed to others.
+    pub fn of_this_user() -> Result<Self> {
+        let data = match absolute_variable("KELP_DATA")? {
+            Some(path) => path,
+            None => match absolute_variable("XDG_DATA_HOME")? {
+                Some(path) => path.join("kelp"),
+                None => home()?.join(".local/share/kelp"),
+            },
+        };
+        let run = runtime_dir()?;
+        own_dir(&data)
+            .doing(|| format!("use data directory \"{}\"", data.display()))
+            .hint(|| "set KELP_DATA to a directory of yours on a local disk")?;
+        Ok(Self { data, run })
+    }
+
+    /// Blobs by digest.
+    pub fn blobs(&self) -> PathBuf {
+        self.data.join("blobs/sha256")
+    }
+
+    /// Tags, one file each.
+    pub fn tags(&self) -> PathBuf {
+        self.data.join("tags")
+    }
+
+    /// Unpacked layers, by id mapping.
+    pub fn layers(&self) -> PathBuf {
+        self.data.join("layers")
+    }
+
+    /// All containers.
+    pub fn containers(&self) -> PathBuf {
+        self.data.join("containers")
+    }
+
+    /// Links from names to container ids.
+    pub fn names(&self) -> PathBuf {
+        self.data.join("names")
+    }
+
+    /// Named volumes.
+    pub fn volumes(&self) -> PathBuf {
+        self.data.join("volumes")
+    }
+
+    /// Writes in progress.
+    pub fn staging(&self) -> PathBuf {
+        self.data.join("staging")
+    }
+
+    /// What awaits deletion.
+    pub fn trash(&self) -> PathBuf {
+        self.data.join("trash")
+    }
+
+    /// Live processes in the base user namespace.
+    pub fn holders(&self) -> PathBuf {
+        self.run.join("holders")
+    }
+
+    /// Guards the making of a base user namespace; nothing may be locked after it.
+    pub fn base_lock(&self) -> PathBuf {
+        self.run.join("base.lock")
+    }
+
+    /// Held by the one supervisor that lingers; nothing may be locked after it.
+    pub fn linger_lock(&self) -> PathBuf {
+        self.run.join("linger.lock")
+    }
+}
+
+/// The runtime directory. A batch job may have XDG_RUNTIME_DIR unset, missing
+/// or somebody else's: each is passed over for a directory in /tmp that is
+/// checked to be ours.
+fn runtime_dir() -> Result<PathBuf> {
+    if let Some(path) = absolute_variable("KELP_RUN")? {
+        own_dir(&path).doing(|| format!("use runtime directory \"{}\"", path.display()))?;
+        return Ok(path);
+    }
+    if let Some(base) = absolute_variable("XDG_RUNTIME_DIR").ok().flatten()
+        && base.metadata().is_ok_and(|status| status.is_dir() && status.uid() == uid())
+    {
+        let path = base.join("kelp");
+        if own_dir(&path).is_ok() {
+            return Ok(path);
+        }
+    }
+    let path = PathBuf::from(format!("/tmp/kelp-{}", uid()));
+    own_dir(&path)
+        .doing(|| format!("use runtime directory \"{}\"", path.display()))
+        .hint(|| "set KELP_RUN to a directory of yours on a local disk")?;
+    Ok(path)
+}
+
+/// Makes `path` where it is missing, then checks that it is a directory, not a
+/// link, that we own it and that nobody else can write to it.
+fn own_dir(path: &Path) -> Result<()> {
+    if let Err(error) = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+        && error.kind() != std::io::ErrorKind::AlreadyExists
+    {
+        return Err(Failure::from(error));
+    }
+    let status = path.symlink_metadata()?;
+    if status.is_symlink() && path.starts_with("/tmp") {
+        return Err(Failure::host("it is a symbolic link in a directory that others can write to"));
+    }
+    let status = path.metadata()?;
+    if !status.is_dir() {
+        return Err(Failure::host("it is not a directory"));
+    }
+    if status.uid() != uid() {
+        return Err(Failure::host(format!("it belongs to uid {}, not to you (uid {})", status.uid(), uid())));
+    }
+    if status.mode() & 0o022 != 0 {
+        return Err(Failure::host(format!("others can write to it (mode {:o})", status.mode() & 0o7777))
+            .hint(format!("chmod go-w {}", path.display())));
+    }
+    Ok(())
+}
+
+fn absolute_variable(name: &str) -> Result<Option<PathBuf>> {
+    match std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from) {
+        // The XDG base directory specification has relative values ignored; our own are refused.
+        Some(path) if path.is_relative() && name.starts_with("XDG_") => Ok(None),
+        Some(path) if path.is_relative() => {
+            Err(Failure::usage(format!("{name} must be an absolute path, not \"{}\"", path.display())))
+        }
+        other => Ok(other),
+    }
+}
+
+fn home() -> Result<PathBuf> {
+    std::env::var_os("HOME")
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute())
+        .ok_or_else(|| Failure::host("HOME is not set").hint("set HOME, or KELP_DATA to a directory of yours"))
+}
+
+fn uid() -> u32 {
+    nix::unistd::getuid().as_raw()
+}
