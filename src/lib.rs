@@ -12,10 +12,15 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod error;
+pub mod host;
 pub mod limits;
 pub mod paths;
 
-#[allow(unsafe_code)]
-pub mod kernel;
+pub mod container;
+pub mod engine;
 pub mod process;
 pub mod sandbox;
+pub mod storage;
+
+#[allow(unsafe_code)]
+pub mod kernel;

@@ -36,7 +36,10 @@ impl Context {
         let value = unsafe { libc::syscall(libc::SYS_fsopen, kind.as_ptr(), libc::FSOPEN_CLOEXEC) };
         let fd = check(value, "fsopen", || name(kind))?;
         // SAFETY: the kernel returned a new descriptor that nobody else owns.
-        Ok(Self { fd: unsafe { OwnedFd::from_raw_fd(fd as i32) }, kind })
+        let context = Self { fd: unsafe { OwnedFd::from_raw_fd(fd as i32) }, kind };
+        // The first column of mount(8); "none" would tell nothing.
+        context.string(c"source", &name(kind))?;
+        Ok(context)
     }
 
     /// Sets `key` to a string.

@@ -203,3 +203,68 @@ pub fn has_ended(pidfd: BorrowedFd<'_>) -> bool {
 pub fn pid(raw: i32) -> Pid {
     Pid::from_raw(raw)
 }
+
+/// Puts `fd` on descriptor `number`, inherited over exec (dup2(2)).
+pub fn place(fd: BorrowedFd<'_>, number: i32) -> Result<()> {
+    // SAFETY: dup2 on two numbers; what was on `number` is closed by contract of the caller, which places
+    // into numbers that it owns right before exec.
+    let value = unsafe { libc::dup2(fd.as_raw_fd(), number) };
+    check(value.into(), "dup2", || number.to_string()).map(drop)
+}
+
+/// A copy of `fd` on a number of at least `least` (fcntl(2) F_DUPFD_CLOEXEC).
+pub fn move_above(fd: BorrowedFd<'_>, least: i32) -> Result<OwnedFd> {
+    // SAFETY: F_DUPFD_CLOEXEC returns a new descriptor or −1.
+    let value = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, least) };
+    let fd = check(value.into(), "fcntl", || "F_DUPFD_CLOEXEC".to_owned())?;
+    // SAFETY: the kernel returned a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// Bytes from the kernel's random source (getrandom(2)).
+pub fn random<const N: usize>() -> Result<[u8; N]> {
+    let mut bytes = [0_u8; N];
+    // SAFETY: the buffer is live for the length given; up to 256 bytes are never short (getrandom(2)).
+    let value = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), N, 0) };
+    check(value as libc::c_long, "getrandom", String::new)?;
+    Ok(bytes)
+}
+
+/// A file in memory with `name` in /proc, for a sealed copy of the executable.
+pub fn memory_file(name: &CStr) -> Result<OwnedFd> {
+    use nix::sys::memfd::{memfd_create, MFdFlags};
+    memfd_create(name, MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING).named("memfd_create", String::new)
+}
+
+/// Seals a memory file: nobody writes, grows or shrinks it again.
+pub fn seal(file: BorrowedFd<'_>) -> Result<()> {
+    let seals = libc::F_SEAL_SEAL | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_WRITE;
+    // SAFETY: F_ADD_SEALS takes one integer.
+    let value = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) };
+    check(value.into(), "fcntl", || "F_ADD_SEALS".to_owned()).map(drop)
+}
+
+/// Names the calling process in ps(1), at most 15 bytes (PR_SET_NAME).
+pub fn set_name(name: &CStr) -> Result<()> {
+    // SAFETY: the option reads a NUL-terminated string and copies at most 16 bytes.
+    let value = unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr(), 0, 0, 0) };
+    check(value.into(), "prctl", || "PR_SET_NAME".to_owned()).map(drop)
+}
+
+/// Sets a resource limit of the calling process (setrlimit(2)); `u64::MAX` is
+/// unlimited.
+pub fn set_limit(resource: u32, soft: u64, hard: u64) -> Result<()> {
+    let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
+    // SAFETY: the call reads one live rlimit; an unknown resource is EINVAL.
+    let value = unsafe { libc::setrlimit(resource as _, &raw const limit) };
+    check(value.into(), "setrlimit", || format!("resource {resource} to {soft}:{hard}")).map(drop)
+}
+
+/// Closes descriptors 0 to 2, for a process that neither reads nor prints: a
+/// pipe's reader must see the end when the program closes it.
+pub fn close_standard_streams() {
+    for number in 0..=2 {
+        // SAFETY: the caller uses no standard stream any more, by this function's contract.
+        unsafe { libc::close(number) };
+    }
+}

@@ -42,3 +42,14 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8], descriptors: &mut Vec<
     }
     Ok(message.bytes)
 }
+
+/// Takes over descriptor `number` that an exec left open for us, and makes it
+/// close-on-exec. `None` where it is not open. Each number is taken once.
+pub fn take(number: i32) -> Option<OwnedFd> {
+    // SAFETY: F_SETFD on any number is safe; it fails with EBADF where nothing is open.
+    if unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } == -1 {
+        return None;
+    }
+    // SAFETY: the descriptor is open, was left for this stage by its parent, and is taken once by contract.
+    Some(unsafe { OwnedFd::from_raw_fd(number) })
+}

@@ -1,4 +1,10 @@
 //! kelp's own processes: how a stage is started and spoken to, and the id
 //! maps they live under. Knows nothing of containers or images.
 
+pub mod base;
+pub mod channel;
+pub mod identity;
 pub mod idmap;
+pub mod launch;
+pub mod stage;
+pub mod subids;

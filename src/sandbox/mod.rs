@@ -1,3 +1,12 @@
 //! One confined process tree: planned as data, then carried out.
+//!
+//! Architecture invariant: knows nothing of images, records or networks; it is
+//! given directories and gives back a process.
 
+pub mod mounts;
+pub mod root;
 pub mod spec;
+pub mod stage;
+pub mod start;
+pub mod steps;
+pub mod user;

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::seccomp::Instruction;
+use crate::process::identity::Identity;
 use crate::process::idmap::IdMap;
 
 /// A path on the host. Never resolved below a container's root.
@@ -96,23 +97,14 @@ pub enum Namespace {
     Private,
     /// The host's.
     Host,
-    /// That of the process with this pid (and start time, in clock ticks),
-    /// the payload of another container.
-    Join {
-        /// Pid on the host.
-        pid: i32,
-        /// Field 22 of /proc/PID/stat, so that a reused pid is noticed.
-        start_time: u64,
-    },
+    /// That of another container, by its first process.
+    Join(Identity),
 }
 
-/// One choice for each namespace. User and mount namespaces are always the
-/// container's own, except that a container that joins another's pid or
-/// network namespace lives in that one's user namespace.
+/// One choice for each namespace. The user and mount namespaces are always
+/// the container's own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Namespaces {
-    /// The user namespace: private, or joined. Never the host's.
-    pub user: Namespace,
     /// Processes.
     pub pid: Namespace,
     /// System V IPC and POSIX message queues.
@@ -136,11 +128,10 @@ pub struct TimeOffsets {
     pub boottime_s: i64,
 }
 
-/// What `/` is.
+/// What `/` is: an overlay, or with no lowers the plain directory `upper`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
 pub struct Root {
-    /// Read-only directories, topmost first. At least one.
+    /// Read-only directories, topmost first.
     pub lowers: Vec<HostPath>,
     /// Where changes go.
     pub upper: HostPath,
@@ -150,10 +141,6 @@ pub struct Root {
     pub volatile: bool,
     /// The payload cannot write to `/` itself (`--read-only`).
     pub read_only: bool,
-    /// The lower is the host's own root: its top-level directories are
-    /// overlaid one by one, since the kernel refuses a lower that hides
-    /// mounts (CVE-2021-3732).
-    pub by_directory: bool,
 }
 
 /// One thing that is put on top of the root file system.
@@ -201,7 +188,19 @@ pub enum Source {
         /// `Some`: exactly this propagation; else private.
         propagation: Option<Propagation>,
     },
-    /// A file in memory with this content, e.g. /etc/hosts.
+    /// An overlay over one host directory: for `--rootfs /`, whose top-level
+    /// directories are overlaid one by one, since the kernel refuses a lower
+    /// that hides mounts (CVE-2021-3732). A directory with mounts below it is
+    /// bound read-only instead, with a notice.
+    Overlay {
+        /// The directory to show.
+        lower: HostPath,
+        /// Where changes go.
+        upper: HostPath,
+        /// Overlayfs' work directory, on the same file system as `upper`.
+        work: HostPath,
+    },
+    /// A small file that kelp writes, e.g. /etc/hosts.
     Content {
         /// Where its bytes are on the host: a file in the runtime directory.
         path: HostPath,
@@ -224,7 +223,7 @@ pub enum Source {
     },
     /// A procfs of the container's pid namespace.
     Proc,
-    /// The host's /proc, when the pid namespace is the host's or joined.
+    /// The host's /proc, when the pid namespace is the host's.
     HostProc,
     /// A sysfs of the container's network namespace.
     Sysfs,
@@ -239,6 +238,9 @@ pub enum Source {
     Devpts,
     /// The container's own terminal on /dev/console.
     Console,
+    /// What the process has mounted at the same path in its own mount
+    /// namespace: /proc of a joined pid namespace, /dev/shm of a joined IPC one.
+    Shared(Identity),
 }
 
 /// Mount propagation (mount_namespaces(7)).

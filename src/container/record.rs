@@ -1,0 +1,123 @@
+//! The record of one container: `containers/ID/record.json`, replaced by
+//! rename, version 1.
+
+use std::fs;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Context, Failure, Result};
+use crate::kernel::process::Exit;
+use crate::process::identity::Identity;
+
+/// The version this kelp writes.
+const VERSION: u32 = 1;
+
+/// What is known of a container.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// Version of this document.
+    pub version: u32,
+    /// 64 hexadecimal digits.
+    pub id: String,
+    /// Unique among this user's containers.
+    pub name: String,
+    /// The image's name as the user gave it, or the directory of `--rootfs`.
+    pub image: String,
+    /// The image's config digest; empty for `--rootfs`.
+    pub image_id: String,
+    /// argv.
+    pub command: Vec<String>,
+    /// User-defined labels.
+    pub labels: Vec<(String, String)>,
+    /// Seconds after the epoch.
+    pub created_s: i64,
+    /// Removed when it ends (`--rm`).
+    pub auto_remove: bool,
+    /// Where in its life it is.
+    pub status: Status,
+}
+
+/// Where in its life a container is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "state")]
+pub enum Status {
+    /// Made, not started.
+    Created,
+    /// The image's program runs.
+    Running {
+        /// The process that looks after it.
+        supervisor: Identity,
+        /// Its first process.
+        payload: Identity,
+        /// Seconds after the epoch.
+        started_s: i64,
+    },
+    /// The program ended.
+    Exited {
+        /// 0–255; 128+n for a signal.
+        code: i32,
+        /// Seconds after the epoch.
+        finished_s: i64,
+    },
+}
+
+impl Record {
+    /// A new container's record.
+    pub fn new(id: String, name: String) -> Self {
+        Self {
+            version: VERSION,
+            id,
+            name,
+            image: String::new(),
+            image_id: String::new(),
+            command: Vec::new(),
+            labels: Vec::new(),
+            created_s: now_s(),
+            auto_remove: false,
+            status: Status::Created,
+        }
+    }
+
+    /// The first twelve digits of the id, as people see it.
+    pub fn short_id(&self) -> &str {
+        self.id.get(..12).unwrap_or(&self.id)
+    }
+
+    /// Reads the record of the container at `directory`.
+    pub fn load(directory: &Path) -> Result<Self> {
+        let path = directory.join("record.json");
+        let bytes = fs::read(&path).doing(|| format!("read {}", path.display()))?;
+        let record: Self = serde_json::from_slice(&bytes)
+            .map_err(|error| Failure::host(error.to_string()))
+            .doing(|| format!("read {}", path.display()))?;
+        if record.version > VERSION {
+            return Err(Failure::host(format!("container {} was made by a newer kelp", record.short_id())));
+        }
+        Ok(record)
+    }
+
+    /// Writes the record: beside it, then renamed over it.
+    pub fn save(&self, directory: &Path) -> Result<()> {
+        let (path, new) = (directory.join("record.json"), directory.join("record.json.new"));
+        let bytes = serde_json::to_vec(self).map_err(|error| Failure::bug(error.to_string()))?;
+        fs::write(&new, bytes)
+            .and_then(|()| fs::rename(&new, &path))
+            .doing(|| format!("write {}", path.display()))
+    }
+}
+
+/// Docker's exit status for an end of a program.
+pub fn exit_code(exit: Exit) -> i32 {
+    match exit {
+        Exit::Code(code) => code,
+        Exit::Signal(signal) => 128 + signal,
+    }
+}
+
+/// The wall clock, in seconds after the epoch.
+pub fn now_s() -> i64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |duration| duration.as_secs() as i64)
+}

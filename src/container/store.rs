@@ -1,0 +1,201 @@
+//! All containers of a user: making, finding, listing, removing.
+//!
+//! A container is a directory `containers/ID`; its name is a symbolic link
+//! `names/NAME` to the id, which the file system keeps unique without a lock.
+//! Removal is one rename into the trash; what is in there is deleted by a
+//! stage in the base namespace, where all its owners are mapped.
+
+use std::fs::{self, DirBuilder, File, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, symlink};
+use std::path::{Path, PathBuf};
+
+use super::record::{Record, Status, now_s};
+use crate::error::{Context, Failure, Result};
+use crate::kernel::process;
+use crate::paths::Paths;
+
+/// What a container whose supervisor was killed is said to have returned:
+/// 128 + SIGKILL, for that is how its processes ended.
+const KILLED: i32 = 137;
+
+/// A container on disk.
+#[derive(Debug)]
+pub struct Container {
+    /// `containers/ID`.
+    pub directory: PathBuf,
+    /// What is known of it.
+    pub record: Record,
+}
+
+/// A container that was just made; its lock is held.
+pub struct Made {
+    /// The container.
+    pub container: Container,
+    /// Held for as long as it lives: handed to the supervisor.
+    pub lock: File,
+}
+
+/// Makes the directories of a new container with a fresh id. `name` must be
+/// legal; a name that is taken is an error that says by whom.
+pub fn create(paths: &Paths, name: &str) -> Result<Made> {
+    let id = new_id()?;
+    let directory = paths.containers().join(&id);
+    let mut builder = DirBuilder::new();
+    builder.recursive(true).mode(0o700).create(&directory).doing(|| format!("make {}", directory.display()))?;
+    let lock = File::create(directory.join("lock")).doing(|| format!("make {}/lock", directory.display()))?;
+    lock.lock().doing(|| format!("lock {}/lock", directory.display()))?;
+    for part in ["upper", "work"] {
+        DirBuilder::new().create(directory.join(part)).doing(|| format!("make {}/{part}", directory.display()))?;
+    }
+    if let Err(failure) = take_name(paths, name, &id) {
+        fs::remove_dir_all(&directory).ok();
+        return Err(failure);
+    }
+    Ok(Made { container: Container { directory, record: Record::new(id, name.to_owned()) }, lock })
+}
+
+fn new_id() -> Result<String> {
+    let bytes = process::random::<32>()?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn take_name(paths: &Paths, name: &str, id: &str) -> Result<()> {
+    let link = paths.names().join(name);
+    for _ in 0..2 {
+        match symlink(id, &link) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                DirBuilder::new().recursive(true).mode(0o700).create(paths.names()).doing(|| "make names")?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                let holder = fs::read_link(&link).ok().and_then(|id| load(paths, id.to_str()?).ok().flatten());
+                match holder {
+                    Some(holder) => {
+                        return Err(Failure::user(format!(
+                            "the name \"{name}\" is taken by container {}",
+                            holder.record.short_id()
+                        ))
+                        .hint(format!("remove it with kelp rm {name}, or choose another name")));
+                    }
+                    // A container that is gone left its name behind.
+                    None => fs::remove_file(&link).or_else(ignore_missing).doing(|| "remove a stale name")?,
+                }
+            }
+            Err(error) => return Err(Failure::from(error).doing(format!("take the name \"{name}\""))),
+        }
+    }
+    Err(Failure::user(format!("the name \"{name}\" is being taken by somebody else")))
+}
+
+/// All containers that are whole, repaired where their supervisor died;
+/// newest first.
+pub fn list(paths: &Paths) -> Result<Vec<Container>> {
+    let entries = match fs::read_dir(paths.containers()) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        result => result.doing(|| format!("read {}", paths.containers().display()))?,
+    };
+    let mut containers = Vec::new();
+    for entry in entries.flatten() {
+        if let Some(id) = entry.file_name().to_str()
+            && let Some(container) = load(paths, id)?
+        {
+            containers.push(container);
+        }
+    }
+    containers.sort_by_key(|container| std::cmp::Reverse(container.record.created_s));
+    Ok(containers)
+}
+
+/// The container named `text`: by name, by id or by the unique start of an id.
+pub fn find(paths: &Paths, text: &str) -> Result<Container> {
+    if let Ok(id) = fs::read_link(paths.names().join(text))
+        && let Some(container) = id.to_str().and_then(|id| load(paths, id).transpose()).transpose()?
+    {
+        return Ok(container);
+    }
+    let containers = list(paths)?;
+    let names: Vec<String> = containers.iter().map(|container| container.record.name.clone()).collect();
+    let mut matching =
+        containers.into_iter().filter(|container| !text.is_empty() && container.record.id.starts_with(text));
+    match (matching.next(), matching.next()) {
+        (Some(container), None) => Ok(container),
+        (Some(_), Some(_)) => Err(Failure::user(format!("more than one container's id starts with \"{text}\""))),
+        (None, _) => {
+            let failure = Failure::not_found(format!("no container \"{text}\""));
+            Err(match crate::error::nearest(text, names.iter().map(String::as_str)) {
+                Some(name) => failure.hint(format!("did you mean \"{name}\"?")),
+                None => failure,
+            })
+        }
+    }
+}
+
+/// Whether a supervisor looks after the container at `directory`.
+pub fn is_alive(directory: &Path) -> bool {
+    // Read-write, since NFS maps flock(2) to a lock that needs it.
+    match File::options().read(true).write(true).open(directory.join("lock")) {
+        Ok(lock) => matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)),
+        Err(_) => false,
+    }
+}
+
+/// Throws a container away. It must not be alive.
+pub fn remove(paths: &Paths, container: &Container) -> Result<()> {
+    discard(paths, &container.directory, &container.record.id, Some(&container.record.name))
+}
+
+/// Renames a container's directory into the trash and frees its name.
+pub fn discard(paths: &Paths, directory: &Path, id: &str, name: Option<&str>) -> Result<()> {
+    let trash = paths.trash();
+    let target = trash.join(format!("container-{id}"));
+    let renamed = fs::rename(directory, &target).or_else(|error| {
+        if error.kind() != io::ErrorKind::NotFound || trash.exists() {
+            return Err(error);
+        }
+        DirBuilder::new().recursive(true).mode(0o700).create(&trash)?;
+        fs::rename(directory, &target)
+    });
+    renamed.or_else(ignore_missing).doing(|| format!("remove {}", directory.display()))?;
+    let Some(name) = name else { return Ok(()) };
+    let link = paths.names().join(name);
+    // Only its own name: another container may have taken it since a crash.
+    if fs::read_link(&link).is_ok_and(|holder| holder.as_os_str() == id) {
+        fs::remove_file(&link).or_else(ignore_missing).doing(|| format!("free the name \"{name}\""))?;
+    }
+    Ok(())
+}
+
+/// Loads one container and brings its record up to date with the truth.
+/// `None` where there is none (any more).
+fn load(paths: &Paths, id: &str) -> Result<Option<Container>> {
+    let directory = paths.containers().join(id);
+    if is_alive(&directory) {
+        // Its supervisor writes the record; before that there is nothing to show.
+        return Ok(Record::load(&directory).ok().map(|record| Container { directory, record }));
+    }
+    let Ok(mut record) = Record::load(&directory) else {
+        // Never finished being made, and nobody is at it.
+        discard(paths, &directory, id, None)?;
+        return Ok(None);
+    };
+    if let Status::Running { payload, .. } = &record.status {
+        // Its supervisor was killed. The kernel has killed the payload with
+        // it, unless a change of credentials had cleared the death signal.
+        if let Some(pidfd) = payload.open() {
+            use std::os::fd::AsFd;
+            process::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL).ok();
+        }
+        record.status = Status::Exited { code: KILLED, finished_s: now_s() };
+        record.save(&directory)?;
+    }
+    if record.auto_remove {
+        discard(paths, &directory, id, Some(&record.name))?;
+        return Ok(None);
+    }
+    Ok(Some(Container { directory, record }))
+}
+
+fn ignore_missing(error: io::Error) -> io::Result<()> {
+    if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
+}

@@ -1,0 +1,276 @@
+//! The supervisor: one small single-threaded process for each container.
+//!
+//! It is born in the base user namespace, starts the sandbox, tells the
+//! command what becomes of it, writes the record and cleans up. It holds the
+//! container's lock: while it lives, so does the container. For a container in
+//! the foreground the reverse holds too: when the command is gone, so is its
+//! container.
+//!
+//! ```text
+//!      command                          supervisor
+//!  1   Start(request, lock)      ->
+//!  2   Signal, Resize            ->     (at any time from here)
+//!  3                             <-     Notice, Console(fd), Steps
+//!  4                             <-     Started        | Failed(Failure)
+//!  5                             <-     Exited(code)
+//! ```
+
+mod linger;
+
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout};
+use serde::{Deserialize, Serialize};
+
+use super::record::{Record, Status, exit_code, now_s};
+use super::store;
+use crate::error::{Context, Failure, Result};
+use crate::kernel::terminal::{self, Size};
+use crate::kernel::{process, signal};
+use crate::paths::Paths;
+use crate::process::base;
+use crate::process::channel::Channel;
+use crate::process::identity::Identity;
+use crate::process::stage;
+use crate::sandbox::spec::{HostPath, Namespace, SandboxSpec};
+use crate::sandbox::stage::init::FromInit;
+use crate::sandbox::start::{self, Started};
+use crate::storage::sweep;
+
+/// What a container is started from.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Request {
+    /// The sandbox.
+    pub spec: SandboxSpec,
+    /// The record, in state Created.
+    pub record: Record,
+    /// `containers/ID`.
+    pub directory: PathBuf,
+    /// The data and runtime directories.
+    pub data: PathBuf,
+    /// The runtime directory.
+    pub run: PathBuf,
+    /// Standard input is the command's own (`-i`); else it is /dev/null.
+    pub stdin: bool,
+}
+
+/// What the command says.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ToSupervisor {
+    /// Start this; the container's lock comes along.
+    Start(Box<Request>),
+    /// Pass on a signal.
+    Signal(i32),
+    /// The terminal has a new size.
+    Resize(Size),
+}
+
+/// What the supervisor says.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FromSupervisor {
+    /// One line for the user.
+    Notice(String),
+    /// The terminal's master comes along.
+    Console,
+    /// Names and microseconds of init's steps.
+    Steps(Vec<(String, u64)>),
+    /// The image's program runs.
+    Started,
+    /// It ended, and all that had to be cleaned before the user looks again is.
+    Exited(i32),
+    /// It could not be started; nothing is left of it.
+    Failed(Failure),
+}
+
+/// The stage's whole life.
+pub fn main() -> Result<()> {
+    let channel = stage::take_channel()?;
+    process::set_name(c"kelp-supervisor")?;
+    process::new_session()?;
+    signal::ignore_broken_pipe()?;
+    let Some(first) = channel.receive::<ToSupervisor>()? else { return Ok(()) };
+    let ToSupervisor::Start(request) = first.message else {
+        return Err(Failure::bug("a supervisor was not told what to start"));
+    };
+    let paths = Paths { data: request.data.clone(), run: request.run.clone() };
+    // Held until this process ends, in whatever way.
+    let lock = first.descriptors;
+    let result = Supervisor { channel, request: *request, paths: paths.clone(), terminal: None, mounts: None }.live();
+    drop(lock);
+    sweep::empty_trash(&paths).ok();
+    linger::linger(&paths);
+    base::unregister(&paths);
+    result
+}
+
+struct Supervisor {
+    channel: Channel,
+    request: Request,
+    paths: Paths,
+    /// A copy of the terminal's master, to resize it.
+    terminal: Option<OwnedFd>,
+    /// The container's mount namespace, held so that taking it down (a
+    /// millisecond of the kernel's time) does not delay the user.
+    mounts: Option<File>,
+}
+
+/// Why waiting ended.
+enum Woken {
+    Payload,
+    Command,
+}
+
+impl Supervisor {
+    fn live(mut self) -> Result<()> {
+        let started = match self.start() {
+            Ok(started) => started,
+            Err(failure) => {
+                self.discard()?;
+                return self.channel.send(&FromSupervisor::Failed(failure), &[]);
+            }
+        };
+        let code = self.stay(&started)?;
+        self.finish(code)?;
+        // A command that is gone needs no answer.
+        self.channel.send(&FromSupervisor::Exited(code), &[]).ok();
+        Ok(())
+    }
+
+    /// Starts the sandbox and waits until the image's program runs.
+    fn start(&mut self) -> Result<Started> {
+        let spec = &self.request.spec;
+        if spec.namespaces.pid != Namespace::Private {
+            // No pid namespace ends with the program: its orphans come to us.
+            process::become_subreaper()?;
+        }
+        let null = || File::options().read(true).write(true).open("/dev/null").doing(|| "open /dev/null");
+        let stdin = if self.request.stdin { None } else { Some(null()?.into()) };
+        let mount_point = HostPath(self.request.directory.clone());
+        let started = start::start(spec, &mount_point, stdin)?;
+        // Not before: the payload would inherit it, and sudo in an image must work.
+        process::set_no_new_privileges()?;
+        self.let_go_of_the_command(&null()?)?;
+        match self.follow_init(&started) {
+            Ok(()) => {}
+            Err(failure) => {
+                process::pidfd_send_signal(started.pidfd.as_fd(), libc::SIGKILL).ok();
+                process::wait_pidfd(started.pidfd.as_fd())?;
+                return Err(failure);
+            }
+        }
+        self.request.record.status = Status::Running {
+            supervisor: Identity::of(nix::unistd::getpid().as_raw())?,
+            payload: Identity::of(started.pid)?,
+            started_s: now_s(),
+        };
+        self.request.record.save(&self.request.directory)?;
+        self.channel.send(&FromSupervisor::Started, &[]).ok();
+        Ok(started)
+    }
+
+    /// The command's streams and directory are the program's now; holding them
+    /// would keep pipes open and file systems busy.
+    fn let_go_of_the_command(&self, null: &File) -> Result<()> {
+        for number in 0..=2 {
+            process::place(null.as_fd(), number)?;
+        }
+        std::env::set_current_dir("/").doing(|| "enter /")
+    }
+
+    /// Passes on what init says until it has become the image's program.
+    fn follow_init(&mut self, started: &Started) -> Result<()> {
+        while let Some(received) = started.channel.receive::<FromInit>()? {
+            match received.message {
+                FromInit::Notice(notice) => self.channel.send(&FromSupervisor::Notice(notice), &[])?,
+                FromInit::Console => {
+                    let master = received.descriptors.into_iter().next();
+                    let master = master.ok_or_else(|| Failure::bug("a terminal without a descriptor"))?;
+                    self.channel.send(&FromSupervisor::Console, &[master.as_fd()])?;
+                    self.terminal = Some(master);
+                }
+                FromInit::Steps(steps) => {
+                    self.mounts = File::open(format!("/proc/{}/ns/mnt", started.pid)).ok();
+                    self.channel.send(&FromSupervisor::Steps(steps), &[])?;
+                }
+                FromInit::Failed(failure) => return Err(failure),
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for the program to end; returns its exit status.
+    fn stay(&mut self, started: &Started) -> Result<i32> {
+        while let Woken::Command = self.wait(started)? {
+            match self.channel.receive::<ToSupervisor>()?.map(|received| received.message) {
+                Some(ToSupervisor::Signal(number)) => {
+                    // It may end at this very moment.
+                    process::pidfd_send_signal(started.pidfd.as_fd(), number).ok();
+                }
+                Some(ToSupervisor::Resize(size)) => {
+                    if let Some(terminal) = &self.terminal {
+                        terminal::resize(terminal.as_fd(), size).ok();
+                    }
+                }
+                Some(ToSupervisor::Start(_)) => return Err(Failure::bug("a supervisor was told twice to start")),
+                None => {
+                    process::pidfd_send_signal(started.pidfd.as_fd(), libc::SIGKILL).ok();
+                    break;
+                }
+            }
+        }
+        let exit = process::wait_pidfd(started.pidfd.as_fd())?;
+        if self.request.spec.namespaces.pid != Namespace::Private {
+            kill_orphans();
+        }
+        Ok(exit_code(exit))
+    }
+
+    fn wait(&self, started: &Started) -> Result<Woken> {
+        let mut fds = [
+            PollFd::new(started.pidfd.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.channel.as_fd(), PollFlags::POLLIN),
+        ];
+        loop {
+            match nix::poll::poll(&mut fds, PollTimeout::NONE) {
+                Err(nix::errno::Errno::EINTR) => {}
+                Err(errno) => return Err(Failure::from(std::io::Error::from(errno)).doing("wait for the container")),
+                Ok(_) if fds[0].any() == Some(true) => return Ok(Woken::Payload),
+                Ok(_) => return Ok(Woken::Command),
+            }
+        }
+    }
+
+    fn finish(&mut self, code: i32) -> Result<()> {
+        if self.request.record.auto_remove {
+            return self.discard();
+        }
+        self.request.record.status = Status::Exited { code, finished_s: now_s() };
+        self.request.record.save(&self.request.directory)
+    }
+
+    fn discard(&self) -> Result<()> {
+        let Record { id, name, .. } = &self.request.record;
+        std::fs::remove_dir_all(self.paths.run.join("containers").join(id)).ok();
+        store::discard(&self.paths, &self.request.directory, id, Some(name))
+    }
+}
+
+/// Kills what a program outside of a pid namespace left behind: every orphan
+/// is our child (PR_SET_CHILD_SUBREAPER), and so is every orphan of those.
+fn kill_orphans() {
+    loop {
+        let children = std::fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
+        for pid in children.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()) {
+            process::kill(pid, libc::SIGKILL).ok();
+        }
+        match process::wait_any_child() {
+            Ok(Some(_)) => {}
+            // ECHILD: nobody is left.
+            _ => return,
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! The use cases: one function for each thing a user asks for.
+//!
+//! Architecture invariant: nothing here prints or reads a command line; what
+//! the user should see goes through a trait that the caller gives.
+
+pub mod base_steps;
+pub mod run;

@@ -1,0 +1,100 @@
+//! Messages between two kelp processes, with descriptors.
+//!
+//! A frame is four bytes of length (native order: both ends are the same
+//! executable), then that many bytes of JSON. Descriptors ride on the length.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::{Context, Failure, Result};
+use crate::kernel::socket;
+use crate::limits;
+
+/// One end of a connected pair.
+pub struct Channel(OwnedFd);
+
+/// A message and the descriptors that came with it.
+pub struct Received<T> {
+    /// The message.
+    pub message: T,
+    /// Its descriptors, in the order they were sent.
+    pub descriptors: Vec<OwnedFd>,
+}
+
+impl Channel {
+    /// Both ends of a new channel, close-on-exec.
+    pub fn pair() -> Result<(Self, Self)> {
+        let (one, other) = socket::pair()?;
+        Ok((Self(one), Self(other)))
+    }
+
+    /// Takes over a connected socket.
+    pub fn new(socket: OwnedFd) -> Self {
+        Self(socket)
+    }
+
+    /// Sends one message. EPIPE where the other end is gone.
+    pub fn send<T: Serialize>(&self, message: &T, descriptors: &[BorrowedFd<'_>]) -> Result<()> {
+        let mut frame = vec![0_u8; 4];
+        serde_json::to_writer(&mut frame, message).map_err(|error| Failure::bug(error.to_string()))?;
+        let length = frame.len() - 4;
+        if length > limits::FRAME_BYTES_MAX {
+            return Err(Failure::user(format!("{length} bytes of arguments, environment and mounts are too many"))
+                .hint(format!("keep them below {} bytes", limits::FRAME_BYTES_MAX)));
+        }
+        frame.splice(..4, (length as u32).to_ne_bytes());
+        let mut descriptors = descriptors;
+        let mut rest = frame.as_slice();
+        while !rest.is_empty() {
+            let sent = socket::send(self.0.as_fd(), rest, descriptors)?;
+            descriptors = &[];
+            rest = rest.get(sent..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// Receives one message; `None` where the other end is gone.
+    pub fn receive<T: DeserializeOwned>(&self) -> Result<Option<Received<T>>> {
+        let mut descriptors = Vec::new();
+        let mut length = [0_u8; 4];
+        if !self.fill(&mut length, &mut descriptors)? {
+            return Ok(None);
+        }
+        let length = u32::from_ne_bytes(length) as usize;
+        if length > limits::FRAME_BYTES_MAX {
+            return Err(Failure::bug(format!("a message of {length} bytes between two stages")));
+        }
+        let mut body = vec![0_u8; length];
+        if !self.fill(&mut body, &mut descriptors)? {
+            return Ok(None);
+        }
+        let message = serde_json::from_slice(&body)
+            .map_err(|error| Failure::bug(error.to_string()))
+            .doing(|| "read a message of another stage")?;
+        Ok(Some(Received { message, descriptors }))
+    }
+
+    /// Fills `buffer`; false where the other end is gone. A peer that died
+    /// with unread data makes ECONNRESET, which is the same to us.
+    fn fill(&self, buffer: &mut [u8], descriptors: &mut Vec<OwnedFd>) -> Result<bool> {
+        let mut filled = 0;
+        while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            match socket::receive(self.0.as_fd(), rest, descriptors) {
+                Ok(0) => return Ok(false),
+                Ok(count) => filled += count,
+                Err(error) if error.errno == crate::kernel::Errno::ECONNRESET => return Ok(false),
+                Err(error) if error.errno == crate::kernel::Errno::EINTR => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(true)
+    }
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}

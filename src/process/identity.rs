@@ -1,0 +1,51 @@
+//! Which process a record means: its pid and start time.
+//!
+//! A pid alone may have been given to another process since; with the start
+//! time (clock ticks after boot, proc_pid_stat(5) field 22) it names one
+//! process of this boot.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Failure, Result};
+use crate::kernel::process;
+
+/// One process of this boot, alive or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// Its pid in the namespace kelp was called in.
+    pub pid: i32,
+    /// Its start time in clock ticks after boot.
+    pub start_time: u64,
+}
+
+impl Identity {
+    /// The process that has `pid` now.
+    pub fn of(pid: i32) -> Result<Self> {
+        Ok(Self { pid, start_time: start_time(pid)? })
+    }
+
+    /// A descriptor of the process, if it is still alive.
+    pub fn open(self) -> Option<OwnedFd> {
+        // First the descriptor, then the check: from here on it is this process or none.
+        let pidfd = process::pidfd_open(self.pid).ok()?;
+        self.is_current().then_some(pidfd)
+    }
+
+    /// Whether the pid still names the same process.
+    pub fn is_current(self) -> bool {
+        start_time(self.pid).is_ok_and(|start_time| start_time == self.start_time)
+    }
+}
+
+fn start_time(pid: i32) -> Result<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The second field is the program's name in parentheses and may hold
+    // anything, parentheses and spaces included: count from the last one.
+    stat.rsplit_once(')')
+        .and_then(|(_, rest)| rest.split_ascii_whitespace().nth(19))
+        .and_then(|field| field.parse().ok())
+        .ok_or_else(|| Failure::host(format!("/proc/{pid}/stat has no start time")))
+}

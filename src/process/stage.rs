@@ -1,0 +1,59 @@
+//! The stages: what this executable is when it is not the command.
+//!
+//! A stage is started by [`super::launch`] with its name as argv[0] and its
+//! channel on descriptor 3; everything else it needs comes over the channel.
+
+use std::ffi::OsStr;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use super::channel::Channel;
+use crate::error::{Failure, Result};
+use crate::kernel;
+
+/// The descriptor a stage finds its channel on.
+pub const CHANNEL_FD: i32 = 3;
+
+/// One job of its own process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Starts one container and stays with it (container/supervisor).
+    Supervisor,
+    /// Unpacks layers (storage/unpack).
+    Unpack,
+    /// Deletes what was thrown away (storage/sweep).
+    Sweep,
+}
+
+impl Stage {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Supervisor, Self::Unpack, Self::Sweep];
+
+    /// The stage's argv[0], as ps(1) shows it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Supervisor => "kelp-supervisor",
+            Self::Unpack => "kelp-unpack",
+            Self::Sweep => "kelp-sweep",
+        }
+    }
+
+    /// The stage that argv[0] asks for, if it is one.
+    pub fn from_argv0(argv0: &OsStr) -> Option<Self> {
+        let name = Path::new(argv0).file_name()?.to_str()?;
+        Self::ALL.into_iter().find(|stage| stage.name() == name)
+    }
+}
+
+/// Takes the channel that [`super::launch`] left for this stage. Called once,
+/// first thing; fails where the stage was called by hand.
+pub fn take_channel() -> Result<Channel> {
+    let socket = kernel::socket::take(CHANNEL_FD)
+        .ok_or_else(|| Failure::usage("this is a stage of kelp, not a command").hint("run kelp --help"))?;
+    Ok(Channel::new(socket))
+}
+
+/// Takes the descriptors handed over after the channel, `count` of them.
+pub fn take_handed(count: usize) -> Vec<OwnedFd> {
+    (0..count).map_while(|index| kernel::socket::take(CHANNEL_FD + 1 + index as i32)).collect()
+}

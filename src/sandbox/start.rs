@@ -1,0 +1,140 @@
+//! Starting a sandbox, the supervisor's side: open what init may not, clone it
+//! into its namespaces, write its id maps.
+
+use std::fs::{self, File};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use nix::sched::CloneFlags;
+
+use super::mounts::Sources;
+use super::root;
+use super::spec::{HostPath, Mount, Namespace, Namespaces, SandboxSpec, Source, Step, TimeOffsets};
+use super::stage::init::{self, Handed, ToInit};
+use crate::error::{Context, Failure, Result};
+use crate::kernel::clone::{Child, Side, clone3};
+use crate::kernel::{mount, namespace, open};
+use crate::process::channel::Channel;
+use crate::process::identity::Identity;
+use crate::process::idmap::{self, IdMap};
+
+/// A sandbox whose init is at work.
+pub struct Started {
+    /// Init's pid, seen from here.
+    pub pid: i32,
+    /// A descriptor of it.
+    pub pidfd: OwnedFd,
+    /// What init says.
+    pub channel: Channel,
+}
+
+/// Starts `spec`. `mount_point` is an existing directory that only hosts the
+/// root until init pivots to it. The caller is single-threaded and in the base
+/// user namespace.
+pub fn start(spec: &SandboxSpec, mount_point: &HostPath, stdin: Option<OwnedFd>) -> Result<Started> {
+    let owner = |extents| idmap::outside_of(extents, 0).unwrap_or(0);
+    root::give(&spec.root, (owner(&spec.id_map.uids), owner(&spec.id_map.gids)))?;
+    write_contents(spec)?;
+    join_namespaces(&spec.namespaces)?;
+    let sources = open_shared(spec)?;
+    let (ours, theirs) = Channel::pair()?;
+    match clone3(clone_flags(&spec.namespaces), None).map_err(crate::host::explain_namespaces)? {
+        Side::Child => {
+            drop(ours);
+            init::run(spec, Handed { channel: theirs, mount_point, sources, stdin })
+        }
+        Side::Parent(Child { pid, pidfd }) => {
+            drop(theirs);
+            write_map(pid, &spec.id_map)?;
+            // An init that is gone already has said why: the supervisor reads that next.
+            ours.send(&ToInit::Mapped, &[]).ok();
+            Ok(Started { pid, pidfd, channel: ours })
+        }
+    }
+}
+
+fn clone_flags(namespaces: &Namespaces) -> u64 {
+    let private = [
+        (&namespaces.pid, libc::CLONE_NEWPID),
+        (&namespaces.ipc, libc::CLONE_NEWIPC),
+        (&namespaces.uts, libc::CLONE_NEWUTS),
+        (&namespaces.network, libc::CLONE_NEWNET),
+        (&namespaces.cgroup, libc::CLONE_NEWCGROUP),
+    ];
+    let mut flags = libc::CLONE_NEWUSER | libc::CLONE_NEWNS;
+    for (choice, flag) in private {
+        if *choice == Namespace::Private {
+            flags |= flag;
+        }
+    }
+    // With offsets, init makes the namespace itself.
+    if namespaces.time == Some(TimeOffsets::default()) {
+        flags |= libc::CLONE_NEWTIME;
+    }
+    flags as u64
+}
+
+/// Joins other containers' namespaces before the clone: the base namespace has
+/// capabilities over them, the new container's own has not.
+fn join_namespaces(namespaces: &Namespaces) -> Result<()> {
+    let kinds = [
+        (&namespaces.pid, "pid", CloneFlags::CLONE_NEWPID),
+        (&namespaces.ipc, "ipc", CloneFlags::CLONE_NEWIPC),
+        (&namespaces.uts, "uts", CloneFlags::CLONE_NEWUTS),
+        (&namespaces.network, "net", CloneFlags::CLONE_NEWNET),
+        (&namespaces.cgroup, "cgroup", CloneFlags::CLONE_NEWCGROUP),
+    ];
+    for (choice, name, flag) in kinds {
+        if let Namespace::Join(identity) = choice {
+            let fd = open_namespace(*identity, name)?;
+            namespace::setns(fd.as_fd(), flag, name)?;
+        }
+    }
+    Ok(())
+}
+
+fn open_namespace(identity: Identity, name: &str) -> Result<File> {
+    let path = format!("/proc/{}/ns/{name}", identity.pid);
+    let fd = File::open(&path).doing(|| format!("open {path}"))?;
+    if identity.is_current() { Ok(fd) } else { Err(Failure::user("the container to join has ended")) }
+}
+
+/// Copies mounts out of joined containers: a short visit to each one's mount
+/// namespace.
+fn open_shared(spec: &SandboxSpec) -> Result<Sources> {
+    let mut sources = Sources::new();
+    for (index, step) in spec.steps.iter().enumerate() {
+        if let Step::Mount(Mount { source: Source::Shared(identity), target, .. }) = step {
+            let tree = copy_from(*identity, target.as_path()).doing(|| format!("share {target}"))?;
+            sources.insert(index, tree);
+        }
+    }
+    Ok(sources)
+}
+
+fn copy_from(identity: Identity, path: &Path) -> Result<OwnedFd> {
+    let theirs = open_namespace(identity, "mnt")?;
+    let ours = File::open("/proc/self/ns/mnt").doing(|| "open /proc/self/ns/mnt")?;
+    namespace::setns(theirs.as_fd(), CloneFlags::CLONE_NEWNS, "mnt")?;
+    let tree = mount::clone_tree(open::cwd(), path, true);
+    namespace::setns(ours.as_fd(), CloneFlags::CLONE_NEWNS, "own mnt")?;
+    Ok(tree?)
+}
+
+fn write_contents(spec: &SandboxSpec) -> Result<()> {
+    for step in &spec.steps {
+        if let Step::Mount(Mount { source: Source::Content { path, content }, .. }) = step {
+            fs::write(path.as_path(), content).doing(|| format!("write {}", path.as_path().display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// One write(2) a file, uids first (user_namespaces(7)).
+fn write_map(pid: i32, map: &IdMap) -> Result<()> {
+    for (name, extents) in [("uid_map", &map.uids), ("gid_map", &map.gids)] {
+        let path = format!("/proc/{pid}/{name}");
+        fs::write(&path, IdMap::lines(extents)).doing(|| format!("write {path}"))?;
+    }
+    Ok(())
+}
