@@ -19,3 +19,4 @@ pub mod paths;
 pub mod kernel;
 pub mod process;
 pub mod sandbox;
+pub mod storage;
