@@ -36,6 +36,21 @@ pub const ENTRY_DEPTH_MAX: usize = 1024;
 /// value is limited by the kernel to 64 KiB (XATTR_SIZE_MAX).
 pub const ENTRY_XATTR_BYTES_MAX: usize = 1 << 20;
 
+/// Extended header of one entry (pax records, GNU long names): attributes, two
+/// paths and room for records that kelp passes over.
+pub const ENTRY_HEADER_BYTES_MAX: u64 = 2 << 20;
+
+/// Data segments of one sparse file in a layer. Each costs 16 bytes of memory.
+pub const SPARSE_SEGMENTS_MAX: usize = 1 << 20;
+
+/// Names of a layer's directories, kept in memory until their times can be
+/// set. A full distribution needs 5 MiB.
+pub const LAYER_DIRECTORY_BYTES_MAX: usize = 512 << 20;
+
+/// Symbolic links followed for the parent of one entry; the kernel's own
+/// bound (path_resolution(7)).
+pub const ENTRY_LINKS_MAX: usize = 40;
+
 /// /etc/passwd and /etc/group of an image are read whole up to this size.
 pub const PASSWD_BYTES_MAX: u64 = 4 << 20;
 

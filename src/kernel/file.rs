@@ -4,16 +4,18 @@
 //! path is controlled by an image or an archive, its parent is opened with
 //! [`super::open::openat2`] first and only the last name comes here.
 
-use std::ffi::CStr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::ffi::{CStr, CString, OsString};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use nix::fcntl::AtFlags;
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::stat::{FileStat, Mode, SFlag};
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, UnlinkatFlags};
 
-use super::error::{Named, Result, check};
+use super::error::{Error, Named, Result, check};
+use super::open::to_c;
 
 /// The status of `fd` (fstat(2)).
 pub fn status(fd: BorrowedFd<'_>) -> Result<FileStat> {
@@ -23,6 +25,55 @@ pub fn status(fd: BorrowedFd<'_>) -> Result<FileStat> {
 /// The status of `name` itself, links not followed (fstatat(2)).
 pub fn status_at(dir: BorrowedFd<'_>, name: &Path) -> Result<FileStat> {
     nix::sys::stat::fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW).named("fstatat", || shown(name))
+}
+
+/// Opens the single name `name` in `dir` (openat(2)). O_NOFOLLOW and O_CLOEXEC
+/// are added; `mode` counts only with O_CREAT.
+pub fn open_at(dir: BorrowedFd<'_>, name: &Path, flags: i32, mode: u32) -> Result<OwnedFd> {
+    let flags = OFlag::from_bits_retain(flags) | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    loop {
+        match nix::fcntl::openat(dir, name, flags, Mode::from_bits_truncate(mode)) {
+            Err(Errno::EINTR) => {}
+            result => return result.named("openat", || shown(name)),
+        }
+    }
+}
+
+/// What the symbolic link `name` holds (readlinkat(2)).
+pub fn read_link_at(dir: BorrowedFd<'_>, name: &Path) -> Result<OsString> {
+    nix::fcntl::readlinkat(dir, name).named("readlinkat", || shown(name))
+}
+
+/// The names of one directory, read as they are asked for (getdents64(2)).
+/// Names that were returned may be removed while reading.
+pub struct Listing(nix::dir::Dir);
+
+impl Listing {
+    /// Takes over an open directory.
+    pub fn new(dir: OwnedFd) -> Result<Self> {
+        nix::dir::Dir::from_fd(dir).map(Self).named("fdopendir", String::new)
+    }
+
+    /// The next name other than `.` and `..`, and whether the file system says
+    /// that it is a directory (`None`: it does not say).
+    pub fn next(&mut self) -> Option<Result<(CString, Option<bool>)>> {
+        loop {
+            return match self.0.iter().next()? {
+                Err(errno) => Some(Err(Error::new("getdents64", "", errno))),
+                Ok(entry) if matches!(entry.file_name().to_bytes(), b"." | b"..") => continue,
+                Ok(entry) => {
+                    let directory = entry.file_type().map(|kind| kind == nix::dir::Type::Directory);
+                    Some(Ok((entry.file_name().to_owned(), directory)))
+                }
+            };
+        }
+    }
+}
+
+impl AsFd for Listing {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
 }
 
 /// Makes a directory (mkdirat(2)).
@@ -77,6 +128,17 @@ pub fn set_mode(fd: BorrowedFd<'_>, mode: u32) -> Result<()> {
     nix::sys::stat::fchmod(fd, Mode::from_bits_truncate(mode)).named("fchmod", || format!("{mode:o}"))
 }
 
+/// Sets the permission bits of `name` itself, never of what a link leads to
+/// (fchmodat2(2), since Linux 6.6; ENOSYS before).
+pub fn set_mode_at(dir: BorrowedFd<'_>, name: &Path, mode: u32) -> Result<()> {
+    let c_name = to_c(name, "fchmodat2")?;
+    // SAFETY: c_name is NUL-terminated and outlives the call; the other arguments are integers.
+    let value = unsafe {
+        libc::syscall(libc::SYS_fchmodat2, dir.as_raw_fd(), c_name.as_ptr(), mode, libc::AT_SYMLINK_NOFOLLOW)
+    };
+    check(value, "fchmodat2", || shown(name)).map(drop)
+}
+
 /// Sets access and modification times of `name` itself (utimensat(2)).
 pub fn set_times_at(dir: BorrowedFd<'_>, name: &Path, accessed: &TimeSpec, modified: &TimeSpec) -> Result<()> {
     nix::sys::stat::utimensat(dir, name, accessed, modified, nix::sys::stat::UtimensatFlags::NoFollowSymlink)
@@ -93,6 +155,29 @@ pub fn set_attribute(fd: BorrowedFd<'_>, name: &CStr, value: &[u8]) -> Result<()
     // SAFETY: name is NUL-terminated, value is live for the length given.
     let result = unsafe { libc::fsetxattr(fd.as_raw_fd(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) };
     check(result.into(), "fsetxattr", || name.to_string_lossy().into_owned()).map(drop)
+}
+
+/// The value of an extended attribute of an open file, up to 256 bytes of it
+/// (fgetxattr(2)). `None` when it is not set or there are no attributes here.
+pub fn attribute(fd: BorrowedFd<'_>, name: &CStr) -> Result<Option<Vec<u8>>> {
+    let mut value = vec![0_u8; 256];
+    // SAFETY: name is NUL-terminated, value is live and writable for the length given.
+    let length = unsafe { libc::fgetxattr(fd.as_raw_fd(), name.as_ptr(), value.as_mut_ptr().cast(), value.len()) };
+    match check(length as libc::c_long, "fgetxattr", || name.to_string_lossy().into_owned()) {
+        Ok(length) => {
+            value.truncate(length as usize);
+            Ok(Some(value))
+        }
+        Err(Error { errno: Errno::ENODATA | Errno::EOPNOTSUPP, .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Removes an extended attribute of an open file (fremovexattr(2)).
+pub fn remove_attribute(fd: BorrowedFd<'_>, name: &CStr) -> Result<()> {
+    // SAFETY: name is NUL-terminated.
+    let value = unsafe { libc::fremovexattr(fd.as_raw_fd(), name.as_ptr()) };
+    check(value.into(), "fremovexattr", || name.to_string_lossy().into_owned()).map(drop)
 }
 
 /// The magic number of the file system that `fd` is on (fstatfs(2)).

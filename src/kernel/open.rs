@@ -24,6 +24,8 @@ pub enum Resolve {
     /// A path that leaves the directory is refused with EXDEV, and links are
     /// refused with ELOOP.
     BeneathNoLinks,
+    /// As [`Resolve::BeneathNoLinks`], and a mount point is refused with EXDEV.
+    SameMount,
 }
 
 impl Resolve {
@@ -32,6 +34,7 @@ impl Resolve {
             Self::Anywhere => 0,
             Self::InRoot => libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS,
             Self::InRootNoLinks => libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS | libc::RESOLVE_NO_SYMLINKS,
+            Self::SameMount => Self::BeneathNoLinks.bits() | libc::RESOLVE_NO_XDEV,
             Self::BeneathNoLinks => libc::RESOLVE_BENEATH | libc::RESOLVE_NO_MAGICLINKS | libc::RESOLVE_NO_SYMLINKS,
         }
     }

@@ -1,0 +1,19 @@
+//! Layers as directories: unpacked once, stacked by the kernel.
+//!
+//! - [`unpack`] turns a layer's blob into a directory that overlayfs can stack.
+//! - [`layers`] keeps those directories by id mapping and diff id.
+//! - [`overlay`] chooses where a container's own changes live.
+//! - [`volumes`] keeps named volumes.
+//! - [`sweep`] renames things away and deletes them when there is time.
+//!
+//! Everything appears by rename(2) from `staging/` and disappears by rename(2)
+//! into `trash/`, so no reader ever sees half of anything.
+//!
+//! Architecture invariant: nothing here knows registries, manifests, sandboxes
+//! or processes.
+
+pub mod layers;
+pub mod overlay;
+pub mod sweep;
+pub mod unpack;
+pub mod volumes;

@@ -1,0 +1,163 @@
+//! From a layer's blob to its directory: inflate, hash and apply at once.
+//!
+//! ```text
+//! blob ── inflate thread ──┬─ chunks ──> hasher thread   (diff id)
+//!                          └─ chunks ──> caller's thread (apply)
+//! ```
+//!
+//! The diff id covers every byte that was inflated, padding behind the end of
+//! the archive included. A blob that is cut short or has something behind its
+//! last member or frame is refused.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use sha2::{Digest, Sha256};
+
+use crate::error::{Context, Failure, Result};
+
+use super::{Options, Summary, apply_buffered};
+
+/// One step of the pipeline: large enough that the hand-over costs nothing.
+const CHUNK_BYTES: usize = 512 << 10;
+/// Chunks under way to each reader: bounds memory to some MiB.
+const CHUNKS_MAX: usize = 8;
+/// The longest magic below.
+const MAGIC_BYTES: usize = 6;
+
+type Chunk = Arc<Vec<u8>>;
+
+/// How a blob is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Compression {
+    None,
+    Gzip,
+    Zstd,
+}
+
+/// Unpacks a layer's blob into the empty directory `root`. Returns the diff
+/// id (SHA-256 of the uncompressed bytes, in hex) for the caller to compare
+/// before the layer is used.
+pub fn apply_blob(blob: File, root: BorrowedFd<'_>, options: &Options) -> Result<(String, Summary)> {
+    let mut blob = BufReader::with_capacity(CHUNK_BYTES, blob);
+    let compression = detect(blob.fill_buf().doing(|| "read layer")?)?;
+    let (to_apply, from_inflate) = sync_channel(CHUNKS_MAX);
+    let (to_hash, hashable) = sync_channel::<Chunk>(CHUNKS_MAX);
+    std::thread::scope(|scope| {
+        let inflate = std::thread::Builder::new()
+            .name("inflate".to_owned())
+            .spawn_scoped(scope, move || inflate(blob, compression, &to_apply, &to_hash))?;
+        let hasher = std::thread::Builder::new().name("hash".to_owned()).spawn_scoped(scope, move || {
+            let mut hash = Sha256::new();
+            hashable.iter().for_each(|chunk| hash.update(chunk.as_slice()));
+            hash.finalize()
+        })?;
+        // Dropping the reader on failure ends the other two.
+        let applied = apply_buffered(Chunks { from: from_inflate, current: Chunk::default(), used: 0 }, root, options);
+        let ended = inflate.join().map_err(|_| Failure::bug("inflate thread panicked"))?;
+        let hash = hasher.join().map_err(|_| Failure::bug("hash thread panicked"))?;
+        // A cut stream makes the archive end early too: the blob's own failure says why.
+        ended.doing(|| "inflate layer")?;
+        Ok((hex(&hash), applied?))
+    })
+}
+
+/// Reads the magic of what a blob begins with; what kelp cannot inflate is
+/// refused by its name.
+fn detect(start: &[u8]) -> Result<Compression> {
+    let start = start.split_at(start.len().min(MAGIC_BYTES)).0;
+    let unsupported = match start {
+        [0x1f, 0x8b, ..] => return Ok(Compression::Gzip),
+        // RFC 8878: a frame, or a skippable frame before it.
+        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => return Ok(Compression::Zstd),
+        [0xfd, b'7', b'z', b'X', b'Z', 0] => "xz",
+        [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41] => "bzip2",
+        [0x04, 0x22, 0x4d, 0x18, ..] => "lz4",
+        [b'P', b'K', 3, 4, ..] => "zip",
+        _ => return Ok(Compression::None),
+    };
+    Err(Failure::user(format!("layer is compressed with {unsupported}, which image layers cannot be"))
+        .hint("use gzip or zstd"))
+}
+
+/// Inflates into both channels. Ends early when the applier is gone.
+fn inflate(
+    blob: BufReader<File>,
+    compression: Compression,
+    to_apply: &SyncSender<Chunk>,
+    to_hash: &SyncSender<Chunk>,
+) -> Result<()> {
+    let mut stream: Box<dyn Read> = match compression {
+        Compression::None => Box::new(blob),
+        Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(blob)),
+        Compression::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(blob)?),
+    };
+    loop {
+        let mut chunk = Vec::with_capacity(CHUNK_BYTES);
+        let ended = stream.by_ref().take(CHUNK_BYTES as u64).read_to_end(&mut chunk);
+        let last = match ended {
+            Ok(bytes) => bytes < CHUNK_BYTES,
+            Err(error) => return Err(Failure::user(error.to_string())),
+        };
+        let chunk = Chunk::new(chunk);
+        if to_hash.send(Chunk::clone(&chunk)).is_err() || to_apply.send(chunk).is_err() || last {
+            return Ok(());
+        }
+    }
+}
+
+/// The chunks as a stream.
+struct Chunks {
+    from: Receiver<Chunk>,
+    current: Chunk,
+    used: usize,
+}
+
+impl BufRead for Chunks {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        while self.used >= self.current.len() {
+            match self.from.recv() {
+                Ok(chunk) => (self.current, self.used) = (chunk, 0),
+                // The sender is gone: the end, or a failure that inflate() returns.
+                Err(_) => return Ok(&[]),
+            }
+        }
+        Ok(self.current.get(self.used..).unwrap_or_default())
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        self.used += bytes;
+    }
+}
+
+impl Read for Chunks {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let bytes = self.fill_buf()?.read(buffer)?;
+        self.consume(bytes);
+        Ok(bytes)
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn detects_by_magic() {
+        assert_eq!(detect(b"\x1f\x8b\x08").unwrap(), Compression::Gzip);
+        assert_eq!(detect(b"\x28\xb5\x2f\xfd1").unwrap(), Compression::Zstd);
+        assert_eq!(detect(b"\x50\x2a\x4d\x18").unwrap(), Compression::Zstd);
+        assert_eq!(detect(b"etc/passwd\0").unwrap(), Compression::None);
+        assert_eq!(detect(b"").unwrap(), Compression::None);
+        for (magic, name) in [(&b"\xfd7zXZ\0"[..], "xz"), (b"BZh91AY&SY", "bzip2"), (b"PK\x03\x04", "zip")] {
+            assert!(detect(magic).unwrap_err().to_string().contains(name));
+        }
+    }
+}
