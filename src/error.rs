@@ -104,6 +104,24 @@ impl Failure {
         self
     }
 
+    /// Adds the candidate that is nearest to a misspelt `word`, if one is near.
+    #[must_use]
+    pub fn did_you_mean<'a>(self, word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Self {
+        // Distance grows with length times length: nobody misspells a word of that many bytes.
+        if word.len() > 128 {
+            return self;
+        }
+        let near = candidates
+            .into_iter()
+            .map(|candidate| (strsim::jaro_winkler(word, candidate), candidate))
+            .filter(|(likeness, _)| *likeness > 0.8)
+            .max_by(|a, b| a.0.total_cmp(&b.0));
+        match near {
+            Some((_, candidate)) => self.hint(format!("did you mean \"{candidate}\"?")),
+            None => self,
+        }
+    }
+
     /// Whether the kernel answered with `errno` (a libc::E* value).
     pub fn is_errno(&self, errno: i32) -> bool {
         self.errno == Some(errno)

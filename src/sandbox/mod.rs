@@ -5,6 +5,8 @@
 
 pub mod mounts;
 pub mod root;
+pub mod capabilities;
+pub mod seccomp;
 pub mod spec;
 pub mod stage;
 pub mod start;
