@@ -122,11 +122,8 @@ pub fn find(paths: &Paths, text: &str) -> Result<Container> {
         (Some(container), None) => Ok(container),
         (Some(_), Some(_)) => Err(Failure::user(format!("more than one container's id starts with \"{text}\""))),
         (None, _) => {
-            let failure = Failure::not_found(format!("no container \"{text}\""));
-            Err(match crate::error::nearest(text, names.iter().map(String::as_str)) {
-                Some(name) => failure.hint(format!("did you mean \"{name}\"?")),
-                None => failure,
-            })
+            Err(Failure::not_found(format!("no container \"{text}\""))
+                .did_you_mean(text, names.iter().map(String::as_str)))
         }
     }
 }

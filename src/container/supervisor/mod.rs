@@ -48,10 +48,8 @@ pub struct Request {
     pub record: Record,
     /// `containers/ID`.
     pub directory: PathBuf,
-    /// The data and runtime directories.
-    pub data: PathBuf,
-    /// The runtime directory.
-    pub run: PathBuf,
+    /// The user's directories.
+    pub paths: Paths,
     /// Standard input is the command's own (`-i`); else it is /dev/null.
     pub stdin: bool,
 }
@@ -96,7 +94,7 @@ pub fn main() -> Result<()> {
     let ToSupervisor::Start(request) = first.message else {
         return Err(Failure::bug("a supervisor was not told what to start"));
     };
-    let paths = Paths { data: request.data.clone(), run: request.run.clone() };
+    let paths = request.paths.clone();
     // Held until this process ends, in whatever way.
     let lock = first.descriptors;
     let result = Supervisor { channel, request: *request, paths: paths.clone(), terminal: None, mounts: None }.live();

@@ -1,0 +1,120 @@
+//! The command line: one file a verb. Each parses its own arguments, calls one
+//! engine function and prints what that returns.
+//!
+//! Dispatch is by hand: the first word picks the verb and only that verb's
+//! arguments are built (0.08 ms; a tree of all verbs costs 0.9 ms a call, and
+//! starting a container is a matter of milliseconds). The whole tree is built
+//! for help, completions and man pages alone.
+//!
+//! Architecture invariant: nothing here decides about containers or images.
+
+pub mod output;
+
+mod completion;
+mod ns;
+mod ps;
+mod rm;
+mod run;
+mod verbs;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{ArgMatches, Command};
+
+use crate::error::{Failure, Kind, Result};
+use crate::paths::Paths;
+use verbs::Verb;
+
+/// What every verb is given.
+pub struct Session {
+    /// The user's directories.
+    pub paths: Paths,
+    /// Print what each step of a start costs (`--debug`).
+    pub debug: bool,
+}
+
+/// The whole command: from arguments to exit status.
+pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    let mut arguments = arguments.peekable();
+    let mut debug = false;
+    while arguments.next_if(|argument| argument == "--debug" || argument == "-D").is_some() {
+        debug = true;
+    }
+    let Some(first) = arguments.next() else {
+        output::help(&verbs::tree().render_help());
+        return ExitCode::from(2);
+    };
+    match first.to_str() {
+        Some("--version" | "-V" | "version") => {
+            output::line(concat!("kelp ", env!("CARGO_PKG_VERSION")));
+            ExitCode::SUCCESS
+        }
+        Some("--help" | "-h" | "help") => help(arguments.next()),
+        Some(name) => match verbs::find(name) {
+            Some(verb) => run_verb(verb, arguments.collect(), debug),
+            None => unknown(name),
+        },
+        None => unknown(&first.to_string_lossy()),
+    }
+}
+
+fn help(about: Option<OsString>) -> ExitCode {
+    let verb = about.as_ref().and_then(|name| name.to_str()).and_then(verbs::find);
+    match verb {
+        Some(verb) => output::help(&verb.command().render_long_help()),
+        None => output::help(&verbs::tree().render_help()),
+    }
+    ExitCode::SUCCESS
+}
+
+fn unknown(name: &str) -> ExitCode {
+    let failure = Failure::usage(format!("no command \"{name}\""))
+        .did_you_mean(name, verbs::ALL.iter().map(|verb| verb.name))
+        .hint("kelp --help lists the commands");
+    output::failure(&failure);
+    ExitCode::from(2)
+}
+
+fn run_verb(verb: &'static Verb, arguments: Vec<OsString>, debug: bool) -> ExitCode {
+    let words = std::iter::once(OsString::from(format!("kelp {}", verb.name))).chain(arguments);
+    let matches = match verb.command().try_get_matches_from(words) {
+        Ok(matches) => matches,
+        Err(error) if !error.use_stderr() => {
+            output::help(&error.render());
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            output::usage(&error);
+            return ExitCode::from(verb.usage_status);
+        }
+    };
+    match execute(verb, &matches, debug) {
+        Ok(code) => ExitCode::from(code as u8),
+        Err(failure) => {
+            output::failure(&failure);
+            ExitCode::from(status(verb, failure.kind))
+        }
+    }
+}
+
+fn execute(verb: &Verb, matches: &ArgMatches, debug: bool) -> Result<i32> {
+    let session = Session { paths: Paths::of_this_user()?, debug };
+    (verb.run)(matches, &session)
+}
+
+/// The exit status of a failure: `run` keeps Docker's 125, 126 and 127.
+fn status(verb: &Verb, kind: Kind) -> u8 {
+    match kind {
+        Kind::NotExecutable => 126,
+        Kind::NoSuchProgram => 127,
+        Kind::Bug => 70,
+        Kind::Usage => verb.usage_status,
+        Kind::User | Kind::NotFound | Kind::Host => verb.failure_status,
+    }
+}
+
+/// A command with kelp's settings, for one verb or for the tree.
+fn base_command(name: &'static str, about: &'static str) -> Command {
+    Command::new(name).about(about).disable_version_flag(true).disable_help_subcommand(true)
+}

@@ -1,0 +1,130 @@
+//! The one place that prints. Data goes to standard output, all else to
+//! standard error; colour only on a terminal and without NO_COLOR.
+//!
+//! A reader that went away (`kelp images | head -1`) ends kelp quietly, as it
+//! ends every program that writes to a closed pipe.
+
+use std::io::{self, IsTerminal, Write};
+
+use anstyle::{AnsiColor, Style};
+use serde::Serialize;
+
+use crate::error::{Failure, Kind, Result};
+
+const ERROR: Style = AnsiColor::Red.on_default().bold();
+const HINT: Style = AnsiColor::Cyan.on_default();
+const NOTICE: Style = AnsiColor::Yellow.on_default();
+const HEADING: Style = Style::new().bold();
+
+/// How a listing is printed (`--format`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Format {
+    /// Columns for people.
+    #[default]
+    Table,
+    /// One JSON document, stable and documented.
+    Json,
+}
+
+/// Prints one line of data.
+pub fn line(text: impl AsRef<str>) {
+    let mut out = anstream::stdout().lock();
+    end_quietly(writeln!(out, "{}", text.as_ref()));
+}
+
+/// Prints text as it is, e.g. generated completions.
+pub fn raw(bytes: &[u8]) {
+    end_quietly(io::stdout().lock().write_all(bytes));
+}
+
+/// Prints a document for programs.
+pub fn json<T: Serialize>(value: &T) -> Result<()> {
+    let text = serde_json::to_string_pretty(value).map_err(|error| Failure::bug(error.to_string()))?;
+    line(text);
+    Ok(())
+}
+
+/// Prints columns as docker does: no borders, headings in capitals.
+pub fn table(headings: &[&str], rows: Vec<Vec<String>>) {
+    let mut table = comfy_table::Table::new();
+    table.load_preset(comfy_table::presets::NOTHING);
+    table.set_content_arrangement(comfy_table::ContentArrangement::Disabled);
+    table.set_header(headings.iter().map(|heading| heading.to_string()));
+    for row in rows {
+        table.add_row(row);
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 3));
+    }
+    for text in table.lines() {
+        line(text.trim_end());
+    }
+}
+
+/// Prints a heading of a longer text.
+pub fn heading(text: &str) {
+    line(format!("{HEADING}{text}{HEADING:#}"));
+}
+
+/// Tells the user something beside the data.
+pub fn notice(text: &str) {
+    note(NOTICE, "notice", text);
+}
+
+/// Prints a line to standard error, e.g. one step's time.
+pub fn remark(text: &str) {
+    let mut err = anstream::stderr().lock();
+    // Standard error that is gone has nobody reading it.
+    writeln!(err, "{text}").ok();
+}
+
+/// Prints a failure: one line, then its hints.
+pub fn failure(failure: &Failure) {
+    let mut err = anstream::stderr().lock();
+    writeln!(err, "{ERROR}kelp{ERROR:#}: {failure}").ok();
+    if failure.kind == Kind::Bug {
+        writeln!(err, "{HINT}hint{HINT:#}: this is a bug in kelp {}: please report it", env!("CARGO_PKG_VERSION")).ok();
+    }
+    for hint in &failure.hints {
+        writeln!(err, "{HINT}hint{HINT:#}: {hint}").ok();
+    }
+}
+
+/// Prints what clap found wrong with the command line, in our words.
+pub fn usage(error: &clap::Error) {
+    let text = error.render();
+    let shown = if anstream::AutoStream::choice(&io::stderr()) == anstream::ColorChoice::Never {
+        text.to_string()
+    } else {
+        text.ansi().to_string()
+    };
+    let body = text.to_string();
+    match body.strip_prefix("error: ") {
+        Some(rest) => remark(&format!("{ERROR}kelp{ERROR:#}: {}", rest.trim_end())),
+        None => remark(shown.trim_end()),
+    }
+}
+
+/// Prints help that was asked for.
+pub fn help(text: &clap::builder::StyledStr) {
+    let mut out = anstream::stdout().lock();
+    end_quietly(write!(out, "{}", text.ansi()));
+}
+
+/// Whether standard error is a terminal, where progress bars can be drawn.
+pub fn progress_is_seen() -> bool {
+    io::stderr().is_terminal()
+}
+
+fn note(style: Style, word: &str, text: &str) {
+    let mut err = anstream::stderr().lock();
+    writeln!(err, "{style}{word}{style:#}: {text}").ok();
+}
+
+fn end_quietly(result: io::Result<()>) {
+    if result.is_err() {
+        // 128 + SIGPIPE: what the shell shows for a program that SIGPIPE ended.
+        #[expect(clippy::exit, reason = "nobody reads what would come next")]
+        std::process::exit(141);
+    }
+}

@@ -1,0 +1,34 @@
+//! `kelp rm`: removes containers that have ended.
+
+use clap::Args;
+
+use super::{Session, output};
+use crate::engine::lifecycle;
+use crate::error::Result;
+
+/// Arguments of `kelp rm`.
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// Kill a running container first
+    #[arg(short, long)]
+    force: bool,
+    /// Names or ids
+    #[arg(required = true, value_name = "CONTAINER")]
+    containers: Vec<String>,
+}
+
+/// Removes each; goes on behind one that cannot be removed.
+pub(super) fn run(arguments: Arguments, session: &Session) -> Result<i32> {
+    let mut code = 0;
+    for name in &arguments.containers {
+        match lifecycle::remove(&session.paths, name, arguments.force) {
+            Ok(()) => output::line(name),
+            Err(failure) => {
+                output::failure(&failure);
+                code = 1;
+            }
+        }
+    }
+    lifecycle::delete_removed(&session.paths)?;
+    Ok(code)
+}

@@ -1,0 +1,69 @@
+//! The verbs, as a table: `--help` lists them in this order.
+
+use clap::{ArgMatches, Args, Command, FromArgMatches};
+
+use super::{Session, base_command, completion, ns, ps, rm, run};
+use crate::error::{Failure, Result};
+
+/// One verb.
+pub(super) struct Verb {
+    /// As typed.
+    pub(super) name: &'static str,
+    about: &'static str,
+    augment: fn(Command) -> Command,
+    pub(super) run: fn(&ArgMatches, &Session) -> Result<i32>,
+    /// Exit status for a command line that makes no sense.
+    pub(super) usage_status: u8,
+    /// Exit status for all other failures.
+    pub(super) failure_status: u8,
+}
+
+/// Ties a verb's arguments and function together.
+macro_rules! verb {
+    ($name:literal, $about:literal, $module:ident) => {
+        verb!($name, $about, $module, 2, 1)
+    };
+    ($name:literal, $about:literal, $module:ident, $usage:literal, $failure:literal) => {
+        Verb {
+            name: $name,
+            about: $about,
+            augment: <$module::Arguments as Args>::augment_args,
+            run: |matches, session| $module::run(parsed(matches)?, session),
+            usage_status: $usage,
+            failure_status: $failure,
+        }
+    };
+}
+
+/// All of them.
+pub(super) const ALL: &[Verb] = &[
+    verb!("run", "Run a command in a new container", run, 125, 125),
+    verb!("ps", "List containers", ps),
+    verb!("rm", "Remove containers", rm),
+    verb!("ns", "List the namespaces of running containers", ns),
+    verb!("completion", "Print a shell's completion script", completion),
+];
+
+/// The verb called `name`.
+pub(super) fn find(name: &str) -> Option<&'static Verb> {
+    ALL.iter().find(|verb| verb.name == name)
+}
+
+impl Verb {
+    /// The command line of this verb alone.
+    pub(super) fn command(&self) -> Command {
+        (self.augment)(base_command(self.name, self.about).bin_name(format!("kelp {}", self.name)))
+    }
+}
+
+/// All verbs in one tree.
+pub(super) fn tree() -> Command {
+    let tree = base_command("kelp", "Rootless containers in one binary")
+        .arg(clap::arg!(-D --debug "Print what each step of a start costs"))
+        .arg(clap::arg!(-V --version "Print the version"));
+    ALL.iter().fold(tree, |tree, verb| tree.subcommand((verb.augment)(base_command(verb.name, verb.about))))
+}
+
+fn parsed<T: FromArgMatches>(matches: &ArgMatches) -> Result<T> {
+    T::from_arg_matches(matches).map_err(|error| Failure::usage(error.to_string()))
+}
