@@ -6,6 +6,7 @@
 pub mod mounts;
 pub mod root;
 pub mod capabilities;
+pub mod rlimits;
 pub mod seccomp;
 pub mod spec;
 pub mod stage;
