@@ -18,6 +18,9 @@ pub enum Compression {
     Zstd,
 }
 
+/// A stream whose start was looked at.
+pub type Sniffed<R> = io::Chain<io::Cursor<Vec<u8>>, R>;
+
 /// How many bytes [`Compression::detect`] wants to see.
 pub const MAGIC_BYTES: usize = 6;
 
@@ -45,7 +48,7 @@ impl Compression {
     }
 
     /// Looks at the start of a stream; what is returned reads from there again.
-    pub fn sniff<R: Read>(mut reader: R) -> Result<(Self, io::Chain<io::Cursor<Vec<u8>>, R>)> {
+    pub fn sniff<R: Read>(mut reader: R) -> Result<(Self, Sniffed<R>)> {
         let mut start = Vec::with_capacity(MAGIC_BYTES);
         reader.by_ref().take(MAGIC_BYTES as u64).read_to_end(&mut start)?;
         Ok((Self::detect(&start)?, io::Cursor::new(start).chain(reader)))

@@ -257,7 +257,7 @@ mod tests {
 
         #[test]
         fn never_panics(text in ".{0,100}") {
-            let _ = text.parse::<Digest>();
+            drop(text.parse::<Digest>());
         }
     }
 }

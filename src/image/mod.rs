@@ -19,7 +19,9 @@ pub mod digest;
 pub mod lookup;
 pub mod manifest;
 pub mod platform;
+pub mod pull;
 pub mod reference;
+pub mod registry;
 pub mod tags;
 
 pub use blobs::Blobs;
