@@ -18,6 +18,9 @@ pub mod paths;
 
 pub mod container;
 pub mod engine;
+pub mod image;
+#[allow(unsafe_code)]
+pub mod kernel;
 pub mod process;
 pub mod sandbox;
 pub mod storage;

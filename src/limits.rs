@@ -74,3 +74,41 @@ pub const NAME_BYTES_MAX: usize = 128;
 /// How long the last supervisor lives on after its container, so that the next
 /// start finds the base user namespace still mapped (docs/processes.md).
 pub const BASE_LINGER_MS: u64 = 15_000;
+
+/// A tag's file: a reference, digests and times of our own writing.
+pub const TAG_BYTES_MAX: u64 = 64 << 10;
+
+/// An image archive read from a pipe or a compressed one, which are written to
+/// disk first; as a layer, it may hold a model of hundreds of GiB.
+pub const ARCHIVE_BYTES_MAX: u64 = 4 << 40;
+
+/// Entries of an image archive: each layer is up to three of them (a
+/// directory, a version, a tar), so this is some hundred full images.
+pub const ARCHIVE_ENTRIES_MAX: usize = 200_000;
+
+/// Images in one archive.
+pub const ARCHIVE_IMAGES_MAX: usize = 1_024;
+
+/// Links followed from a layer's name in an archive to the layer itself.
+/// docker save (until 24) wrote one, from a repeated layer to its first place.
+pub const ARCHIVE_LINKS_MAX: usize = 8;
+
+/// Indexes within indexes, from a tag to an image: an OCI layout has one index
+/// of its own and may list another.
+pub const INDEX_DEPTH_MAX: usize = 4;
+
+/// The answer of a token server. Tokens of some KiB are real (many scopes).
+pub const TOKEN_BYTES_MAX: u64 = 1 << 20;
+
+/// Redirects followed for one request; curl's and Go's bound is of this size.
+pub const REDIRECTS_MAX: usize = 10;
+
+/// Tries of one request to a registry that is busy or out of reach.
+pub const REQUEST_TRIES_MAX: u32 = 5;
+
+/// Waiting for a busy registry, one wait: longer than this, the person wants
+/// to be told.
+pub const RETRY_WAIT_MS_MAX: u64 = 30_000;
+
+/// Blobs fetched from one registry at once (docker's and podman's number).
+pub const DOWNLOADS_MAX: usize = 3;

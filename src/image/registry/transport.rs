@@ -1,0 +1,321 @@
+//! Requests and answers: one HTTP GET or HEAD with redirects, retries and
+//! timeouts.
+//!
+//! Redirects are followed here and not by the HTTP library, because the rule
+//! is ours: `Authorization` goes to the origin it is for and nowhere else
+//! (CVE-2020-15157 and its kin), and a stranger leads us neither to plain
+//! HTTP nor to our own loopback. It knows nothing of repositories.
+
+use std::fmt;
+use std::io::{self, Read};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use ureq::http::{self, HeaderMap, header};
+
+use super::address::{Origin, Url};
+use super::error::{self, Error};
+use crate::image::quote::quoted;
+use crate::limits;
+
+/// How long to wait for what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// For a connection, the TLS handshake included.
+    pub connect: Duration,
+    /// For the next bytes of an answer.
+    pub idle: Duration,
+    /// For the whole of a document (manifest, token); layers have no such limit.
+    pub document: Duration,
+    /// Before the second try; doubled for each one after.
+    pub retry: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(30),
+            idle: Duration::from_secs(60),
+            document: Duration::from_secs(120),
+            retry: Duration::from_secs(1),
+        }
+    }
+}
+
+/// The value of an `Authorization` header. Never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Authorization(pub(super) String);
+
+impl fmt::Debug for Authorization {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Authorization(..)")
+    }
+}
+
+/// What to ask for.
+#[derive(Debug, Clone)]
+pub(super) struct Request<'a> {
+    pub(super) is_head: bool,
+    pub(super) url: Url,
+    pub(super) accept: &'a [&'a str],
+    /// For the origin of `url` only.
+    pub(super) authorization: Option<Authorization>,
+    /// Skip so many bytes, if the server can.
+    pub(super) from: u64,
+    /// The whole answer has to arrive within [`Timeouts::document`].
+    pub(super) is_document: bool,
+}
+
+impl<'a> Request<'a> {
+    /// Asks for a document.
+    pub(super) fn document(url: Url, accept: &'a [&'a str]) -> Self {
+        Self { is_head: false, url, accept, authorization: None, from: 0, is_document: true }
+    }
+}
+
+/// An answer; the body is still on its way.
+pub(super) struct Reply {
+    pub(super) status: u16,
+    pub(super) headers: HeaderMap,
+    /// Who answered, redirects followed.
+    pub(super) origin: Origin,
+    body: ureq::Body,
+}
+
+impl Reply {
+    pub(super) fn header(&self, name: header::HeaderName) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// The announced length of the body.
+    pub(super) fn length(&self) -> Option<u64> {
+        self.body.content_length()
+    }
+
+    /// The body as a stream. ureq checks Content-Length: a short body is an
+    /// error, not an end.
+    pub(super) fn into_body(self) -> impl Read {
+        self.body.into_with_config().limit(u64::MAX).reader()
+    }
+
+    /// The whole body, of at most `max` bytes.
+    pub(super) fn read(self, max: u64) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.into_body().take(max.saturating_add(1)).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > max {
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("the answer is larger than {max} bytes")));
+        }
+        Ok(bytes)
+    }
+
+    /// The registry's own words about an error.
+    pub(super) fn detail(self) -> String {
+        self.read(limits::TOKEN_BYTES_MAX).map(|body| error::detail(&body)).unwrap_or_default()
+    }
+}
+
+/// The connections to one registry and to where it sends us.
+pub(super) struct Connections {
+    timeouts: Timeouts,
+    plain: OnceLock<ureq::Agent>,
+    /// Made at need: reading the system's certificates takes milliseconds.
+    tls: OnceLock<ureq::Agent>,
+}
+
+impl Connections {
+    pub(super) fn new(timeouts: Timeouts) -> Self {
+        Self { timeouts, plain: OnceLock::new(), tls: OnceLock::new() }
+    }
+
+    /// Sends a request, as often as it takes, and returns the answer of any
+    /// status that waiting will not change.
+    pub(super) fn send(&self, request: &Request<'_>) -> Result<Reply, Error> {
+        let mut tries = 1;
+        loop {
+            let last = tries >= limits::REQUEST_TRIES_MAX;
+            let wait = match self.follow(request) {
+                Ok(reply) if is_transient(reply.status) && !last => match retry_after(&reply.headers) {
+                    Some(wait) if wait > Duration::from_millis(limits::RETRY_WAIT_MS_MAX) => return Ok(reply),
+                    Some(wait) => wait,
+                    None => self.backoff(tries),
+                },
+                Ok(reply) => return Ok(reply),
+                Err(Failed::Transient(_)) if !last => self.backoff(tries),
+                Err(Failed::Transient(error) | Failed::Final(error)) => return Err(error),
+            };
+            log::debug!("registry: {} again in {} ms", request.url.origin, wait.as_millis());
+            std::thread::sleep(wait);
+            tries += 1;
+        }
+    }
+
+    /// The pause before try number `tries + 1`.
+    pub(super) fn backoff(&self, tries: u32) -> Duration {
+        let wait = self.timeouts.retry.saturating_mul(1 << tries.saturating_sub(1).min(10));
+        wait.min(Duration::from_millis(limits::RETRY_WAIT_MS_MAX))
+    }
+
+    fn follow(&self, request: &Request<'_>) -> Result<Reply, Failed> {
+        let mut url = request.url.clone();
+        for _ in 0..=limits::REDIRECTS_MAX {
+            let reply = self.once(request, &url)?;
+            if !matches!(reply.status, 301 | 302 | 303 | 307 | 308) {
+                return Ok(reply);
+            }
+            let refuse = |why: &str| Failed::Final(Error::Refused(format!("{} {why}", request.url.origin)));
+            let location = reply.header(header::LOCATION).ok_or_else(|| refuse("redirects to nowhere"))?;
+            let next = url.join(location).map_err(Failed::Final)?;
+            if !request.url.origin.may_send_to(&next.origin) {
+                return Err(refuse(&format!("redirects to {}, which is not allowed", next.origin)));
+            }
+            url = next;
+        }
+        Err(Failed::Final(Error::Refused(format!("{} redirects without end", request.url.origin))))
+    }
+
+    fn once(&self, request: &Request<'_>, url: &Url) -> Result<Reply, Failed> {
+        let agent = self.agent(&url.origin);
+        let method = if request.is_head { http::Method::HEAD } else { http::Method::GET };
+        let mut builder = http::Request::builder().method(method).uri(url.to_string());
+        if !request.accept.is_empty() {
+            builder = builder.header(header::ACCEPT, request.accept.join(", "));
+        }
+        // What we verify is the bytes as stored; a transfer encoding of the
+        // content would only be undone again.
+        builder = builder.header(header::ACCEPT_ENCODING, "identity");
+        if request.from > 0 {
+            builder = builder.header(header::RANGE, format!("bytes={}-", request.from));
+        }
+        if let Some(Authorization(value)) = request.authorization.as_ref().filter(|_| url.origin == request.url.origin)
+        {
+            builder = builder.header(header::AUTHORIZATION, value);
+        }
+        let call =
+            builder.body(()).map_err(|error| Failed::Final(Error::Refused(format!("build request: {error}"))))?;
+        let mut call = agent.configure_request(call);
+        if url.origin.is_loopback() {
+            // A proxy's loopback is another machine's.
+            call = call.proxy(None);
+        }
+        if request.is_document {
+            call = call.timeout_global(Some(self.timeouts.document));
+        }
+        let answer = agent.run(call.build()).map_err(|error| unreachable_host(&url.origin, error))?;
+        let (parts, body) = answer.into_parts();
+        let encoding = parts.headers.get(header::CONTENT_ENCODING).map(|value| value.as_bytes());
+        if encoding.is_some_and(|encoding| !encoding.is_empty() && encoding != b"identity") {
+            let message = format!("{} sends encoded content that nobody asked for", url.origin);
+            return Err(Failed::Final(Error::Refused(message)));
+        }
+        Ok(Reply { status: parts.status.as_u16(), headers: parts.headers, origin: url.origin.clone(), body })
+    }
+
+    fn agent(&self, origin: &Origin) -> &ureq::Agent {
+        // Both take a proxy from ALL_PROXY, HTTPS_PROXY, HTTP_PROXY and NO_PROXY.
+        match origin.is_tls {
+            true => self.tls.get_or_init(|| self.config().tls_config(tls()).build().into()),
+            false => self.plain.get_or_init(|| self.config().build().into()),
+        }
+    }
+
+    fn config(&self) -> ureq::config::ConfigBuilder<ureq::typestate::AgentScope> {
+        ureq::Agent::config_builder()
+            .user_agent(concat!("kelp/", env!("CARGO_PKG_VERSION")))
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .timeout_connect(Some(self.timeouts.connect))
+            .timeout_resolve(Some(self.timeouts.connect))
+            .timeout_per_read(Some(self.timeouts.idle))
+            .timeout_per_write(Some(self.timeouts.idle))
+            .max_idle_connections_per_host(limits::DOWNLOADS_MAX)
+    }
+}
+
+/// TLS as we want it: ring, and the certificates this host trusts
+/// (SSL_CERT_FILE and SSL_CERT_DIR first). The one place to change either.
+fn tls() -> ureq::tls::TlsConfig {
+    let native = rustls_native_certs::load_native_certs();
+    for error in &native.errors {
+        log::warn!("registry: a certificate of this host cannot be read: {error}");
+    }
+    let roots = native.certs.iter().map(|cert| ureq::tls::Certificate::from_der(cert).to_owned());
+    ureq::tls::TlsConfig::builder()
+        .root_certs(ureq::tls::RootCerts::from(roots))
+        .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .build()
+}
+
+enum Failed {
+    /// Worth another try.
+    Transient(Error),
+    Final(Error),
+}
+
+/// Whether an I/O error in the middle of things may not happen again.
+pub(super) fn is_worth_retrying(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, TimedOut, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | TimedOut | UnexpectedEof)
+        || error.get_ref().is_some_and(|inner| matches!(inner.downcast_ref(), Some(ureq::Error::Timeout(_))))
+}
+
+fn unreachable_host(origin: &Origin, error: ureq::Error) -> Failed {
+    let host = format!("{}:{}", origin.host, origin.port);
+    let with = |cause: String, hint| Error::Unreachable { host: host.clone(), cause, hint };
+    match error {
+        ureq::Error::Io(error) if is_worth_retrying(&error) => Failed::Transient(with(error.to_string(), None)),
+        // A certificate that does not convince arrives as an I/O error that wraps rustls' own.
+        ureq::Error::Io(error) if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => {
+            Failed::Final(with(error.to_string(), Some(CERTIFICATE_HINT)))
+        }
+        ureq::Error::Rustls(error) => Failed::Final(with(error.to_string(), Some(CERTIFICATE_HINT))),
+        ureq::Error::Io(error) => Failed::Final(with(error.to_string(), None)),
+        ureq::Error::Timeout(what) => Failed::Transient(with(format!("no answer in time ({what})"), None)),
+        ureq::Error::HostNotFound => Failed::Final(with("the host name is not known".to_owned(), None)),
+        ureq::Error::Protocol(error) => Failed::Final(with(quoted(&error.to_string()), None)),
+        other => Failed::Final(with(other.to_string(), None)),
+    }
+}
+
+const CERTIFICATE_HINT: &str =
+    "if its certificate is signed by an authority of your own, point SSL_CERT_FILE at that authority's certificate";
+
+fn is_transient(status: u16) -> bool {
+    matches!(status, 408 | 429 | 500 | 502 | 503 | 504)
+}
+
+/// `Retry-After`: seconds or a date (RFC 9110, 10.2.3).
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse::<u32>() {
+        return Some(Duration::from_secs(seconds.into()));
+    }
+    let until = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
+    Some(Duration::try_from(until.duration_since(jiff::Timestamp::now())).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let check = |text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::RETRY_AFTER, text.parse().unwrap());
+            retry_after(&headers)
+        };
+        assert_eq!(check("7"), Some(Duration::from_secs(7)));
+        assert_eq!(check("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::ZERO));
+        assert!(check("Wed, 21 Oct 2099 07:28:00 GMT").unwrap() > Duration::from_secs(1_000_000));
+        assert_eq!(check("soon"), None);
+    }
+
+    #[test]
+    fn pauses_grow_and_end() {
+        let connections = Connections::new(Timeouts::default());
+        assert_eq!(connections.backoff(1), Duration::from_secs(1));
+        assert_eq!(connections.backoff(3), Duration::from_secs(4));
+        assert_eq!(connections.backoff(40), Duration::from_millis(limits::RETRY_WAIT_MS_MAX));
+    }
+}

@@ -1,0 +1,225 @@
+//! Tags: which image a name stands for. One JSON file each, replaced by rename.
+//!
+//! An image exists as long as a tag points to it; one without a name (an
+//! import without a tag) is kept by a tag file without a reference. A file's
+//! name is made from the reference and back; where that would be longer than
+//! a file name may be, it is the reference's digest.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::blobs;
+use super::descriptor::Descriptor;
+use super::digest::Digest;
+use super::reference::Reference;
+use crate::error::{Context, Failure, Result};
+use crate::limits;
+use crate::paths::Paths;
+
+/// The version of [`Tag`] on disk.
+const VERSION: u32 = 1;
+
+/// File names end at 255 bytes (NAME_MAX); some file systems that encrypt
+/// names (eCryptfs) stop at 143.
+const FILE_NAME_BYTES_MAX: usize = 140;
+
+/// What a name stands for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tag {
+    version: u32,
+    /// The name; none for an image that nobody named.
+    pub reference: Option<Reference>,
+    /// The image's manifest.
+    pub manifest: Descriptor,
+    /// Its config's digest: the image's id.
+    pub config: Digest,
+    /// What the registry's name stood for: the manifest or an index around it.
+    /// `None` for an image that came from no registry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Digest>,
+    /// When this tag was set.
+    #[serde(with = "rfc3339")]
+    pub tagged: jiff::Timestamp,
+}
+
+impl Tag {
+    /// A tag set now.
+    pub fn new(reference: Option<Reference>, manifest: Descriptor, config: Digest) -> Self {
+        Self { version: VERSION, reference, manifest, config, source: None, tagged: jiff::Timestamp::now() }
+    }
+
+    /// The same, pulled as `source`.
+    #[must_use]
+    pub fn pulled_as(mut self, source: Digest) -> Self {
+        self.source = Some(source);
+        self
+    }
+}
+
+/// Times in records, as RFC 3339.
+mod rfc3339 {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(time: &jiff::Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(time)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<jiff::Timestamp, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// Sets a tag, replacing one of the same name.
+pub fn set(paths: &Paths, tag: &Tag) -> Result<()> {
+    blobs::make_dir(&paths.tags())?;
+    blobs::make_dir(&paths.staging())?;
+    let name = match &tag.reference {
+        Some(reference) => file_name(reference),
+        None => format!("untagged.{}", tag.config.hex()),
+    };
+    let bytes = serde_json::to_vec(tag).map_err(|error| Failure::bug(format!("serialise tag: {error}")))?;
+    blobs::replace(&paths.staging(), &paths.tags().join(name), &bytes)
+}
+
+/// The tag of exactly this name.
+pub fn get(paths: &Paths, reference: &Reference) -> Result<Option<Tag>> {
+    read(paths.tags().join(file_name(reference)))
+}
+
+/// Removes the tag of this name; `false` if there was none.
+pub fn remove(paths: &Paths, reference: &Reference) -> Result<bool> {
+    remove_file(paths.tags().join(file_name(reference)))
+}
+
+/// Removes the tag that keeps an image without a name.
+pub fn remove_untagged(paths: &Paths, config: &Digest) -> Result<bool> {
+    remove_file(paths.tags().join(format!("untagged.{}", config.hex())))
+}
+
+/// All tags, by name; those without one come first.
+pub fn list(paths: &Paths) -> Result<Vec<Tag>> {
+    let dir = paths.tags();
+    let doing = || format!("list tags in \"{}\"", dir.display());
+    let entries = match std::fs::read_dir(&dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(Failure::from(error).doing(doing())),
+    };
+    let mut tags = Vec::new();
+    for entry in entries {
+        tags.extend(read(entry.doing(doing)?.path())?);
+    }
+    tags.sort_by(|a, b| a.reference.cmp(&b.reference));
+    Ok(tags)
+}
+
+fn read(path: PathBuf) -> Result<Option<Tag>> {
+    use std::io::Read;
+    let doing = || format!("read tag \"{}\"", path.display());
+    let file = match std::fs::File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Failure::from(error).doing(doing())),
+    };
+    let mut bytes = Vec::new();
+    file.take(limits::TAG_BYTES_MAX).read_to_end(&mut bytes).doing(doing)?;
+    let tag: Tag = serde_json::from_slice(&bytes)
+        .map_err(|error| Failure::host(format!("it is damaged: {error}")))
+        .hint(|| format!("remove {} and pull or load the image again", path.display()))
+        .doing(doing)?;
+    if tag.version != VERSION {
+        let failure = Failure::host(format!("it has version {}; this kelp knows {VERSION}", tag.version));
+        return Err(failure.doing(doing()).hint("use the kelp that wrote it, or a newer one"));
+    }
+    Ok(Some(tag))
+}
+
+fn remove_file(path: PathBuf) -> Result<bool> {
+    match std::fs::remove_file(&path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(Failure::from(error).doing(format!("remove tag \"{}\"", path.display()))),
+    }
+}
+
+/// The file of a reference: its canonical form with `/`, `:` and other
+/// characters outside of `[A-Za-z0-9._-]` percent-encoded (RFC 3986, 2.1).
+fn file_name(reference: &Reference) -> String {
+    let canonical = reference.to_string();
+    let encode = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'_' | b'-' => char::from(byte).to_string(),
+        other => format!("%{other:02X}"),
+    };
+    let encoded: String = canonical.bytes().map(encode).collect();
+    // No reference encodes to this form: its first slash would be a %2F.
+    if encoded.len() > FILE_NAME_BYTES_MAX {
+        format!("long.{}", Digest::of(canonical.as_bytes()).hex())
+    } else {
+        encoded
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn paths(dir: &tempfile::TempDir) -> Paths {
+        Paths { data: dir.path().join("data"), run: dir.path().join("run") }
+    }
+
+    fn tag(name: &str) -> Tag {
+        let manifest = Descriptor::of(crate::image::descriptor::OCI_MANIFEST, name.as_bytes());
+        Tag::new(Some(Reference::parse(name).unwrap()), manifest, Digest::of(name.as_bytes()))
+    }
+
+    #[test]
+    fn sets_lists_and_removes() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = paths(&dir);
+        assert_eq!(list(&paths).unwrap(), []);
+        let (web, db) = (tag("web"), tag("localhost:5000/db:1").pulled_as(Digest::of(b"index")));
+        let unnamed = Tag { reference: None, ..tag("x") };
+        for tag in [&web, &db, &unnamed, &web] {
+            set(&paths, tag).unwrap();
+        }
+        assert_eq!(list(&paths).unwrap(), [unnamed.clone(), web.clone(), db.clone()]);
+        assert_eq!(get(&paths, db.reference.as_ref().unwrap()).unwrap(), Some(db));
+        assert!(remove(&paths, web.reference.as_ref().unwrap()).unwrap());
+        assert!(!remove(&paths, web.reference.as_ref().unwrap()).unwrap());
+        assert!(remove_untagged(&paths, &unnamed.config).unwrap());
+        assert_eq!(list(&paths).unwrap().len(), 1);
+        assert_eq!(std::fs::read_dir(paths.staging()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn file_names_are_safe_and_short() {
+        let name = |text: &str| file_name(&Reference::parse(text).unwrap());
+        assert_eq!(name("alpine"), "docker.io%2Flibrary%2Falpine%3Alatest");
+        let long = format!("{}:{}", "a".repeat(200), "t".repeat(128));
+        assert!(name(&long).starts_with("long.") && name(&long).len() == 69);
+    }
+
+    #[test]
+    fn says_which_file_is_damaged() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = paths(&dir);
+        set(&paths, &tag("web")).unwrap();
+        let file = paths.tags().join("docker.io%2Flibrary%2Fweb%3Alatest");
+        std::fs::write(&file, "{").unwrap();
+        let failure = list(&paths).unwrap_err();
+        assert!(failure.to_string().contains("web%3Alatest"), "{failure}");
+        let future = serde_json::to_string(&tag("web")).unwrap().replace("\"version\":1", "\"version\":2");
+        std::fs::write(&file, future).unwrap();
+        assert!(list(&paths).unwrap_err().to_string().contains("version 2"));
+    }
+
+    proptest! {
+        #[test]
+        fn file_names_tell_references_apart(a in "[a-z]{1,3}(/[a-z]{1,3}){0,2}(:[a-z]{1,2})?", b in "[a-z]{1,3}(/[a-z]{1,3}){0,2}(:[a-z]{1,2})?") {
+            let (a, b) = (Reference::parse(&a).unwrap(), Reference::parse(&b).unwrap());
+            prop_assert_eq!(file_name(&a) == file_name(&b), a == b);
+        }
+    }
+}

@@ -1,0 +1,341 @@
+//! A registry for tests: in this process, in memory, on a loopback port, with
+//! faults on demand. Speaks the pull half of the distribution spec.
+//!
+//! Std only, so that unit tests and the suite may both include it by
+//! `#[path]`; digests are given by the caller.
+
+#![allow(dead_code, unreachable_pub, missing_docs)]
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// What goes wrong with an answer.
+#[derive(Debug, Clone)]
+pub enum Fault {
+    /// The headers promise everything, the connection closes after so many bytes.
+    Truncate(usize),
+    /// The first byte is another.
+    Corrupt,
+    /// This status and these headers instead.
+    Status(u16, Vec<(&'static str, String)>),
+    /// A redirect to this base URL; the path is kept.
+    Redirect(String),
+    /// A redirect to exactly this.
+    Location(String),
+    /// Headers, then silence for so long between two halves of the body.
+    Slow(Duration),
+    /// The connection closes without an answer.
+    HangUp,
+    /// Another media type.
+    ContentType(&'static str),
+    /// A chunked body without end, as far as the client takes it.
+    Endless,
+    /// This body instead of the real one.
+    Body(Vec<u8>),
+}
+
+/// A request as it arrived; header names in lower case.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    pub method: String,
+    pub path: String,
+    pub headers: HashMap<String, String>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Path -> media type, digest, body.
+    documents: HashMap<String, (String, String, Vec<u8>)>,
+    /// Part of a path -> fault and how often it still happens.
+    faults: Vec<(String, Fault, usize)>,
+    seen: Vec<Seen>,
+    /// The token to ask for, and who gets it (None: anybody).
+    token: Option<(String, Option<(String, String)>)>,
+    /// `Basic` instead of tokens.
+    basic: Option<String>,
+    /// Instead of our own /token.
+    realm: Option<String>,
+}
+
+/// The registry; stops when dropped.
+pub struct Registry {
+    pub port: u16,
+    state: Arc<Mutex<State>>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Registry {
+    /// Listens on a free port of 127.0.0.1.
+    pub fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
+        let port = listener.local_addr().expect("bound").port();
+        let state = Arc::new(Mutex::new(State::default()));
+        let stop = Arc::new(AtomicBool::new(false));
+        let (shared, stopped) = (Arc::clone(&state), Arc::clone(&stop));
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                if stopped.load(Ordering::Relaxed) {
+                    break;
+                }
+                let state = Arc::clone(&shared);
+                std::thread::spawn(move || drop(serve(stream, &state, port)));
+            }
+        });
+        Self { port, state, stop }
+    }
+
+    /// `127.0.0.1:PORT`.
+    pub fn host(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Serves a blob in every repository.
+    pub fn put_blob(&self, digest: &str, bytes: &[u8]) {
+        let entry = ("application/octet-stream".to_owned(), digest.to_owned(), bytes.to_vec());
+        self.lock().documents.insert(format!("blobs/{digest}"), entry);
+    }
+
+    /// Serves a manifest under its digest and a tag.
+    pub fn put_manifest(&self, repository: &str, tag: &str, digest: &str, media_type: &str, bytes: &[u8]) {
+        for name in [tag, digest] {
+            let entry = (media_type.to_owned(), digest.to_owned(), bytes.to_vec());
+            self.lock().documents.insert(format!("{repository}/manifests/{name}"), entry);
+        }
+    }
+
+    /// The next `times` requests whose path contains `part` go wrong.
+    pub fn fault(&self, part: &str, fault: Fault, times: usize) {
+        self.lock().faults.push((part.to_owned(), fault, times));
+    }
+
+    /// From now on a bearer token is wanted, given by our own /token to
+    /// anybody or to one user.
+    pub fn require_token(&self, token: &str, user: Option<(&str, &str)>) {
+        let user = user.map(|(name, password)| (name.to_owned(), password.to_owned()));
+        self.lock().token = Some((token.to_owned(), user));
+    }
+
+    /// From now on this `Authorization` is wanted.
+    pub fn require_basic(&self, authorization: &str) {
+        self.lock().basic = Some(authorization.to_owned());
+    }
+
+    /// Sends clients to another realm.
+    pub fn set_realm(&self, realm: &str) {
+        self.lock().realm = Some(realm.to_owned());
+    }
+
+    /// All requests so far.
+    pub fn seen(&self) -> Vec<Seen> {
+        self.lock().seen.clone()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().expect("no thread of ours panics")
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        drop(TcpStream::connect(("127.0.0.1", self.port)));
+    }
+}
+
+fn serve(stream: TcpStream, state: &Mutex<State>, port: u16) -> std::io::Result<()> {
+    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+    stream.set_nodelay(true)?;
+    let mut writer = stream.try_clone()?;
+    let mut reader = BufReader::new(stream);
+    while let Some(request) = read_request(&mut reader)? {
+        let (answer, fault) = {
+            let mut state = state.lock().expect("no thread of ours panics");
+            state.seen.push(request.clone());
+            let fault = take_fault(&mut state.faults, &request.path);
+            (answer(&state, &request, port), fault)
+        };
+        if !send(&mut writer, &request, answer, fault)? {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn read_request(reader: &mut impl BufRead) -> std::io::Result<Option<Seen>> {
+    let mut line = String::new();
+    if reader.read_line(&mut line)? == 0 {
+        return Ok(None);
+    }
+    let mut words = line.split_whitespace();
+    let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let mut seen = Seen { method: method.to_owned(), path: path.to_owned(), headers: HashMap::new() };
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        match line.trim_end().split_once(':') {
+            Some((name, value)) => seen.headers.insert(name.to_ascii_lowercase(), value.trim().to_owned()),
+            None => return Ok(Some(seen)),
+        };
+    }
+}
+
+fn take_fault(faults: &mut [(String, Fault, usize)], path: &str) -> Option<Fault> {
+    let position = faults.iter().position(|(part, _, times)| *times > 0 && path.contains(part.as_str()))?;
+    faults[position].2 -= 1;
+    Some(faults[position].1.clone())
+}
+
+struct Answer {
+    status: u16,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+}
+
+fn answer(state: &State, request: &Seen, port: u16) -> Answer {
+    let given = request.headers.get("authorization").cloned().unwrap_or_default();
+    if request.path.starts_with("/token") {
+        let user = state.token.as_ref().and_then(|(_, user)| user.as_ref());
+        let allowed = user.is_none_or(|(name, password)| given == format!("Basic {}", base64(name, password)));
+        let token = state.token.as_ref().map(|(token, _)| token.clone()).unwrap_or_default();
+        return match allowed {
+            true => plain(200, format!("{{\"token\":\"{token}\"}}")),
+            false => plain(401, "{\"details\":\"incorrect username or password\"}".to_owned()),
+        };
+    }
+    let own_realm = format!("http://127.0.0.1:{port}/token");
+    let realm = state.realm.clone().unwrap_or(own_realm);
+    if let Some((token, _)) = &state.token
+        && given != format!("Bearer {token}")
+    {
+        let challenge = format!("Bearer realm=\"{realm}\",service=\"test\",scope=\"repository:x:pull\"");
+        return denied(challenge);
+    }
+    if let Some(basic) = &state.basic
+        && given != *basic
+    {
+        return denied("Basic realm=\"test\"".to_owned());
+    }
+    let path = request.path.trim_start_matches("/v2/");
+    let key = match path.find("blobs/") {
+        Some(start) => &path[start..],
+        None => path,
+    };
+    match state.documents.get(key) {
+        _ if request.path == "/v2/" => plain(200, "{}".to_owned()),
+        None => plain(
+            404,
+            "{\"errors\":[{\"code\":\"NAME_UNKNOWN\",\"message\":\"repository name not known\"}]}".to_owned(),
+        ),
+        Some((media_type, digest, body)) => document(request, media_type, digest, body),
+    }
+}
+
+fn document(request: &Seen, media_type: &str, digest: &str, body: &[u8]) -> Answer {
+    let mut headers = vec![
+        ("Content-Type".to_owned(), media_type.to_owned()),
+        ("Docker-Content-Digest".to_owned(), digest.to_owned()),
+    ];
+    let range = request.headers.get("range").and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-'));
+    match range.and_then(|start| start.parse::<usize>().ok()).filter(|start| *start < body.len()) {
+        Some(start) => {
+            headers.push(("Content-Range".to_owned(), format!("bytes {start}-{}/{}", body.len() - 1, body.len())));
+            Answer { status: 206, headers, body: body[start..].to_vec() }
+        }
+        None => Answer { status: 200, headers, body: body.to_vec() },
+    }
+}
+
+fn plain(status: u16, body: String) -> Answer {
+    Answer {
+        status,
+        headers: vec![("Content-Type".to_owned(), "application/json".to_owned())],
+        body: body.into_bytes(),
+    }
+}
+
+fn denied(challenge: String) -> Answer {
+    let mut answer =
+        plain(401, "{\"errors\":[{\"code\":\"UNAUTHORIZED\",\"message\":\"authentication required\"}]}".to_owned());
+    answer.headers.push(("WWW-Authenticate".to_owned(), challenge));
+    answer
+}
+
+/// Sends the answer; `false` closes the connection.
+fn send(writer: &mut TcpStream, request: &Seen, mut answer: Answer, fault: Option<Fault>) -> std::io::Result<bool> {
+    let mut sent = None;
+    let mut pause = None;
+    match fault {
+        None => {}
+        Some(Fault::HangUp) => return Ok(false),
+        Some(Fault::Truncate(count)) => sent = Some(count),
+        Some(Fault::Corrupt) => answer.body.first_mut().into_iter().for_each(|byte| *byte ^= 1),
+        Some(Fault::Slow(time)) => pause = Some(time),
+        Some(Fault::Body(body)) => answer.body = body,
+        Some(Fault::Status(status, headers)) => {
+            answer = plain(status, "{}".to_owned());
+            answer.headers.extend(headers.into_iter().map(|(name, value)| (name.to_owned(), value)));
+        }
+        Some(Fault::Redirect(base)) => {
+            answer = plain(307, String::new());
+            answer.headers.push(("Location".to_owned(), format!("{base}{}", request.path)));
+        }
+        Some(Fault::Location(location)) => {
+            answer = plain(307, String::new());
+            answer.headers.push(("Location".to_owned(), location));
+        }
+        Some(Fault::ContentType(media_type)) => {
+            answer.headers.retain(|(name, _)| name != "Content-Type");
+            answer.headers.push(("Content-Type".to_owned(), media_type.to_owned()));
+        }
+        Some(Fault::Endless) => return endless(writer),
+    }
+    let mut head = format!("HTTP/1.1 {} Whatever\r\nContent-Length: {}\r\n", answer.status, answer.body.len());
+    for (name, value) in &answer.headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    head.push_str("\r\n");
+    writer.write_all(head.as_bytes())?;
+    if request.method == "HEAD" {
+        return Ok(true);
+    }
+    if let Some(count) = sent {
+        writer.write_all(&answer.body[..count.min(answer.body.len())])?;
+        return Ok(false);
+    }
+    let (first, second) = answer.body.split_at(answer.body.len() / 2);
+    writer.write_all(first)?;
+    if let Some(time) = pause {
+        std::thread::sleep(time);
+    }
+    writer.write_all(second)?;
+    Ok(true)
+}
+
+fn endless(writer: &mut TcpStream) -> std::io::Result<bool> {
+    writer.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")?;
+    let chunk = vec![b' '; 65_536];
+    loop {
+        write!(writer, "{:x}\r\n", chunk.len())?;
+        writer.write_all(&chunk)?;
+        writer.write_all(b"\r\n")?;
+    }
+}
+
+/// `name:password` as `Basic` wants it.
+pub fn base64(name: &str, password: &str) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let text = format!("{name}:{password}");
+    let mut out = String::new();
+    for chunk in text.as_bytes().chunks(3) {
+        let group = chunk.iter().fold(0u32, |group, byte| group << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+        for digit in 0..4 {
+            let index = (group >> (18 - 6 * digit)) & 63;
+            out.push(if digit <= chunk.len() { char::from(DIGITS[index as usize]) } else { '=' });
+        }
+    }
+    out
+}
