@@ -15,6 +15,7 @@ pub mod error;
 pub mod limits;
 pub mod paths;
 
+pub mod engine;
 #[allow(unsafe_code)]
 pub mod kernel;
 pub mod process;

@@ -1,0 +1,3 @@
+//! The use cases: what each command means.
+
+pub mod options;
