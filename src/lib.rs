@@ -16,11 +16,10 @@ pub mod host;
 pub mod limits;
 pub mod paths;
 
+pub mod cli;
 pub mod container;
 pub mod engine;
 pub mod image;
-#[allow(unsafe_code)]
-pub mod kernel;
 pub mod process;
 pub mod sandbox;
 pub mod storage;

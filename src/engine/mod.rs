@@ -4,4 +4,10 @@
 //! the user should see goes through a trait that the caller gives.
 
 pub mod base_steps;
+pub mod images;
+pub mod lifecycle;
+pub mod options;
+pub mod plan;
+pub mod request;
+pub mod rootfs;
 pub mod run;

@@ -2,7 +2,7 @@
 //!
 //! Denied unless listed. The list is the field's usual one (the default
 //! profile of moby, which nearly all images are made and tested under), brought
-//! up to Linux 6.18. Departures, each stricter:
+//! up to Linux 6.18. Departures, stricter:
 //!
 //! - `ioctl` with TIOCSTI and TIOCLINUX, which type into a shared terminal
 //!   (CVE-2017-5226, CVE-2020-13753);
@@ -12,6 +12,9 @@
 //!   that only asks learns that they are not there;
 //! - numbers newer than the table get ENOSYS, so that a C library falls back to
 //!   an older call; EPERM it would report to its program.
+//!
+//! One departure is wider: pivot_root(2) with CAP_SYS_ADMIN, beside mount(2),
+//! for containers in containers.
 
 use std::borrow::Cow;
 
@@ -39,8 +42,10 @@ pub(super) const UNCONFINED: Profile = Profile {
 /// and setuid(2) to any other id fail with EINVAL and setgroups(2) with EPERM
 /// (user_namespaces(7)), which stops package managers. Stateless, so stat(2)
 /// still shows root. Goes behind the profile's own rules: errnos are equally
-/// strict and the first counts, so what a profile refuses stays refused. Left alone: capset(2), which works, and mknod(2) of
-/// character device 0:0, which is an overlayfs whiteout and works.
+/// strict and the first counts, so what a profile refuses stays refused.
+///
+/// Left alone: capset(2), which works, and mknod(2) of character device 0:0,
+/// which is an overlayfs whiteout and works.
 pub(super) const ROOT_EMULATION: &[Rule] = &[
     Rule::new(
         &[
@@ -84,8 +89,8 @@ const WITHOUT_ADMIN: When = When { with: 0, without: bit(21) };
 /// NS, CGROUP, UTS, IPC, USER, PID, NET.
 const CLONE_NAMESPACES: u64 = 0x7e02_0000;
 
-/// personality(2): Linux, ADDR_NO_RANDOMIZE is not among them; UNAME26 and
-/// 32-bit reporting are; all ones only asks.
+/// personality(2): PER_LINUX and PER_LINUX32, each also with UNAME26; all ones
+/// only asks. Not among them: ADDR_NO_RANDOMIZE and whatever else eases attacks.
 const PERSONALITIES: [u64; 5] = [0x0, 0x0008, 0x2_0000, 0x2_0008, 0xffff_ffff];
 
 const fn personality_is(index: usize) -> Condition {
@@ -132,35 +137,7 @@ static RULES: &[Rule] = &[
     allow_with(18, &[chroot]),                                   // SYS_CHROOT
     allow_with(19, &[kcmp, pidfd_getfd, process_madvise]),       // SYS_PTRACE
     allow_with(20, &[acct]),                                     // SYS_PACCT
-    allow_with(
-        21, // SYS_ADMIN
-        &[
-            bpf,
-            clone,
-            clone3,
-            fanotify_init,
-            fsconfig,
-            fsmount,
-            fsopen,
-            fspick,
-            lookup_dcookie,
-            lsm_set_self_attr,
-            mount,
-            mount_setattr,
-            move_mount,
-            open_tree,
-            open_tree_attr,
-            perf_event_open,
-            quotactl,
-            quotactl_fd,
-            setdomainname,
-            sethostname,
-            setns,
-            syslog,
-            umount2,
-            unshare,
-        ],
-    ),
+    allow_with(21, ADMINISTRATION),
     allow_with(22, &[reboot]),                                                       // SYS_BOOT
     allow_with(23, &[get_mempolicy, mbind, set_mempolicy, set_mempolicy_home_node]), // SYS_NICE
     allow_with(25, &[clock_settime, settimeofday]),                                  // SYS_TIME
@@ -168,6 +145,14 @@ static RULES: &[Rule] = &[
     allow_with(34, &[syslog]),                                                       // SYSLOG
     allow_with(38, &[perf_event_open]),                                              // PERFMON
     allow_with(39, &[bpf]),                                                          // BPF
+];
+
+/// With CAP_SYS_ADMIN.
+#[rustfmt::skip]
+static ADMINISTRATION: &[Call] = &[
+    bpf, clone, clone3, fanotify_init, fsconfig, fsmount, fsopen, fspick, lookup_dcookie, lsm_set_self_attr, mount,
+    mount_setattr, move_mount, open_tree, open_tree_attr, perf_event_open, pivot_root, quotactl, quotactl_fd,
+    setdomainname, sethostname, setns, syslog, umount2, unshare,
 ];
 
 /// What the container's mounts and file modes decide.

@@ -376,8 +376,8 @@ mod tests {
 
     #[test]
     fn calls_newer_than_the_profile_are_unknown() {
-        let json = r#"{"defaultAction":"SCMP_ACT_ERRNO","syscalls":[{"names":["mseal","fsopen"],"action":"SCMP_ACT_ALLOW",
-            "includes":{"caps":["CAP_BPF"]}}]}"#;
+        let json = r#"{"defaultAction":"SCMP_ACT_ERRNO","syscalls":[
+            {"names":["mseal","fsopen"],"action":"SCMP_ACT_ALLOW","includes":{"caps":["CAP_BPF"]}}]}"#;
         assert_eq!(read(json.as_bytes(), MACHINE, 0).unwrap().newest, 462);
     }
 }

@@ -314,6 +314,17 @@ fn the_kernel_takes_the_default_filter() {
     assert_eq!(read, Ok(false));
 }
 
+#[test]
+fn the_kernel_takes_root_emulation() {
+    let emulated = std::thread::spawn(|| {
+        nix::sys::prctl::set_no_new_privs().unwrap();
+        crate::kernel::seccomp::install(&Policy::unconfined().root_emulation().filter().unwrap().0).unwrap();
+        nix::unistd::chown("/", Some(nix::unistd::Uid::from_raw(12345)), None)
+    });
+    assert_eq!(emulated.join().unwrap(), Ok(()));
+    assert_ne!(std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/").unwrap()), 12345);
+}
+
 /// An install costs by the instruction; a change that doubles them should be seen.
 #[test]
 fn the_default_filter_is_small() {

@@ -1,0 +1,22 @@
+//! What users type, as data: one file an option.
+//!
+//! Pure: nothing here looks at the host, at an image or at the environment.
+//! The grammar is Docker's, and Podman's where Docker has none; what a value
+//! may not be is refused here, by name, with what to write instead. Whether it
+//! fits this host or this image is decided later, in the plan.
+
+pub mod device;
+pub mod environment;
+pub mod hostname;
+pub mod label;
+pub mod mount;
+pub mod name;
+pub mod namespaces;
+pub mod security;
+pub mod size;
+pub mod sysctl;
+pub mod time_offset;
+pub mod tmpfs;
+pub mod volume;
+
+mod field;

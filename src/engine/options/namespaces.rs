@@ -1,0 +1,196 @@
+//! Which namespaces are shared: `--pid`, `--ipc`, `--uts`, `--network`,
+//! `--cgroupns` and `--userns`.
+
+use super::field::unknown;
+use super::name;
+use crate::error::{Failure, Result};
+
+/// The choice for one namespace other than the user namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Choice {
+    /// One of its own.
+    Private,
+    /// The host's.
+    Host,
+    /// One of its own with nothing in it: no network, or no /dev/shm.
+    None,
+    /// That of another container, by name or id.
+    Container(String),
+}
+
+/// The choice for the user namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UserChoice {
+    /// Root inside is the caller, other ids are of the caller's subordinate range.
+    Default,
+    /// The caller is this user inside; `None` is the caller's own id.
+    KeepId {
+        /// User id inside.
+        uid: Option<u32>,
+        /// Group id inside.
+        gid: Option<u32>,
+    },
+    /// The caller is nobody inside: only subordinate ids are mapped.
+    NoMap,
+    /// A range of ids of its own.
+    Auto {
+        /// How many; `None` is as many as the image needs.
+        size: Option<u32>,
+    },
+    /// That of another container.
+    Container(String),
+}
+
+/// Reads `--pid`.
+pub fn pid(text: &str) -> Result<Choice> {
+    one_of("pid", text, &["private", "host", "container:NAME"])
+}
+
+/// Reads `--ipc`; `none` is a private one without /dev/shm.
+pub fn ipc(text: &str) -> Result<Choice> {
+    // Any private IPC namespace can be joined here.
+    let text = if text == "shareable" { "private" } else { text };
+    one_of("ipc", text, &["private", "host", "none", "container:NAME"])
+}
+
+/// Reads `--uts`.
+pub fn uts(text: &str) -> Result<Choice> {
+    one_of("uts", text, &["private", "host", "container:NAME"])
+}
+
+/// Reads `--network`.
+pub fn network(text: &str) -> Result<Choice> {
+    // Docker's and Podman's names for what an ordinary private network is there.
+    let text = if matches!(text, "bridge" | "default") { "private" } else { text };
+    one_of("network", text, &["private", "host", "none", "container:NAME"])
+}
+
+/// Reads `--cgroupns`.
+pub fn cgroup(text: &str) -> Result<Choice> {
+    one_of("cgroupns", text, &["private", "host", "container:NAME"])
+}
+
+/// Reads `--userns`.
+pub fn user(text: &str) -> Result<UserChoice> {
+    read_user(text).map_err(|failure| failure.doing(format!("userns \"{text}\"")))
+}
+
+fn one_of(option: &str, text: &str, known: &[&str]) -> Result<Choice> {
+    read(text, known).map_err(|failure| failure.doing(format!("{option} \"{text}\"")))
+}
+
+fn read(text: &str, known: &[&str]) -> Result<Choice> {
+    if let Some(other) = text.strip_prefix("container:") {
+        return Ok(Choice::Container(name::parse(other)?));
+    }
+    match text {
+        // An empty value is Docker's default.
+        "private" | "" => Ok(Choice::Private),
+        "host" => Ok(Choice::Host),
+        "none" if known.contains(&"none") => Ok(Choice::None),
+        "container" => Err(Failure::usage("it needs a container: container:NAME")),
+        _ if text.starts_with("ns:") => Err(Failure::usage("namespaces by path are not supported")),
+        _ => {
+            let failure = unknown("namespace", text, known);
+            Err(failure.hint(format!("known are {}", known.join(", "))))
+        }
+    }
+}
+
+fn read_user(text: &str) -> Result<UserChoice> {
+    if let Some(other) = text.strip_prefix("container:") {
+        return Ok(UserChoice::Container(name::parse(other)?));
+    }
+    let (kind, words) = text.split_once(':').map_or((text, None), |(kind, words)| (kind, Some(words)));
+    let numbers = match kind {
+        "keep-id" => numbers(words, &["uid", "gid"])?,
+        "auto" => numbers(words, &["size"])?,
+        _ if words.is_some() => return Err(unknown("namespace", text, KINDS)),
+        _ => Vec::new(),
+    };
+    let number = |key: &str| numbers.iter().find(|(known, _)| *known == key).map(|(_, number)| *number);
+    match kind {
+        "" | "default" | "private" => Ok(UserChoice::Default),
+        "keep-id" => Ok(UserChoice::KeepId { uid: number("uid"), gid: number("gid") }),
+        "nomap" => Ok(UserChoice::NoMap),
+        "auto" if number("size") == Some(0) => Err(Failure::usage("a size of 0 leaves no id")),
+        "auto" => Ok(UserChoice::Auto { size: number("size") }),
+        "host" => Err(Failure::usage("a container without root rights cannot be in the host's user namespace")
+            .hint("root inside is you already; to be your own user inside: --userns keep-id")),
+        _ => {
+            let failure = unknown("namespace", text, KINDS);
+            Err(failure.hint(format!("known are {}", KINDS.join(", "))))
+        }
+    }
+}
+
+const KINDS: &[&str] = &["default", "keep-id[:uid=UID,gid=GID]", "nomap", "auto[:size=COUNT]", "container:NAME"];
+
+/// `KEY=NUMBER,…` of these keys, each at most once.
+fn numbers<'a>(words: Option<&'a str>, keys: &[&str]) -> Result<Vec<(&'a str, u32)>> {
+    let mut numbers: Vec<(&str, u32)> = Vec::new();
+    for word in words.iter().flat_map(|words| words.split(',')) {
+        let (key, value) = word.split_once('=').unwrap_or((word, ""));
+        if !keys.contains(&key) {
+            return Err(unknown("key", key, keys));
+        }
+        if numbers.iter().any(|(known, _)| *known == key) {
+            return Err(Failure::usage(format!("\"{key}\" is there twice")));
+        }
+        match value.parse() {
+            Ok(number) if number != u32::MAX => numbers.push((key, number)),
+            _ => return Err(Failure::usage(format!("{key} \"{value}\" is not an id or count"))),
+        }
+    }
+    Ok(numbers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check<T: std::fmt::Debug>(result: Result<T>, expected: Result<&str, &str>) {
+        let result = result.map(|choice| format!("{choice:?}")).map_err(|failure| failure.to_string());
+        assert_eq!(result, expected.map(str::to_owned).map_err(str::to_owned));
+    }
+
+    #[test]
+    fn reads_choices() {
+        check(pid(""), Ok("Private"));
+        check(pid("host"), Ok("Host"));
+        check(pid("container:web"), Ok("Container(\"web\")"));
+        check(ipc("shareable"), Ok("Private"));
+        check(ipc("none"), Ok("None"));
+        check(network("bridge"), Ok("Private"));
+        check(network("none"), Ok("None"));
+        check(cgroup("private"), Ok("Private"));
+        check(uts("host"), Ok("Host"));
+    }
+
+    #[test]
+    fn refuses_what_a_kind_does_not_know() {
+        check(pid("none"), Err("pid \"none\": unknown namespace \"none\""));
+        check(network("mynet"), Err("network \"mynet\": unknown namespace \"mynet\""));
+        check(pid("ns:/proc/1/ns/pid"), Err("pid \"ns:/proc/1/ns/pid\": namespaces by path are not supported"));
+        check(uts("container"), Err("uts \"container\": it needs a container: container:NAME"));
+        assert!(pid("container:../x").is_err());
+    }
+
+    #[test]
+    fn reads_user_namespaces() {
+        check(user(""), Ok("Default"));
+        check(user("keep-id"), Ok("KeepId { uid: None, gid: None }"));
+        check(user("keep-id:uid=200,gid=210"), Ok("KeepId { uid: Some(200), gid: Some(210) }"));
+        check(user("nomap"), Ok("NoMap"));
+        check(user("auto:size=1024"), Ok("Auto { size: Some(1024) }"));
+        check(user("container:web"), Ok("Container(\"web\")"));
+        check(user("keep-id:uid=x"), Err("userns \"keep-id:uid=x\": uid \"x\" is not an id or count"));
+        check(user("keep-id:size=1"), Err("userns \"keep-id:size=1\": unknown key \"size\""));
+        check(user("keep-id:"), Err("userns \"keep-id:\": unknown key \"\""));
+        check(user("auto:size=1,size=2"), Err("userns \"auto:size=1,size=2\": \"size\" is there twice"));
+        check(user("auto:size=0"), Err("userns \"auto:size=0\": a size of 0 leaves no id"));
+        check(user("nomap:x"), Err("userns \"nomap:x\": unknown namespace \"nomap:x\""));
+        let host = "userns \"host\": a container without root rights cannot be in the host's user namespace";
+        check(user("host"), Err(host));
+    }
+}
