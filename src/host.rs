@@ -18,9 +18,8 @@ pub fn explain_user_namespace(error: impl Into<Failure>) -> Failure {
             .hint("user namespaces are disabled: user.max_user_namespaces is 0; an admin raises it with sysctl");
     }
     if zero("kernel/unprivileged_userns_clone") {
-        return failure.hint(
-            "user namespaces are closed to users: an admin runs sysctl kernel.unprivileged_userns_clone=1",
-        );
+        return failure
+            .hint("user namespaces are closed to users: an admin runs sysctl kernel.unprivileged_userns_clone=1");
     }
     if sysctl("kernel/apparmor_restrict_unprivileged_userns").as_deref() == Some("1") {
         return failure.hint(

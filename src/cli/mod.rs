@@ -12,6 +12,7 @@ pub mod output;
 
 mod completion;
 mod ns;
+mod progress;
 mod ps;
 mod rm;
 mod run;

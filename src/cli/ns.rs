@@ -3,8 +3,8 @@
 use clap::Args;
 use serde::Serialize;
 
-use super::output::{self, Format};
 use super::Session;
+use super::output::{self, Format};
 use crate::container::namespaces::{self, Entry};
 use crate::container::record::Status;
 use crate::container::store;

@@ -47,7 +47,7 @@ pub fn json<T: Serialize>(value: &T) -> Result<()> {
 /// Prints columns as docker does: no borders, headings in capitals.
 pub fn table(headings: &[&str], rows: Vec<Vec<String>>) {
     let mut table = comfy_table::Table::new();
-    table.load_preset(comfy_table::presets::NOTHING);
+    table.load_style(comfy_table::presets::NOTHING);
     table.set_content_arrangement(comfy_table::ContentArrangement::Disabled);
     table.set_header(headings.iter().map(|heading| heading.to_string()));
     for row in rows {

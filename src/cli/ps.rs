@@ -3,8 +3,8 @@
 use clap::Args;
 use serde::Serialize;
 
-use super::output::{self, Format};
 use super::Session;
+use super::output::{self, Format};
 use crate::container::record::{Record, Status, now_s};
 use crate::container::store;
 use crate::error::Result;

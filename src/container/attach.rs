@@ -94,10 +94,8 @@ impl Session<'_> {
 
     fn wait(&self, signals: &Signals) -> Result<Ready> {
         let stdin = std::io::stdin();
-        let mut fds = vec![
-            PollFd::new(self.channel.as_fd(), PollFlags::POLLIN),
-            PollFd::new(signals.as_fd(), PollFlags::POLLIN),
-        ];
+        let mut fds =
+            vec![PollFd::new(self.channel.as_fd(), PollFlags::POLLIN), PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
         if let Some(console) = &self.console {
             fds.push(PollFd::new(console.as_fd(), PollFlags::POLLIN));
             if self.stdin {
@@ -163,7 +161,9 @@ impl Session<'_> {
     /// A supervisor that is ending does not listen any more; what it said
     /// before is read next.
     fn tell(&self, message: &ToSupervisor) -> Result<()> {
-        self.channel.send(message, &[]).or_else(|failure| if failure.is_errno(libc::EPIPE) { Ok(()) } else { Err(failure) })
+        self.channel
+            .send(message, &[])
+            .or_else(|failure| if failure.is_errno(libc::EPIPE) { Ok(()) } else { Err(failure) })
     }
 
     /// Terminal to standard output. EIO: the last program on it has closed it.

@@ -34,6 +34,12 @@ pub struct Record {
     pub created_s: i64,
     /// Removed when it ends (`--rm`).
     pub auto_remove: bool,
+    /// Volumes that belong to it alone.
+    #[serde(default)]
+    pub anonymous_volumes: Vec<String>,
+    /// The signal that asks its program to end; `None` is SIGTERM.
+    #[serde(default)]
+    pub stop_signal: Option<String>,
     /// Where in its life it is.
     pub status: Status,
 }
@@ -75,6 +81,8 @@ impl Record {
             labels: Vec::new(),
             created_s: now_s(),
             auto_remove: false,
+            anonymous_volumes: Vec::new(),
+            stop_signal: None,
             status: Status::Created,
         }
     }
@@ -101,9 +109,7 @@ impl Record {
     pub fn save(&self, directory: &Path) -> Result<()> {
         let (path, new) = (directory.join("record.json"), directory.join("record.json.new"));
         let bytes = serde_json::to_vec(self).map_err(|error| Failure::bug(error.to_string()))?;
-        fs::write(&new, bytes)
-            .and_then(|()| fs::rename(&new, &path))
-            .doing(|| format!("write {}", path.display()))
+        fs::write(&new, bytes).and_then(|()| fs::rename(&new, &path)).doing(|| format!("write {}", path.display()))
     }
 }
 
@@ -117,7 +123,5 @@ pub fn exit_code(exit: Exit) -> i32 {
 
 /// The wall clock, in seconds after the epoch.
 pub fn now_s() -> i64 {
-    std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |duration| duration.as_secs() as i64)
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |duration| duration.as_secs() as i64)
 }

@@ -11,9 +11,10 @@ use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::{Path, PathBuf};
 
 use super::record::{Record, Status, now_s};
-use crate::error::{Context, Failure, Result};
+use crate::error::{Context, Failure, Kind, Result};
 use crate::kernel::process;
 use crate::paths::Paths;
+use crate::storage::volumes;
 
 /// What a container whose supervisor was killed is said to have returned:
 /// 128 + SIGKILL, for that is how its processes ended.
@@ -137,8 +138,18 @@ pub fn is_alive(directory: &Path) -> bool {
     }
 }
 
+/// Throws away volumes that belonged to a container alone.
+pub fn remove_volumes(paths: &Paths, names: &[String]) -> Result<()> {
+    for name in names {
+        volumes::remove(paths, &volumes::VolumeName::parse(name)?)
+            .or_else(|failure| if failure.kind == Kind::NotFound { Ok(()) } else { Err(failure) })?;
+    }
+    Ok(())
+}
+
 /// Throws a container away. It must not be alive.
 pub fn remove(paths: &Paths, container: &Container) -> Result<()> {
+    fs::remove_dir_all(paths.run.join("containers").join(&container.record.id)).ok();
     discard(paths, &container.directory, &container.record.id, Some(&container.record.name))
 }
 
@@ -187,6 +198,8 @@ fn load(paths: &Paths, id: &str) -> Result<Option<Container>> {
         record.save(&directory)?;
     }
     if record.auto_remove {
+        remove_volumes(paths, &record.anonymous_volumes)?;
+        fs::remove_dir_all(paths.run.join("containers").join(id)).ok();
         discard(paths, &directory, id, Some(&record.name))?;
         return Ok(None);
     }

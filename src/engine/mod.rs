@@ -4,6 +4,7 @@
 //! the user should see goes through a trait that the caller gives.
 
 pub mod base_steps;
+pub mod embedded;
 pub mod images;
 pub mod lifecycle;
 pub mod options;

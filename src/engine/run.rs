@@ -1,80 +1,310 @@
-//! `run`: throw-away first path.
-#![allow(missing_docs)]
+//! `run`: a container from a request to its end.
+//!
+//! The supervisor is started first and comes into the base namespace while the
+//! image is looked up and the sandbox planned: the two together are half of a
+//! start's time.
+
+use std::fs;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
-use super::base_steps::{self, Choices};
+use super::images;
+use super::options::mount::What;
+use super::options::name;
+use super::options::namespaces::Choice;
+use super::options::security::Seccomp;
+use super::plan::{self, HostFacts, Input};
+use super::request::{RootSource, RunRequest};
+use super::rootfs;
 use crate::container::attach::{self, Observer};
-use crate::container::store;
-use crate::container::supervisor::{Request, ToSupervisor};
-use crate::error::Result;
+use crate::container::record::{Record, Status};
+use crate::container::store::{self, Made};
+use crate::container::supervisor::{self, ToSupervisor};
+use crate::error::{Context, Failure, Result};
+use crate::image::config::RunConfig;
+use crate::image::registry::Progress;
+use crate::kernel::process;
+use crate::limits;
 use crate::paths::Paths;
 use crate::process::base::Base;
-use crate::process::launch;
+use crate::process::identity::Identity;
+use crate::process::launch::{self, Launched};
 use crate::process::stage::Stage;
-use crate::sandbox::spec::*;
+use crate::sandbox::spec::{HostPath, Root, SandboxSpec, Step};
+use crate::storage::volumes::{self, VolumeName};
 
-pub struct RunRequest {
-    pub rootfs: PathBuf,
-    pub command: Vec<String>,
-    pub interactive: bool,
-    pub terminal: bool,
+/// Runs a container in the foreground; returns its exit status.
+pub fn run(paths: &Paths, request: &RunRequest, progress: &dyn Progress, observer: &mut dyn Observer) -> Result<i32> {
+    check(request)?;
+    let mut base = Base::find(paths)?;
+    if let Some(notice) = &base.notice {
+        observer.notice(notice);
+    }
+    let name = request.name.clone().map_or_else(random_name, Ok)?;
+    let launched = launch::launch(Stage::Supervisor, &mut base, &name, &[])?;
+    let made = store::create(paths, &name)?;
+    match prepare(paths, request, &mut base, &made, progress, observer) {
+        Ok((spec, record)) => start(paths, request, &launched, made, spec, record, observer),
+        Err(failure) => {
+            abandon(paths, &made)?;
+            Err(failure)
+        }
+    }
 }
 
-pub fn run(paths: &Paths, request: RunRequest, observer: &mut dyn Observer) -> Result<i32> {
+/// The plan of a container, without making or starting anything.
+pub fn dry_run(paths: &Paths, request: &RunRequest, progress: &dyn Progress) -> Result<SandboxSpec> {
+    check(request)?;
     let mut base = Base::find(paths)?;
-    let launched = launch::launch(Stage::Supervisor, &mut base, "x", &[])?;
-    let made = store::create(paths, "test")?;
-    let namespaces = Namespaces {
-        pid: Namespace::Private,
-        ipc: Namespace::Private,
-        uts: Namespace::Private,
-        network: Namespace::Private,
-        cgroup: Namespace::Private,
-        time: Some(TimeOffsets::default()),
-    };
-    let mut steps = base_steps::steps(&Choices {
-        namespaces: &namespaces,
-        shm_bytes: 64 << 20,
-        terminal: request.terminal,
-        host_mqueue: true,
-    });
-    steps.extend(base_steps::READ_ONLY.map(|p| Step::ReadOnly(ContainerPath::new(p))));
-    steps.extend(base_steps::MASKED.map(|p| Step::Mask(ContainerPath::new(p))));
-    let directory = made.container.directory.clone();
-    let spec = SandboxSpec {
-        version: 1,
-        id: made.container.record.id.clone(),
-        hostname: Some("box".into()),
-        namespaces,
-        id_map: base.map.identity(),
-        root: Root {
-            lowers: vec![HostPath(request.rootfs)],
-            upper: HostPath(directory.join("upper")),
-            work: HostPath(directory.join("work")),
-            volatile: true,
-            read_only: false,
-        },
-        steps,
-        sysctls: vec![],
-        process: Process {
-            arguments: request.command,
-            environment: vec!["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into()],
-            directory: ContainerPath::new("/"),
-            user: String::new(),
-            groups: vec![],
-            capabilities: 0xa80425fb,
-            no_new_privileges: false,
-            limits: vec![],
-            seccomp: None,
-            terminal: request.terminal,
-            init: false,
-        },
-    };
-    let mut record = made.container.record;
-    record.auto_remove = true;
-    let start = Request { spec, record, directory, data: paths.data.clone(), run: paths.run.clone(), stdin: request.interactive };
-    launched.channel.send(&ToSupervisor::Start(Box::new(start)), &[made.lock.as_fd()])?;
+    let directory = paths.containers().join("ID");
+    let prepared = Prepared::of(paths, request, &mut base, "ID", &directory, true, progress)?;
+    prepared.plan(paths, request, &base, "ID", &mut Vec::new())
+}
+
+fn check(request: &RunRequest) -> Result<()> {
+    use std::io::IsTerminal;
+    if request.terminal && request.interactive && !std::io::stdin().is_terminal() {
+        return Err(Failure::user("the input is not a terminal").hint("leave out -t, or -i"));
+    }
+    Ok(())
+}
+
+fn random_name() -> Result<String> {
+    Ok(name::random(u64::from_ne_bytes(process::random()?)))
+}
+
+/// What the plan needs and the request only names.
+struct Prepared {
+    image: RunConfig,
+    image_name: String,
+    image_id: String,
+    root: (Root, Vec<Step>),
+    profile: Option<Vec<u8>>,
+    host: HostFacts,
+}
+
+impl Prepared {
+    fn of(
+        paths: &Paths,
+        request: &RunRequest,
+        base: &mut Base,
+        id: &str,
+        directory: &std::path::Path,
+        dry: bool,
+        progress: &dyn Progress,
+    ) -> Result<Self> {
+        let profile = match &request.security.seccomp {
+            Seccomp::File(path) => Some(read_bounded(path).doing(|| format!("read \"{}\"", path.display()))?),
+            _ => None,
+        };
+        let host = host_facts(request)?;
+        let (volatile, read_only) = (request.auto_remove, request.read_only);
+        match &request.source {
+            RootSource::Directory(rootfs) => {
+                let root = if dry {
+                    let lowers = vec![HostPath(rootfs.clone())];
+                    (root_of(lowers, directory, volatile, read_only), Vec::new())
+                } else {
+                    rootfs::of_directory(rootfs, directory, volatile, read_only)?
+                };
+                let image_name = rootfs.display().to_string();
+                let (image, image_id) = (RunConfig::default(), String::new());
+                Ok(Self { image, image_name, image_id, root, profile, host })
+            }
+            RootSource::Image(text) => {
+                let image = images::get(paths, text, request.platform.as_ref(), request.pull, progress)?;
+                let id_map = plan::id_map(&request.user_namespace, &base.map, caller())?;
+                let lowers = if dry {
+                    Vec::new()
+                } else {
+                    images::layers(paths, base, &id_map, &image, progress)?.into_iter().map(HostPath).collect()
+                };
+                let mut root = (root_of(lowers, directory, volatile, read_only), Vec::new());
+                if !dry && super::embedded::is_embedded(&image) {
+                    root.1.push(super::embedded::host_view(paths, id, base)?);
+                }
+                let (image_name, image_id) = (text.clone(), image.id.to_string());
+                Ok(Self { image: image.config.config, image_name, image_id, root, profile, host })
+            }
+        }
+    }
+
+    fn plan(
+        &self,
+        paths: &Paths,
+        request: &RunRequest,
+        base: &Base,
+        id: &str,
+        anonymous: &mut Vec<String>,
+    ) -> Result<SandboxSpec> {
+        let run_directory = run_directory(paths, id);
+        let anonymous = std::cell::RefCell::new(anonymous);
+        plan::plan(Input {
+            request,
+            image: &self.image,
+            id,
+            base_map: &base.map,
+            caller: caller(),
+            root: self.root.clone(),
+            run_directory: &run_directory,
+            joined: &|name| first_process(paths, name),
+            volumes: &|name| volume(paths, name, &mut anonymous.borrow_mut()),
+            profile: self.profile.as_deref(),
+            host: &self.host,
+        })
+    }
+}
+
+fn prepare(
+    paths: &Paths,
+    request: &RunRequest,
+    base: &mut Base,
+    made: &Made,
+    progress: &dyn Progress,
+    observer: &mut dyn Observer,
+) -> Result<(SandboxSpec, Record)> {
+    let id = &made.container.record.id;
+    let prepared = Prepared::of(paths, request, base, id, &made.container.directory, false, progress)?;
+    let run_directory = run_directory(paths, id);
+    fs::create_dir_all(&run_directory).doing(|| format!("make {}", run_directory.display()))?;
+    make_missing_sources(request, &prepared.host)?;
+    tell_of_degradations(request, observer);
+    let mut record = made.container.record.clone();
+    let spec = prepared.plan(paths, request, base, id, &mut record.anonymous_volumes)?;
+    record.image = prepared.image_name;
+    record.image_id = prepared.image_id;
+    record.command = spec.process.arguments.clone();
+    record.labels = request.labels.clone();
+    record.auto_remove = request.auto_remove;
+    record.stop_signal = request.stop_signal.clone().or(prepared.image.stop_signal);
+    if let Some(path) = &request.id_file {
+        write_id_file(path, id)?;
+    }
+    Ok((spec, record))
+}
+
+fn start(
+    paths: &Paths,
+    request: &RunRequest,
+    launched: &Launched,
+    made: Made,
+    spec: SandboxSpec,
+    record: Record,
+    observer: &mut dyn Observer,
+) -> Result<i32> {
+    let directory = made.container.directory;
+    let start = supervisor::Request { spec, record, directory, paths: paths.clone(), stdin: request.interactive };
+    match launched.channel.send(&ToSupervisor::Start(Box::new(start)), &[made.lock.as_fd()]) {
+        // It is gone already; why is what it said last.
+        Err(failure) if failure.is_errno(libc::EPIPE) => {}
+        result => result?,
+    }
+    // From here on the supervisor alone holds the container's lock.
     drop(made.lock);
     attach::attach(&launched.channel, request.interactive, observer)
+}
+
+fn abandon(paths: &Paths, made: &Made) -> Result<()> {
+    let record = &made.container.record;
+    fs::remove_dir_all(run_directory(paths, &record.id)).ok();
+    store::discard(paths, &made.container.directory, &record.id, Some(&record.name))
+}
+
+fn root_of(lowers: Vec<HostPath>, directory: &std::path::Path, volatile: bool, read_only: bool) -> Root {
+    let (upper, work) = (HostPath(directory.join("upper")), HostPath(directory.join("work")));
+    Root { lowers, upper, work, volatile, read_only }
+}
+
+fn run_directory(paths: &Paths, id: &str) -> PathBuf {
+    paths.run.join("containers").join(id)
+}
+
+fn caller() -> (u32, u32) {
+    (nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw())
+}
+
+/// The first process of a running container, whose namespaces are joined.
+fn first_process(paths: &Paths, name: &str) -> Result<Identity> {
+    match store::find(paths, name)?.record.status {
+        Status::Running { payload, .. } => Ok(payload),
+        _ => Err(Failure::user(format!("container \"{name}\" is not running"))),
+    }
+}
+
+/// The data directory of a named volume, made where it is missing; an
+/// anonymous one gets a random name.
+fn volume(paths: &Paths, name: Option<&str>, anonymous: &mut Vec<String>) -> Result<HostPath> {
+    let name = match name {
+        Some(name) => VolumeName::parse(name)?,
+        None => {
+            let bytes = process::random::<32>()?;
+            let name: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            anonymous.push(name.clone());
+            VolumeName::parse(&name)?
+        }
+    };
+    Ok(HostPath(volumes::ensure(paths, &name)?.data))
+}
+
+/// `-v` makes a missing host directory, as Docker does; `--mount` refuses it.
+fn make_missing_sources(request: &RunRequest, host: &HostFacts) -> Result<()> {
+    for mount in &request.mounts {
+        if let What::Bind { source, create, .. } = &mount.what {
+            let path = host.directory.join(source);
+            match fs::metadata(&path) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound && *create => {
+                    fs::create_dir_all(&path).doing(|| format!("make \"{}\"", path.display()))?;
+                }
+                result => result.map(drop).doing(|| format!("use \"{}\" as a volume", path.display()))?,
+            }
+        }
+    }
+    Ok(())
+}
+
+fn tell_of_degradations(request: &RunRequest, observer: &mut dyn Observer) {
+    for device in &request.devices {
+        if let Some(rights) = &device.narrowed {
+            observer.notice(&format!(
+                "device \"{}\": rights \"{rights}\" cannot be enforced without root; the node's own mode decides",
+                device.host.display()
+            ));
+        }
+    }
+    if request.mounts.iter().any(|mount| mount.relabel) && fs::metadata("/sys/fs/selinux/enforce").is_ok() {
+        observer.notice("z and Z have no effect: kelp does not relabel for SELinux");
+    }
+}
+
+fn host_facts(request: &RunRequest) -> Result<HostFacts> {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let shares_network = request.network == Choice::Host;
+    let has_binds = !request.mounts.is_empty();
+    Ok(HostFacts {
+        hosts: if shares_network { read("/etc/hosts") } else { String::new() },
+        resolv_conf: if shares_network { read("/etc/resolv.conf") } else { String::new() },
+        has_mqueue: request.ipc == Choice::Host && fs::metadata("/dev/mqueue").is_ok_and(|status| status.is_dir()),
+        directory: if has_binds {
+            std::env::current_dir().doing(|| "find the working directory")?
+        } else {
+            PathBuf::new()
+        },
+    })
+}
+
+fn write_id_file(path: &std::path::Path, id: &str) -> Result<()> {
+    use std::io::Write;
+    fs::File::create_new(path)
+        .and_then(|mut file| file.write_all(id.as_bytes()))
+        .doing(|| format!("write container id to \"{}\"", path.display()))
+}
+
+fn read_bounded(path: &std::path::Path) -> Result<Vec<u8>> {
+    use std::io::Read;
+    let mut bytes = Vec::new();
+    fs::File::open(path)?.take(limits::USER_FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limits::USER_FILE_BYTES_MAX {
+        return Err(Failure::user(format!("it is larger than {} bytes", limits::USER_FILE_BYTES_MAX)));
+    }
+    Ok(bytes)
 }

@@ -145,7 +145,7 @@ pub fn load(paths: &Paths, tag: &Tag) -> Result<StoredImage> {
 }
 
 /// Manifest and config behind a manifest's descriptor, verified and matched.
-pub(super) fn documents(blobs: &Blobs, descriptor: &Descriptor) -> Result<(Manifest, ImageConfig)> {
+pub fn documents(blobs: &Blobs, descriptor: &Descriptor) -> Result<(Manifest, ImageConfig)> {
     let bytes = blobs.read_verified(&descriptor.digest, limits::MANIFEST_BYTES_MAX)?;
     let Document::Manifest(manifest) = Document::parse(&bytes, Some(&descriptor.media_type))? else {
         return Err(Failure::user(format!("{} is an index, not an image", descriptor.digest)));

@@ -232,7 +232,7 @@ pub fn random<const N: usize>() -> Result<[u8; N]> {
 
 /// A file in memory with `name` in /proc, for a sealed copy of the executable.
 pub fn memory_file(name: &CStr) -> Result<OwnedFd> {
-    use nix::sys::memfd::{memfd_create, MFdFlags};
+    use nix::sys::memfd::{MFdFlags, memfd_create};
     memfd_create(name, MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING).named("memfd_create", String::new)
 }
 

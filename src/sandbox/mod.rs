@@ -3,10 +3,10 @@
 //! Architecture invariant: knows nothing of images, records or networks; it is
 //! given directories and gives back a process.
 
-pub mod mounts;
-pub mod root;
 pub mod capabilities;
+pub mod mounts;
 pub mod rlimits;
+pub mod root;
 pub mod seccomp;
 pub mod spec;
 pub mod stage;

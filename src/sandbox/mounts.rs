@@ -280,7 +280,8 @@ pub fn make_dirs(root: BorrowedFd<'_>, path: &ContainerPath, rule: open::Resolve
     }
     let mut walked = std::path::PathBuf::new();
     for component in path.relative().components() {
-        let parent = open::openat2(root, if walked.as_os_str().is_empty() { Path::new(".") } else { &walked }, flags, 0, rule)?;
+        let parent =
+            open::openat2(root, if walked.as_os_str().is_empty() { Path::new(".") } else { &walked }, flags, 0, rule)?;
         let name = Path::new(component.as_os_str());
         match file::make_dir(parent.as_fd(), name, 0o755) {
             Err(error) if error.errno != Errno::EEXIST => return Err(error.into()),

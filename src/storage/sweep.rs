@@ -32,6 +32,10 @@ pub(super) const LOCK_NAME: &str = "lock";
 /// A container can nest directories deeper than any stack or descriptor table.
 const OPEN_MAX: usize = 64;
 
+/// How old an unfinished write without an owner must be. Its lock says whether
+/// somebody is at it; the age covers the moment before the lock is taken.
+const STALE: Duration = Duration::from_secs(60);
+
 /// Renames `path` into the trash. It is gone from its place when this returns.
 pub fn trash(paths: &Paths, path: &Path) -> Result<()> {
     let trash = paths.trash();
@@ -66,6 +70,19 @@ pub fn empty_trash(paths: &Paths) -> Result<u64> {
         None => Ok(count),
         Some(failure) => Err(failure.doing(format!("empty trash \"{}\"", trash.display()))),
     }
+}
+
+/// The sweep stage's whole life: collects what was left behind, deletes what
+/// was thrown away. Nobody waits for it and it has nobody to tell.
+pub fn stage() -> Result<()> {
+    let channel = crate::process::stage::take_channel()?;
+    kernel::process::set_no_new_privileges()?;
+    let Some(paths) = channel.receive::<Paths>()?.map(|received| received.message) else { return Ok(()) };
+    kernel::process::new_session()?;
+    collect_stale(&paths, STALE)?;
+    empty_trash(&paths)?;
+    crate::process::base::unregister(&paths);
+    Ok(())
 }
 
 /// Moves into the trash what nobody works on any more: entries of `staging/`

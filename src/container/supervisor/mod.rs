@@ -251,7 +251,8 @@ impl Supervisor {
     }
 
     fn discard(&self) -> Result<()> {
-        let Record { id, name, .. } = &self.request.record;
+        let Record { id, name, anonymous_volumes, .. } = &self.request.record;
+        store::remove_volumes(&self.paths, anonymous_volumes)?;
         std::fs::remove_dir_all(self.paths.run.join("containers").join(id)).ok();
         store::discard(&self.paths, &self.request.directory, id, Some(name))
     }

@@ -110,13 +110,12 @@ fn read_user(text: &str) -> Result<UserChoice> {
     };
     let number = |key: &str| numbers.iter().find(|(known, _)| *known == key).map(|(_, number)| *number);
     match kind {
-        "" | "default" | "private" => Ok(UserChoice::Default),
+        // Podman's "host" for a user without root: the map in which root is the user.
+        "" | "default" | "private" | "host" => Ok(UserChoice::Default),
         "keep-id" => Ok(UserChoice::KeepId { uid: number("uid"), gid: number("gid") }),
         "nomap" => Ok(UserChoice::NoMap),
         "auto" if number("size") == Some(0) => Err(Failure::usage("a size of 0 leaves no id")),
         "auto" => Ok(UserChoice::Auto { size: number("size") }),
-        "host" => Err(Failure::usage("a container without root rights cannot be in the host's user namespace")
-            .hint("root inside is you already; to be your own user inside: --userns keep-id")),
         _ => {
             let failure = unknown("namespace", text, KINDS);
             Err(failure.hint(format!("known are {}", KINDS.join(", "))))
@@ -124,7 +123,7 @@ fn read_user(text: &str) -> Result<UserChoice> {
     }
 }
 
-const KINDS: &[&str] = &["default", "keep-id[:uid=UID,gid=GID]", "nomap", "auto[:size=COUNT]", "container:NAME"];
+const KINDS: &[&str] = &["host", "keep-id[:uid=UID,gid=GID]", "nomap", "auto[:size=COUNT]", "container:NAME"];
 
 /// `KEY=NUMBER,…` of these keys, each at most once.
 fn numbers<'a>(words: Option<&'a str>, keys: &[&str]) -> Result<Vec<(&'a str, u32)>> {

@@ -70,21 +70,28 @@ fn confine(process: &Process, ready: &Ready, single: bool) -> Result<()> {
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     if process.terminal {
         // The program's user owns its terminal, as login(1) would have it.
-        file::set_owner(std::io::stdin().as_fd(), ready.user.uid, ready.user.gid).or_else(|error| match error.errno {
-            Errno::EINVAL | Errno::EPERM if single => Ok(()),
-            _ => Err(error),
+        file::set_owner(std::io::stdin().as_fd(), ready.user.uid, ready.user.gid).or_else(|error| {
+            match error.errno {
+                Errno::EINVAL | Errno::EPERM if single => Ok(()),
+                _ => Err(error),
+            }
         })?;
     }
     drop_bounding(process.capabilities)?;
     if process.no_new_privileges {
         process::set_no_new_privileges()?;
-    } else if let Some(filter) = &process.seccomp {
-        seccomp::install(&filter.0).doing(|| "install seccomp filter")?;
     }
-    become_user(process, &ready.user, single)?;
-    if process.no_new_privileges && let Some(filter) = &process.seccomp {
-        seccomp::install(&filter.0).doing(|| "install seccomp filter")?;
+    // With one id, the filter makes setuid(2) look as if it worked: not for us.
+    let late_filter = process.no_new_privileges || single;
+    if !late_filter {
+        install_filter(process)?;
     }
+    become_user(&ready.user, single)?;
+    if late_filter {
+        install_filter(process)?;
+    }
+    let kept = if ready.user.uid == 0 { process.capabilities } else { 0 };
+    capability::set(kept, kept, 0)?;
     process::set_parent_death_signal(libc::SIGKILL)?;
     process::close_on_exec_from(3)?;
     Ok(())
@@ -105,9 +112,9 @@ fn enter_directory(path: &ContainerPath, root: BorrowedFd<'_>) -> Result<()> {
 
 fn set_limits(limits: &[(u32, u64, u64)]) -> Result<()> {
     for &(resource, soft, hard) in limits {
-        process::set_limit(resource, soft, hard)
-            .map_err(Failure::from)
-            .map_err(|failure| failure.hint("a hard limit above your own cannot be set without root: see ulimit -H -a"))?;
+        process::set_limit(resource, soft, hard).map_err(Failure::from).map_err(|failure| {
+            failure.hint("a hard limit above your own cannot be set without root: see ulimit -H -a")
+        })?;
     }
     Ok(())
 }
@@ -123,15 +130,20 @@ fn drop_bounding(keep: u64) -> Result<()> {
     Ok(())
 }
 
-/// As Docker: root has the bounding set's capabilities, any other user none
-/// until it executes a set-user-ID program; nothing is inheritable.
-fn become_user(process: &Process, user: &Resolved, single: bool) -> Result<()> {
+/// Becomes the program's user. Root keeps its capabilities until they are set;
+/// any other user has none from here on, as with Docker, until it executes a
+/// set-user-ID program.
+fn become_user(user: &Resolved, single: bool) -> Result<()> {
     // Where only one id is mapped, setgroups(2) is denied and there are no other groups.
     let groups = (!single).then_some(user.groups.as_slice());
-    process::become_user(user.uid, user.gid, groups).map_err(|error| explain_user(error.into(), user, single))?;
-    let kept = if user.uid == 0 { process.capabilities } else { 0 };
-    capability::set(kept, kept, 0)?;
-    Ok(())
+    process::become_user(user.uid, user.gid, groups).map_err(|error| explain_user(error.into(), user, single))
+}
+
+fn install_filter(process: &Process) -> Result<()> {
+    match &process.seccomp {
+        Some(filter) => Ok(seccomp::install(&filter.0).doing(|| "install seccomp filter")?),
+        None => Ok(()),
+    }
 }
 
 fn explain_user(failure: Failure, user: &Resolved, single: bool) -> Failure {
@@ -198,7 +210,9 @@ fn explain_exec(program: &str, refused: Option<(Errno, String)>) -> Failure {
     let failure = Failure::new(Kind::NotExecutable, format!("{} ({errno:?})", errno.desc()))
         .doing(format!("execute \"{candidate}\""));
     match errno {
-        Errno::ENOEXEC => failure.hint("it is no program for this machine: is the image of another platform, or #! missing?"),
+        Errno::ENOEXEC => {
+            failure.hint("it is no program for this machine: is the image of another platform, or #! missing?")
+        }
         Errno::ENOENT => failure
             .kind(Kind::NoSuchProgram)
             .hint("the file exists, but the interpreter or loader that it names does not"),

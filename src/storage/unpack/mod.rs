@@ -34,6 +34,8 @@ use archive::{Archive, Entry, Kind};
 use path::Role;
 use tree::Tree;
 
+pub mod stage;
+
 pub use stream::apply_blob;
 
 /// Whose the files of the layer will be.

@@ -1,0 +1,383 @@
+//! `plan`: from what was asked for, what the image says and what the host is
+//! like, to a [`SandboxSpec`]. Pure: it looks at nothing but its arguments, so
+//! tests hold its output and `--dry-run` prints it.
+//!
+//! Rule P4: nothing of an image but its command, environment, user, working
+//! directory and stop signal gets in here. Labels and annotations do not.
+
+use std::path::{Path, PathBuf};
+
+use super::base_steps::{self, Choices, MASKED, READ_ONLY};
+use super::options::mount::What;
+use super::options::namespaces::{Choice, UserChoice};
+use super::options::security::{Seccomp, Unmask};
+use super::options::{environment, mount, sysctl};
+use super::request::RunRequest;
+use crate::error::{Context, Failure, Result};
+use crate::image::config::RunConfig;
+use crate::limits;
+use crate::process::identity::Identity;
+use crate::process::idmap::{Extent, IdMap};
+use crate::sandbox::capabilities;
+use crate::sandbox::seccomp::Policy;
+use crate::sandbox::spec::{
+    ContainerPath, Filter, HostPath, Mount, Namespace, Namespaces, Process, Root, SandboxSpec, Source, Step,
+};
+
+/// The search path of an image that sets none, as Docker's.
+const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Version of [`SandboxSpec`] that this kelp writes.
+const SPEC_VERSION: u32 = 1;
+
+/// What the plan depends on besides the request.
+pub struct Input<'a> {
+    /// What was asked for.
+    pub request: &'a RunRequest,
+    /// The image's defaults; empty for `--rootfs`.
+    pub image: &'a RunConfig,
+    /// The container's id.
+    pub id: &'a str,
+    /// The id map of the base namespace.
+    pub base_map: &'a IdMap,
+    /// The caller's uid and gid.
+    pub caller: (u32, u32),
+    /// The root file system, and mounts that belong to it.
+    pub root: (Root, Vec<Step>),
+    /// Where generated files may be put.
+    pub run_directory: &'a Path,
+    /// First processes of the containers that are to be joined, by name.
+    pub joined: &'a dyn Fn(&str) -> Result<Identity>,
+    /// Data directories of named volumes, by name; the anonymous ones in order.
+    pub volumes: &'a dyn Fn(Option<&str>) -> Result<HostPath>,
+    /// The seccomp profile's bytes, where a file was named.
+    pub profile: Option<&'a [u8]>,
+    /// What is known of the host.
+    pub host: &'a HostFacts,
+}
+
+/// What a plan may know of the host.
+#[derive(Debug, Clone, Default)]
+pub struct HostFacts {
+    /// The host's /etc/hosts, for `--network host`.
+    pub hosts: String,
+    /// The host's /etc/resolv.conf, for `--network host`.
+    pub resolv_conf: String,
+    /// Whether there is a /dev/mqueue.
+    pub has_mqueue: bool,
+    /// The working directory, for relative paths in volumes.
+    pub directory: PathBuf,
+}
+
+/// Plans one container.
+pub fn plan(input: Input<'_>) -> Result<SandboxSpec> {
+    let request = input.request;
+    let namespaces = namespaces(&input)?;
+    let id_map = id_map(&request.user_namespace, input.base_map, input.caller)?;
+    let hostname = hostname(&input, &namespaces)?;
+    let mut steps = input.root.1.clone();
+    steps.extend(base_steps::steps(&Choices {
+        namespaces: &namespaces,
+        shm_bytes: request.shm_bytes,
+        terminal: request.terminal,
+        host_mqueue: input.host.has_mqueue,
+    }));
+    steps.extend(generated_files(&input, &namespaces, hostname.as_deref()));
+    steps.extend(user_mounts(&input)?);
+    steps.extend(protections(&input));
+    if steps.len() > limits::MOUNTS_MAX + MASKED.len() {
+        return Err(Failure::user(format!("more than {} mounts", limits::MOUNTS_MAX)));
+    }
+    let private = sysctl::Private {
+        ipc: namespaces.ipc == Namespace::Private,
+        network: namespaces.network == Namespace::Private,
+    };
+    let sysctls = request.sysctls.iter().map(|text| sysctl::parse(text, private)).collect::<Result<_>>()?;
+    let process = process(&input, hostname.as_deref(), &id_map)?;
+    Ok(SandboxSpec {
+        version: SPEC_VERSION,
+        id: input.id.to_owned(),
+        hostname,
+        namespaces,
+        id_map,
+        root: input.root.0,
+        steps,
+        sysctls,
+        process,
+    })
+}
+
+fn namespaces(input: &Input<'_>) -> Result<Namespaces> {
+    let request = input.request;
+    let choose = |choice: &Choice| match choice {
+        Choice::Private | Choice::None => Ok(Namespace::Private),
+        Choice::Host => Ok(Namespace::Host),
+        Choice::Container(name) => (input.joined)(name).map(Namespace::Join),
+    };
+    Ok(Namespaces {
+        pid: choose(&request.pid).doing(|| "--pid")?,
+        ipc: choose(&request.ipc).doing(|| "--ipc")?,
+        uts: choose(&request.uts).doing(|| "--uts")?,
+        network: choose(&request.network).doing(|| "--network")?,
+        cgroup: choose(&request.cgroup).doing(|| "--cgroupns")?,
+        time: Some(request.time_offsets.unwrap_or_default()),
+    })
+}
+
+/// The container's ids onto the base namespace's, where 0 is the caller and 1
+/// and up are subordinate ids.
+pub fn id_map(choice: &UserChoice, base: &IdMap, caller: (u32, u32)) -> Result<IdMap> {
+    match choice {
+        UserChoice::Default => Ok(base.identity()),
+        UserChoice::KeepId { uid, gid } => {
+            let (uid, gid) = (uid.unwrap_or(caller.0), gid.unwrap_or(caller.1));
+            keep(&base.uids, uid).zip(keep(&base.gids, gid)).map(|(uids, gids)| IdMap { uids, gids }).ok_or_else(|| {
+                Failure::host(format!("--userns keep-id needs more than {} mapped ids", uid.max(gid)))
+                    .hint("an admin gives you a range in /etc/subuid and /etc/subgid: usermod --add-subuids")
+            })
+        }
+        UserChoice::NoMap if base.is_single() => {
+            Err(Failure::host("--userns nomap needs subordinate ids, and you have none in /etc/subuid"))
+        }
+        UserChoice::NoMap => {
+            let all = |extents: &[Extent]| split(&[(0, 1, count(extents) - 1)], extents);
+            Ok(IdMap { uids: all(&base.uids), gids: all(&base.gids) })
+        }
+        UserChoice::Auto { .. } => Err(Failure::usage("--userns auto is not supported")
+            .hint("ids of its own for each container would mean a copy of each image for each container")),
+        UserChoice::Container(_) => Err(Failure::usage("another container's user namespace cannot be joined")),
+    }
+}
+
+/// `own` inside is the caller; those below and above it are subordinate ids.
+fn keep(base: &[Extent], own: u32) -> Option<Vec<Extent>> {
+    let all = count(base);
+    if own >= all {
+        return None;
+    }
+    // (first id inside, first id of the base namespace, how many)
+    let runs = [(0, 1, own), (own, 0, 1), (own + 1, own + 1, all - own - 1)];
+    Some(split(&runs, base))
+}
+
+/// How many ids the base namespace has: they begin at 0 without a gap.
+fn count(extents: &[Extent]) -> u32 {
+    extents.iter().map(|extent| extent.count).fold(0, u32::saturating_add)
+}
+
+/// Divides runs where the base namespace's extents end: a child's extent must
+/// lie within one of its parent's (user_namespaces(7)).
+fn split(runs: &[(u32, u32, u32)], base: &[Extent]) -> Vec<Extent> {
+    let mut result = Vec::new();
+    for &(inside, outside, length) in runs {
+        for extent in base {
+            let start = outside.max(extent.inside);
+            let end = outside.saturating_add(length).min(extent.inside.saturating_add(extent.count));
+            if start < end {
+                result.push(Extent { inside: inside + (start - outside), outside: start, count: end - start });
+            }
+        }
+    }
+    result
+}
+
+fn hostname(input: &Input<'_>, namespaces: &Namespaces) -> Result<Option<String>> {
+    match (&namespaces.uts, &input.request.hostname) {
+        (Namespace::Private, Some(name)) => Ok(Some(name.clone())),
+        (Namespace::Private, None) => Ok(Some(input.id.get(..12).unwrap_or(input.id).to_owned())),
+        (_, Some(_)) => {
+            Err(Failure::usage("--hostname cannot be set in a UTS namespace that is not the container's own"))
+        }
+        (_, None) => Ok(None),
+    }
+}
+
+/// /etc/hosts, /etc/hostname and /etc/resolv.conf, unless the user mounts
+/// something there.
+fn generated_files(input: &Input<'_>, namespaces: &Namespaces, hostname: Option<&str>) -> Vec<Step> {
+    let host_network = namespaces.network == Namespace::Host;
+    let hosts = if host_network {
+        input.host.hosts.clone()
+    } else {
+        let own = hostname.map(|name| format!("127.0.0.1\t{name}\n")).unwrap_or_default();
+        format!("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n{own}")
+    };
+    let resolv_conf = if host_network { input.host.resolv_conf.clone() } else { String::new() };
+    let files = [
+        ("hosts", hosts),
+        ("hostname", hostname.map(|name| format!("{name}\n")).unwrap_or_default()),
+        ("resolv.conf", resolv_conf),
+    ];
+    let is_free = |target: &ContainerPath| !input.request.mounts.iter().any(|mount| mount.target == *target);
+    files
+        .into_iter()
+        .map(|(name, content)| (ContainerPath::new(format!("/etc/{name}")), name, content))
+        .filter(|(target, _, _)| is_free(target))
+        .map(|(target, name, content)| {
+            let source = Source::Content { path: HostPath(input.run_directory.join(name)), content };
+            Step::Mount(Mount { target, source, attributes: Default::default() })
+        })
+        .collect()
+}
+
+/// Volumes, binds, tmpfs and devices; parents before what is mounted in them.
+fn user_mounts(input: &Input<'_>) -> Result<Vec<Step>> {
+    let mut mounts = Vec::new();
+    for wish in &input.request.mounts {
+        let source = source(input, wish).doing(|| format!("mount on {}", wish.target))?;
+        check_target(&wish.target)?;
+        mounts.push(Mount { target: wish.target.clone(), source, attributes: wish.attributes });
+    }
+    for device in &input.request.devices {
+        let source = Source::Device { path: HostPath(device.host.clone()) };
+        mounts.push(Mount { target: device.container.clone(), source, attributes: Default::default() });
+    }
+    mounts.sort_by_key(|mount| mount.target.as_path().components().count());
+    if let Some(pair) = mounts.iter().enumerate().find_map(|(index, mount)| {
+        mounts.iter().skip(index + 1).any(|other| other.target == mount.target).then_some(&mount.target)
+    }) {
+        return Err(Failure::usage(format!("two mounts on {pair}")));
+    }
+    Ok(mounts.into_iter().map(Step::Mount).collect())
+}
+
+/// A mount on / would hide everything, one below /proc could undo a mask
+/// (CVE-2019-19921).
+fn check_target(target: &ContainerPath) -> Result<()> {
+    if target.as_path() == Path::new("/") || target.as_path().starts_with("/proc") {
+        return Err(Failure::usage(format!("nothing can be mounted on {target}")));
+    }
+    Ok(())
+}
+
+fn source(input: &Input<'_>, wish: &mount::Mount) -> Result<Source> {
+    Ok(match &wish.what {
+        What::Bind { source, recursive, propagation, .. } => Source::Bind {
+            path: HostPath(input.host.directory.join(source)),
+            recursive: *recursive,
+            propagation: *propagation,
+        },
+        What::Volume { name, .. } => {
+            Source::Bind { path: (input.volumes)(name.as_deref())?, recursive: true, propagation: None }
+        }
+        What::Tmpfs { size_bytes, mode, owner } => {
+            Source::Tmpfs { size_bytes: *size_bytes, mode: *mode, owner: *owner }
+        }
+    })
+}
+
+/// Masked and read-only paths: the default ones less what the user uncovers,
+/// and what the user hides.
+fn protections(input: &Input<'_>) -> Vec<Step> {
+    let security = &input.request.security;
+    let stays = |path: &ContainerPath| match &security.unmask {
+        Unmask::None => true,
+        Unmask::Paths(paths) => !paths.contains(path),
+        Unmask::All => false,
+    };
+    // The host's own /proc cannot be covered piece by piece: its mounts are locked together.
+    let read_only = READ_ONLY.map(ContainerPath::new).into_iter().filter(|path| stays(path)).map(Step::ReadOnly);
+    let masked = MASKED.map(ContainerPath::new).into_iter().filter(|path| stays(path)).map(Step::Mask);
+    let more = security.mask.iter().cloned().map(Step::Mask);
+    read_only.chain(masked).chain(more).collect()
+}
+
+fn process(input: &Input<'_>, hostname: Option<&str>, id_map: &IdMap) -> Result<Process> {
+    let (request, image) = (input.request, input.image);
+    let capabilities =
+        capabilities::select(capabilities::DEFAULT, &request.capabilities_added, &request.capabilities_dropped)?;
+    let directory = request.directory.as_deref().unwrap_or(&image.working_dir);
+    if request.directory.as_ref().is_some_and(|directory| !directory.starts_with('/')) {
+        return Err(Failure::usage(format!("working directory \"{directory}\" is not an absolute path")));
+    }
+    Ok(Process {
+        arguments: arguments(request, image)?,
+        environment: variables(request, image, hostname)?,
+        directory: ContainerPath::new(directory),
+        user: request.user.clone().unwrap_or_else(|| image.user.clone()),
+        groups: request.groups.clone(),
+        capabilities,
+        no_new_privileges: request.security.no_new_privileges,
+        limits: request.limits.clone(),
+        seccomp: filter(input, capabilities, id_map)?,
+        terminal: request.terminal,
+        init: request.init,
+    })
+}
+
+/// The image's entrypoint and command, as Docker combines them: an entrypoint
+/// given by the user drops the image's command too.
+fn arguments(request: &RunRequest, image: &RunConfig) -> Result<Vec<String>> {
+    let given = !request.command.is_empty();
+    let arguments: Vec<String> = match &request.entrypoint {
+        Some(entrypoint) => {
+            let program = Some(entrypoint.clone()).filter(|entrypoint| !entrypoint.is_empty());
+            program.into_iter().chain(request.command.iter().cloned()).collect()
+        }
+        None => {
+            let command = if given { &request.command } else { &image.cmd };
+            image.entrypoint.iter().chain(command).cloned().collect()
+        }
+    };
+    if arguments.is_empty() {
+        return Err(Failure::usage("no command given, and the image names none").hint("kelp run IMAGE COMMAND"));
+    }
+    Ok(arguments)
+}
+
+fn variables(request: &RunRequest, image: &RunConfig, hostname: Option<&str>) -> Result<Vec<String>> {
+    let mut base = vec![DEFAULT_PATH.to_owned()];
+    base.extend(hostname.map(|name| format!("HOSTNAME={name}")));
+    if request.terminal {
+        base.push("TERM=xterm".to_owned());
+    }
+    base.extend(image.env.iter().cloned());
+    environment::apply(&base, &request.variables)
+}
+
+/// The filter; with a single mapped id also the calls that cannot work there
+/// and are made to look as if they had.
+fn filter(input: &Input<'_>, capabilities: u64, id_map: &IdMap) -> Result<Option<Filter>> {
+    let policy = match (&input.request.security.seccomp, input.profile) {
+        (Seccomp::Unconfined, _) if !id_map.is_single() => return Ok(None),
+        (Seccomp::Unconfined, _) => Policy::unconfined(),
+        (Seccomp::File(path), Some(bytes)) => Policy::from_docker_json(bytes, capabilities)
+            .doing(|| format!("read seccomp profile \"{}\"", path.display()))?,
+        (Seccomp::File(_), None) => return Err(Failure::bug("a seccomp profile was not read")),
+        (Seccomp::Default, _) => Policy::default_profile(capabilities),
+    };
+    let policy = if id_map.is_single() { policy.root_emulation() } else { policy };
+    Ok(Some(policy.filter()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn base() -> IdMap {
+        let extents =
+            vec![Extent { inside: 0, outside: 1001, count: 1 }, Extent { inside: 1, outside: 100_000, count: 65_536 }];
+        IdMap { uids: extents.clone(), gids: extents }
+    }
+
+    fn lines(choice: &UserChoice) -> String {
+        IdMap::lines(&id_map(choice, &base(), (1001, 1001)).unwrap().uids)
+    }
+
+    #[test]
+    fn maps_are_divided_where_the_base_is() {
+        assert_eq!(lines(&UserChoice::Default), "0 0 1\n1 1 65536\n");
+        assert_eq!(lines(&UserChoice::NoMap), "0 1 65536\n");
+        let keep_own = UserChoice::KeepId { uid: None, gid: None };
+        assert_eq!(lines(&keep_own), "0 1 1001\n1001 0 1\n1002 1002 64535\n");
+        let keep_root = UserChoice::KeepId { uid: Some(0), gid: Some(0) };
+        assert_eq!(lines(&keep_root), "0 0 1\n1 1 65536\n");
+    }
+
+    #[test]
+    fn keep_id_needs_enough_ids() {
+        let single = IdMap::single(1001, 1001);
+        let choice = UserChoice::KeepId { uid: None, gid: None };
+        assert!(id_map(&choice, &single, (1001, 1001)).is_err());
+    }
+}

@@ -1,0 +1,105 @@
+//! What `run` is asked for, parsed and without any effect yet.
+
+use std::path::PathBuf;
+
+use super::options::device::Device;
+use super::options::environment::Variable;
+use super::options::mount::Mount;
+use super::options::namespaces::{Choice, UserChoice};
+use super::options::security::Security;
+use crate::image::platform::Platform;
+use crate::sandbox::spec::TimeOffsets;
+
+/// Where the root file system comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RootSource {
+    /// An image, by any name it goes by.
+    Image(String),
+    /// A directory of the host (`--rootfs`), `/` included.
+    Directory(PathBuf),
+}
+
+/// When an image is fetched (`--pull`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Pull {
+    /// When it is not here.
+    #[default]
+    Missing,
+    /// Each time.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// One container to run.
+#[derive(Debug, Clone)]
+pub struct RunRequest {
+    /// The root file system.
+    pub source: RootSource,
+    /// Arguments, or the whole command where there is no entrypoint.
+    pub command: Vec<String>,
+    /// Replaces the image's entrypoint; empty for none.
+    pub entrypoint: Option<String>,
+    /// Standard input is passed on (`-i`).
+    pub interactive: bool,
+    /// A terminal of its own (`-t`).
+    pub terminal: bool,
+    /// kelp stays pid 1 (`--init`).
+    pub init: bool,
+    /// `/` cannot be written (`--read-only`).
+    pub read_only: bool,
+    /// Wishes on top of the image's environment, in order.
+    pub variables: Vec<Variable>,
+    /// `USER[:GROUP]`; `None` is the image's.
+    pub user: Option<String>,
+    /// More groups.
+    pub groups: Vec<String>,
+    /// Host name; `None` is the short id.
+    pub hostname: Option<String>,
+    /// Name; `None` is a random one.
+    pub name: Option<String>,
+    /// Remove the container when it ends (`--rm`).
+    pub auto_remove: bool,
+    /// Labels.
+    pub labels: Vec<(String, String)>,
+    /// Where the id is written.
+    pub id_file: Option<PathBuf>,
+    /// The pid namespace.
+    pub pid: Choice,
+    /// The IPC namespace.
+    pub ipc: Choice,
+    /// The UTS namespace.
+    pub uts: Choice,
+    /// The network namespace.
+    pub network: Choice,
+    /// The cgroup namespace.
+    pub cgroup: Choice,
+    /// The user namespace's id map.
+    pub user_namespace: UserChoice,
+    /// Clock offsets.
+    pub time_offsets: Option<TimeOffsets>,
+    /// Volumes, binds and tmpfs.
+    pub mounts: Vec<Mount>,
+    /// Device nodes.
+    pub devices: Vec<Device>,
+    /// Size of /dev/shm.
+    pub shm_bytes: u64,
+    /// Working directory; `None` is the image's.
+    pub directory: Option<String>,
+    /// RLIMIT_* number, soft and hard limit.
+    pub limits: Vec<(u32, u64, u64)>,
+    /// `NAME=VALUE`, as typed.
+    pub sysctls: Vec<String>,
+    /// Capabilities to add.
+    pub capabilities_added: Vec<String>,
+    /// Capabilities to drop.
+    pub capabilities_dropped: Vec<String>,
+    /// `--security-opt`.
+    pub security: Security,
+    /// The signal that asks the program to end; `None` is the image's.
+    pub stop_signal: Option<String>,
+    /// The platform asked for; `None` is the host's.
+    pub platform: Option<Platform>,
+    /// When to fetch the image.
+    pub pull: Pull,
+}

@@ -1,0 +1,69 @@
+//! `--rootfs DIR`: any directory as a container's root, under an overlay, so
+//! that it stays as it is.
+//!
+//! `/` itself cannot be a lower layer, since it hides mounts that the kernel
+//! keeps covered (CVE-2021-3732). Its top-level directories are overlaid one
+//! by one instead, on a root that is made here; what the system keeps in
+//! memory (/dev, /proc, /sys, /run, /tmp) is the container's own.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use crate::error::{Context, Failure, Result};
+use crate::sandbox::spec::{Attributes, ContainerPath, HostPath, Mount, Root, Source, Step};
+
+/// Made afresh for each container.
+const OWN: [&str; 3] = ["dev", "proc", "sys"];
+/// Empty and in memory for each container.
+const MEMORY: [(&str, u32); 2] = [("run", 0o755), ("tmp", 0o1777)];
+
+/// The root of a container at `container` that shows `directory`, and the
+/// mounts that belong to it.
+pub fn of_directory(directory: &Path, container: &Path, volatile: bool, read_only: bool) -> Result<(Root, Vec<Step>)> {
+    let doing = || format!("use \"{}\" as root file system", directory.display());
+    let directory = fs::canonicalize(directory).doing(doing)?;
+    if !directory.is_dir() {
+        return Err(Failure::user("it is not a directory").doing(doing()));
+    }
+    let root = |lowers| Root {
+        lowers,
+        upper: HostPath(container.join("upper")),
+        work: HostPath(container.join("work")),
+        volatile,
+        read_only,
+    };
+    if directory == Path::new("/") {
+        let steps = overlay_top_level(container).doing(doing)?;
+        return Ok((root(Vec::new()), steps));
+    }
+    Ok((root(vec![HostPath(directory)]), Vec::new()))
+}
+
+fn overlay_top_level(container: &Path) -> Result<Vec<Step>> {
+    let mut steps = Vec::new();
+    let changes = container.join("changes");
+    for entry in fs::read_dir("/")?.flatten() {
+        let name = entry.file_name();
+        let (lower, shown) = (entry.path(), container.join("upper").join(&name));
+        let target = ContainerPath::new(&lower);
+        let kind = entry.file_type()?;
+        if kind.is_symlink() {
+            symlink(fs::read_link(&lower)?, &shown)?;
+        } else if kind.is_dir() {
+            let memory = MEMORY.iter().find(|(own, _)| name == *own);
+            fs::create_dir(&shown)?;
+            if let Some((_, mode)) = memory {
+                let source = Source::Tmpfs { size_bytes: None, mode: *mode, owner: None };
+                steps.push(Step::Mount(Mount { target, source, attributes: Attributes::default() }));
+            } else if !OWN.iter().any(|own| name == *own) && fs::read_dir(&lower).is_ok() {
+                let (upper, work) = (changes.join(&name).join("upper"), changes.join(&name).join("work"));
+                fs::create_dir_all(&upper)?;
+                fs::create_dir_all(&work)?;
+                let source = Source::Overlay { lower: HostPath(lower), upper: HostPath(upper), work: HostPath(work) };
+                steps.push(Step::Mount(Mount { target, source, attributes: Attributes::default() }));
+            }
+        }
+    }
+    Ok(steps)
+}
