@@ -46,19 +46,25 @@ pub fn read_link_at(dir: BorrowedFd<'_>, name: &Path) -> Result<OsString> {
 
 /// The names of one directory, read as they are asked for (getdents64(2)).
 /// Names that were returned may be removed while reading.
-pub struct Listing(nix::dir::Dir);
+///
+/// Not `Dir::iter`: that rewinds the directory whenever it is dropped.
+pub struct Listing(nix::dir::OwningIter);
 
 impl Listing {
     /// Takes over an open directory.
     pub fn new(dir: OwnedFd) -> Result<Self> {
-        nix::dir::Dir::from_fd(dir).map(Self).named("fdopendir", String::new)
+        nix::dir::Dir::from_fd(dir).map(|dir| Self(dir.into_iter())).named("fdopendir", String::new)
     }
+}
 
-    /// The next name other than `.` and `..`, and whether the file system says
-    /// that it is a directory (`None`: it does not say).
-    pub fn next(&mut self) -> Option<Result<(CString, Option<bool>)>> {
+impl Iterator for Listing {
+    /// A name other than `.` and `..`, and whether the file system says that
+    /// it is a directory (`None`: it does not say).
+    type Item = Result<(CString, Option<bool>)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
         loop {
-            return match self.0.iter().next()? {
+            return match self.0.next()? {
                 Err(errno) => Some(Err(Error::new("getdents64", "", errno))),
                 Ok(entry) if matches!(entry.file_name().to_bytes(), b"." | b"..") => continue,
                 Ok(entry) => {
@@ -72,7 +78,8 @@ impl Listing {
 
 impl AsFd for Listing {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        // SAFETY: the descriptor belongs to the iterator, which `self` owns and the result borrows.
+        unsafe { BorrowedFd::borrow_raw(self.0.as_raw_fd()) }
     }
 }
 

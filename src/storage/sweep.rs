@@ -57,9 +57,9 @@ pub fn empty_trash(paths: &Paths) -> Result<u64> {
         Err(error) if error.errno == Errno::ENOENT => return Ok(0),
         result => result.doing(|| "empty trash")?,
     };
-    let mut listing = Listing::new(dir.try_clone()?)?;
+    let listing = Listing::new(dir.try_clone()?)?;
     let (mut count, mut first) = (0, None);
-    while let Some(next) = listing.next() {
+    for next in listing {
         let (name, _) = next.doing(|| "empty trash")?;
         match remove_tree(dir.as_fd(), &path_of(&name), dir.as_fd()) {
             Ok(()) => count += 1,
@@ -169,8 +169,12 @@ fn remove_or_open(dir: BorrowedFd<'_>, name: &Path, is_directory: Option<bool>) 
     let flags = libc::O_RDONLY | libc::O_DIRECTORY;
     let open = || kernel::open::openat2(dir, name, flags, 0, Resolve::SameMount);
     let fd = match open() {
-        // Ours but closed to us: outside of a user namespace its modes hold for us too.
-        Err(error) if error.errno == Errno::EACCES && kernel::file::set_mode_at(dir, name, 0o700).is_ok() => open()?,
+        Err(error) if error.errno == Errno::EACCES => {
+            // Ours but closed to us: outside of a user namespace its modes hold for us too.
+            kernel::file::set_mode(dir, 0o700)?;
+            kernel::file::set_mode_at(dir, name, 0o700)?;
+            open()?
+        }
         Err(error) if error.errno == Errno::EXDEV => {
             return Err(Failure::host(format!("\"{}\" is a mount point", name.display())));
         }
@@ -238,7 +242,7 @@ mod tests {
         std::os::unix::fs::symlink(&canary, victim.join("a/link")).unwrap();
         std::os::unix::fs::symlink("/", victim.join("root")).unwrap();
         for closed in ["a/b", "a"] {
-            std::fs::set_permissions(victim.join(closed), std::fs::Permissions::from_mode(0)).unwrap();
+            std::fs::set_permissions(victim.join(closed), std::fs::Permissions::from_mode(0o000)).unwrap();
         }
         trash(&paths, &victim).unwrap();
         assert!(!victim.exists());

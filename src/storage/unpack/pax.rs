@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn reads_records() {
-        let records = Records::parse(b"11 path=a/b\n30 SCHILY.xattr.user.x=1\n2=\0\xff\n10 size=5\n").unwrap();
+        let records = Records::parse(b"12 path=a/b\n30 SCHILY.xattr.user.x=1\n2=\0\xff\n10 size=5\n").unwrap();
         assert_eq!(records.path.as_deref(), Some(&b"a/b"[..]));
         assert_eq!(records.size, Some(5));
         assert_eq!(records.attributes, [(b"user.x".to_vec(), b"1\n2=\0\xff".to_vec())]);
@@ -139,7 +139,7 @@ mod tests {
     #[test]
     fn the_last_record_counts_and_an_empty_one_takes_back() {
         assert_eq!(Records::parse(b"10 size=5\n10 size=6\n").unwrap().size, Some(6));
-        assert_eq!(Records::parse(b"10 size=5\n9 size=\n").unwrap().size, None);
+        assert_eq!(Records::parse(b"10 size=5\n8 size=\n").unwrap().size, None);
     }
 
     #[test]
@@ -147,7 +147,7 @@ mod tests {
         for body in [
             &b"x"[..],
             b"11 path=a/bX",
-            b"12 path=a/b\n",
+            b"13 path=a/b\n",
             b"3 a\n",
             b"0 a=b\n",
             b"5 =b\n",

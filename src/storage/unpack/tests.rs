@@ -260,7 +260,7 @@ fn makes_whiteouts() {
     let (place, _) = unpacked(
         Tar::default()
             .file("a/.wh.gone", "")
-            .file("a/.wh.....", "")
+            .file("a/.wh....", "")
             .file("b/.wh..wh..opq", "")
             .file("b/kept", "")
             .file("c/file", "")

@@ -291,8 +291,8 @@ impl<'a> Tree<'a> {
         let dir = self.parent.fd.as_fd();
         let whiteout_files = self.directories.get(&self.parent.real).is_some_and(|it| it.whiteout_files);
         if whiteout_files {
-            let mut listing = kernel::file::Listing::new(open_dot(dir)?)?;
-            while let Some(next) = listing.next() {
+            let listing = kernel::file::Listing::new(open_dot(dir)?)?;
+            for next in listing {
                 let (name, _) = next?;
                 let status = kernel::file::status_at(dir, as_path(name.to_bytes()))?;
                 if self.is_whiteout(dir, name.to_bytes(), &status)? {
