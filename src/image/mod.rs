@@ -11,6 +11,7 @@
 
 mod quote;
 
+pub mod archive;
 pub mod blobs;
 pub mod compression;
 pub mod config;

@@ -1,0 +1,98 @@
+//! Images from files: what `docker save`, `podman save`, `skopeo copy` and
+//! `umoci` write, and plain root file systems.
+//!
+//! An archive is a stranger's from its first byte to its last. Its files are
+//! read where they lie and streamed into content-addressed blobs; no name in
+//! it is ever a path of ours. Tags are set last, when all images are whole.
+//!
+//! `source` finds files in a directory or a tar, `docker` and `layout` know
+//! the two formats, `rootfs` makes an image of a tar.
+
+mod docker;
+mod layer;
+mod layout;
+mod rootfs;
+mod source;
+
+#[cfg(test)]
+mod tests;
+
+pub use rootfs::{ImportOptions, import};
+pub use source::Input;
+
+use super::blobs::Blobs;
+use super::config::ImageConfig;
+use super::descriptor::Descriptor;
+use super::digest::Digest;
+use super::platform::Platform;
+use super::reference::Reference;
+use super::tags::{self, Tag};
+use crate::error::{Context, Failure, Result};
+use crate::limits;
+use crate::paths::Paths;
+
+/// An image that came from a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loaded {
+    /// Its manifest.
+    pub manifest: Descriptor,
+    /// Its id: the digest of its config.
+    pub id: Digest,
+    /// Its names; it is kept without one too.
+    pub references: Vec<Reference>,
+}
+
+/// An image whose blobs are here, before it is tagged.
+struct Found {
+    image: Loaded,
+    config: ImageConfig,
+}
+
+/// Brings in all images of an archive that `platform` can run: a
+/// docker-archive, an oci-archive or an OCI directory, told by what is in it.
+pub fn load(paths: &Paths, input: Input<'_>, platform: &Platform) -> Result<Vec<Loaded>> {
+    let shown = match &input {
+        Input::Path(path) => format!("\"{}\"", path.display()),
+        Input::Stream(_) => "images from standard input".to_owned(),
+    };
+    read(paths, input, platform).doing(|| format!("load {shown}"))
+}
+
+fn read(paths: &Paths, input: Input<'_>, platform: &Platform) -> Result<Vec<Loaded>> {
+    let blobs = Blobs::open(paths)?;
+    let source = source::Source::open(&blobs, input)?;
+    // docker save since 25 writes both; the OCI half has the real manifests.
+    let found = if let Some(oci_layout) = source.read("oci-layout", limits::TAG_BYTES_MAX)? {
+        layout::load(&blobs, &source, &oci_layout, platform)?
+    } else if let Some(manifest_json) = source.read("manifest.json", limits::MANIFEST_BYTES_MAX)? {
+        docker::load(&blobs, &source, &manifest_json)?
+    } else {
+        let failure = Failure::user("it holds no image: neither \"oci-layout\" nor \"manifest.json\" is in it");
+        return Err(match source.is_rootfs() {
+            true => failure.hint("it looks like a root file system: kelp import makes an image of it"),
+            false => failure,
+        });
+    };
+    if found.is_empty() {
+        return Err(Failure::user("it holds no image"));
+    }
+    for Found { config, .. } in &found {
+        let made_for = config.platform();
+        if !platform.accepts(&made_for) {
+            return Err(Failure::user(format!("the image is for {made_for}, not for {platform}"))
+                .hint(format!("--platform {made_for} takes it anyway; it runs only with an emulator")));
+        }
+    }
+    found.iter().try_for_each(|found| keep(paths, &found.image))?;
+    Ok(found.into_iter().map(|found| found.image).collect())
+}
+
+/// Gives the image its names, or a place without one.
+fn keep(paths: &Paths, image: &Loaded) -> Result<()> {
+    let names = image.references.iter().cloned().map(Some);
+    let unnamed = image.references.is_empty().then_some(None);
+    for name in names.chain(unnamed) {
+        tags::set(paths, &Tag::new(name, image.manifest.clone(), image.id))?;
+    }
+    Ok(())
+}
