@@ -214,10 +214,6 @@ pub fn tag(paths: &Paths, source: &str, target: &str) -> Result<Reference> {
     let found = lookup::find_tag(paths, source)?;
     let tag = Tag::new(Some(reference.clone()), found.manifest, found.config);
     tags::set(paths, &tag)?;
-    if found.reference.is_none() {
-        // The name keeps it from now on.
-        tags::remove_untagged(paths, &found.config)?;
-    }
     Ok(reference)
 }
 

@@ -47,7 +47,7 @@ pub fn pull(
     let notices = match unpack(paths, &tag.manifest, progress) {
         Ok(notices) => notices,
         Err(failure) => {
-            put_back(paths, &pulled.reference, before.as_ref())?;
+            put_back(paths, &tag, before.as_ref())?;
             return Err(failure.doing(format!("pull \"{text}\"")));
         }
     };
@@ -55,11 +55,18 @@ pub fn pull(
 }
 
 /// An image that cannot be unpacked does not take the name of one that can.
-fn put_back(paths: &Paths, reference: &Reference, before: Option<&Tag>) -> Result<()> {
-    match before {
-        Some(before) => tags::set(paths, before),
-        None => tags::remove(paths, reference).map(drop),
+/// It is kept nowhere, unless it was here under another name before.
+fn put_back(paths: &Paths, broken: &Tag, before: Option<&Tag>) -> Result<()> {
+    match (before, &broken.reference) {
+        (Some(before), _) => tags::set(paths, before)?,
+        (None, Some(reference)) => drop(tags::remove(paths, reference)?),
+        (None, None) => {}
     }
+    let is_new = before.is_none_or(|before| before.config != broken.config);
+    if is_new {
+        tags::remove_untagged(paths, &broken.config)?;
+    }
+    Ok(())
 }
 
 /// Brings in the images of an archive and unpacks them.
