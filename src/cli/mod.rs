@@ -11,12 +11,21 @@
 pub mod output;
 
 mod completion;
+mod images;
+mod import;
+mod inspect;
+mod load;
 mod ns;
 mod progress;
 mod ps;
+mod pull;
 mod rm;
+mod rmi;
 mod run;
+mod tag;
+mod units;
 mod verbs;
+mod version;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -47,7 +56,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         return ExitCode::from(2);
     };
     match first.to_str() {
-        Some("--version" | "-V" | "version") => {
+        Some("--version" | "-V") => {
             output::line(concat!("kelp ", env!("CARGO_PKG_VERSION")));
             ExitCode::SUCCESS
         }
