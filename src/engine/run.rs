@@ -120,8 +120,9 @@ impl Prepared {
                     images::layers(paths, base, &id_map, &image, progress)?.into_iter().map(HostPath).collect()
                 };
                 let mut root = (root_of(lowers, directory, volatile, read_only), Vec::new());
-                if !dry && super::embedded::is_embedded(&image) {
-                    root.1.push(super::embedded::host_view(paths, id, base)?);
+                if !dry && super::embedded::is_embedded(paths, &image) {
+                    let file = HostPath(run_directory(paths, id).join("host.json"));
+                    root.1.push(super::host_view::step(file, base, &root.0)?);
                 }
                 let (image_name, image_id) = (text.clone(), image.id.to_string());
                 Ok(Self { image: image.config.config, image_name, image_id, root, profile, host })
