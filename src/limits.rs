@@ -112,3 +112,7 @@ pub const RETRY_WAIT_MS_MAX: u64 = 30_000;
 
 /// Blobs fetched from one registry at once (docker's and podman's number).
 pub const DOWNLOADS_MAX: usize = 3;
+
+/// What the embedded image is told about its host: some KiB, more only with
+/// hundreds of ranges in /etc/subuid.
+pub const HOST_VIEW_BYTES_MAX: u64 = 1 << 20;
