@@ -9,6 +9,9 @@ mod report;
 mod seen;
 mod text;
 
+#[cfg(test)]
+mod tests;
+
 use std::ffi::{OsStr, OsString};
 use std::io::Read;
 use std::path::Path;
@@ -36,7 +39,9 @@ pub fn is_meant(argv0: &OsStr) -> bool {
 
 /// The whole program.
 pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
-    let command = Arguments::augment_args(base_command("hello", "Show the container from inside"))
+    let about = "Show this container from inside";
+    let command = Arguments::augment_args(base_command("hello", about))
+        .about(about)
         .override_usage("kelp run --rm hello [--json]");
     let words = std::iter::once(OsString::from("hello")).chain(arguments);
     let parsed = command.try_get_matches_from(words).and_then(|matches| Arguments::from_arg_matches(&matches));

@@ -86,6 +86,8 @@ pub(super) struct Mounts {
 pub(super) struct Mount {
     pub(super) target: PathBuf,
     pub(super) file_system: String,
+    /// Which part of the file system: `/`, or what was bound.
+    pub(super) source: String,
     pub(super) read_only: bool,
 }
 
@@ -251,20 +253,23 @@ fn root(mounts: &[MountInfo], host: Option<&HostView>) -> Option<Root> {
     })
 }
 
-/// Mounts by what they are for. A mask is the null device or an empty tmpfs
-/// below /proc or /sys, a read-only cover a part of the same /proc.
+/// Mounts by what they are for. A mask is the null device, or kelp's empty
+/// tmpfs of mode 0555, below /proc or /sys; a read-only cover is a part of the
+/// same /proc.
 fn sorted(mounts: &[MountInfo]) -> Mounts {
     let mut result = Mounts { count: mounts.len(), list: Vec::new(), masked: Vec::new(), read_only: Vec::new() };
     for mount in mounts {
         let target = mount.target.clone();
         let below = |tree: &str| target.starts_with(tree) && target.as_os_str() != tree;
         let is_below = below("/proc") || below("/sys");
-        if is_below && (mount.root == "/null" || mount.kind == "tmpfs") {
+        let is_empty = mount.kind == "tmpfs" && mount.file_system_options.iter().any(|option| option == "mode=555");
+        if is_below && (mount.root == "/null" || is_empty) {
             result.masked.push(target);
         } else if below("/proc") && mount.kind == "proc" && mount.is_read_only() {
             result.read_only.push(target);
         } else {
-            result.list.push(Mount { target, file_system: mount.kind.clone(), read_only: mount.is_read_only() });
+            let (file_system, source) = (mount.kind.clone(), mount.root.clone());
+            result.list.push(Mount { target, file_system, source, read_only: mount.is_read_only() });
         }
     }
     result

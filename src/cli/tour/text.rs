@@ -15,6 +15,9 @@ const WIDTH: usize = 92;
 /// Where text begins behind a label.
 const LABEL: usize = 16;
 
+/// A space that lines are not broken at.
+const NO_BREAK: char = '\u{a0}';
+
 /// Lines as they grow.
 #[derive(Default)]
 struct Page(Vec<String>);
@@ -63,12 +66,15 @@ pub(super) fn lines(report: &Report) -> Vec<String> {
 
 fn greet(page: &mut Page, report: &Report) {
     let Report { kelp, kernel, .. } = report;
-    page.0.push(format!("{HEADING}Hello from inside a container.{HEADING:#}"));
-    page.0.push(format!("kelp {kelp} made it on Linux {kernel}, without root and without a daemon."));
-    if let Some(why) = &report.host_unknown {
-        let path = crate::engine::host_view::PATH;
-        page.0.push(format!("{OPEN}What the outside looks like is not known here ({path}: {why}).{OPEN:#}"));
-    }
+    let Some(why) = &report.host_unknown else {
+        page.0.push(format!("{HEADING}Hello from inside a container.{HEADING:#}"));
+        page.0.push(format!("kelp {kelp} made it on Linux {kernel}, without root and without a daemon."));
+        return;
+    };
+    let path = crate::engine::host_view::PATH;
+    page.0.push(format!("{HEADING}Hello.{HEADING:#} This is the tour of kelp {kelp} on Linux {kernel}, run by hand."));
+    page.0.push(format!("{OPEN}kelp told nothing about the outside ({path}: {why}),{OPEN:#}"));
+    page.0.push(format!("{OPEN}so this may be a container or the host itself.{OPEN:#}"));
 }
 
 fn namespaces(page: &mut Page, report: &Report) {
@@ -91,6 +97,9 @@ fn namespaces(page: &mut Page, report: &Report) {
 fn meaning(namespace: &Namespace, report: &Report) -> String {
     let hostname = &report.hostname;
     let own = namespace.shared_with_host != Some(true);
+    if namespace.shared_with_host.is_none() && namespace.kind == "user" {
+        return "ids and rights".to_owned();
+    }
     let (visible, pid) = (report.processes.visible, report.processes.pid);
     match (namespace.kind.as_str(), own) {
         ("user", true) => "ids and rights: root here is not root outside".to_owned(),
@@ -101,7 +110,7 @@ fn meaning(namespace: &Namespace, report: &Report) -> String {
         ("pid", false) => format!("the host's processes can be seen, {visible} of them"),
         ("ipc", true) => "shared memory, semaphores and message queues".to_owned(),
         ("ipc", false) => "the host's shared memory and queues can be reached".to_owned(),
-        ("uts", true) => format!("host name: \"{hostname}\" here{}", outside_name(report)),
+        ("uts", true) => format!("host name: \"{hostname}\"{}", outside_name(report)),
         ("uts", false) => format!("the host's name: \"{hostname}\""),
         ("net", true) => "devices, addresses, routes and ports".to_owned(),
         ("net", false) => "the host's devices, addresses and ports".to_owned(),
@@ -114,7 +123,7 @@ fn meaning(namespace: &Namespace, report: &Report) -> String {
 }
 
 fn outside_name(report: &Report) -> String {
-    report.host.as_ref().map(|host| format!(", \"{}\" outside", host.facts.hostname)).unwrap_or_default()
+    report.host.as_ref().map(|host| format!(" here, \"{}\" outside", host.facts.hostname)).unwrap_or_default()
 }
 
 fn clocks(clocks: &[Clock]) -> String {
@@ -204,10 +213,16 @@ fn mounts(page: &mut Page, report: &Report) {
     let mut kinds: Vec<(&str, Vec<String>)> = Vec::new();
     for mount in &mounts.list {
         let target = mount.target.display();
-        let shown = if mount.read_only { format!("{target} (ro)") } else { target.to_string() };
-        match kinds.iter_mut().find(|(kind, _)| *kind == mount.file_system) {
+        // A space that does not break, until wrap() has done its work.
+        let shown = if mount.read_only { format!("{target}{NO_BREAK}(ro)") } else { target.to_string() };
+        let kind = match (mount.source.as_str(), mount.file_system.as_str()) {
+            (source, kind) if source == "/" || kind == "overlay" => kind,
+            (_, "devtmpfs") => "devices",
+            _ => "from outside",
+        };
+        match kinds.iter_mut().find(|(known, _)| *known == kind) {
             Some((_, targets)) => targets.push(shown),
-            None => kinds.push((&mount.file_system, vec![shown])),
+            None => kinds.push((kind, vec![shown])),
         }
     }
     for (kind, targets) in kinds {
@@ -328,7 +343,7 @@ fn shortfalls(page: &mut Page, report: &Report) {
     }
     for shortfall in told {
         let style = if shortfall.level == Level::Fail { HEADING } else { OPEN };
-        page.0.push(format!("  {style}{:<12}{}{style:#}", shortfall.id, shortfall.what));
+        page.0.push(format!("  {style}{:<width$}{}{style:#}", shortfall.id, shortfall.what, width = LABEL - 2));
         page.entry("  why", &shortfall.why);
         page.entry("  lost", &shortfall.effect);
         page.entry("  remedy", &shortfall.remedy);
@@ -347,7 +362,7 @@ fn wrap(text: &str, width: usize) -> Vec<String> {
             if line_width > 0 && !line.is_empty() {
                 line.push(' ');
             }
-            line.push_str(word);
+            line.push_str(&word.replace(NO_BREAK, " "));
         }
     }
     lines
