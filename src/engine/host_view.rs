@@ -82,8 +82,8 @@ fn single_id(base: &Base, (uid, gid): (u32, u32)) -> Option<Shortfall> {
         Rung::Single { cause, remedy } => ("D01", cause, remedy),
         // The range is there, the helpers are there, but they did not do it.
         Rung::Full(full) => {
-            let said = base.notice.clone();
-            let why = said.unwrap_or_else(|| format!("{} refused the range", full.newuidmap.display()));
+            let refused = || format!("{} refused the range", full.newuidmap.display());
+            let why = base.helpers_said.clone().unwrap_or_else(refused);
             ("D04", why, "an admin gives newuidmap and newgidmap their rights: reinstall uidmap".to_owned())
         }
     };

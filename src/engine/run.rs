@@ -37,11 +37,12 @@ use crate::storage::volumes::{self, VolumeName};
 pub fn run(paths: &Paths, request: &RunRequest, progress: &dyn Progress, observer: &mut dyn Observer) -> Result<i32> {
     check(request)?;
     let mut base = Base::find(paths)?;
+    let name = request.name.clone().map_or_else(random_name, Ok)?;
+    let launched = launch::launch(Stage::Supervisor, &mut base, &name, &[])?;
+    // Told now: the launch itself may have had to take a lower rung.
     if let Some(notice) = &base.notice {
         observer.notice(notice);
     }
-    let name = request.name.clone().map_or_else(random_name, Ok)?;
-    let launched = launch::launch(Stage::Supervisor, &mut base, &name, &[])?;
     let made = store::create(paths, &name)?;
     match prepare(paths, request, &mut base, &made, progress, observer) {
         Ok((spec, record)) => start(paths, request, &launched, made, spec, record, observer),

@@ -217,6 +217,7 @@ fn mounts(page: &mut Page, report: &Report) {
         let shown = if mount.read_only { format!("{target}{NO_BREAK}(ro)") } else { target.to_string() };
         let kind = match (mount.source.as_str(), mount.file_system.as_str()) {
             (source, kind) if source == "/" || kind == "overlay" => kind,
+            (_, kind) if mount.target.starts_with("/sys") || mount.target.starts_with("/proc") => kind,
             (_, "devtmpfs") => "devices",
             _ => "from outside",
         };
