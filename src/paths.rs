@@ -10,6 +10,7 @@
 //!   containers/ID/             record.json, lock, upper, work, etc
 //!   names/NAME                 symbolic link to a container's id: unique by link(2)
 //!   volumes/NAME/data          named volumes
+//!   embedded.json              which image is the embedded one
 //!   staging/                   writes in progress, on the same file system
 //!   trash/                     renamed away, deleted when there is time
 //! $KELP_RUN, else $XDG_RUNTIME_DIR/kelp, else /tmp/kelp-UID           (0700)
@@ -87,6 +88,11 @@ impl Paths {
     /// Named volumes.
     pub fn volumes(&self) -> PathBuf {
         self.data.join("volumes")
+    }
+
+    /// Which image is the embedded one (engine/embedded.rs).
+    pub fn embedded_record(&self) -> PathBuf {
+        self.data.join("embedded.json")
     }
 
     /// Writes in progress.

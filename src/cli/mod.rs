@@ -9,6 +9,7 @@
 //! Architecture invariant: nothing here decides about containers or images.
 
 pub mod output;
+pub mod tour;
 
 mod completion;
 mod images;

@@ -14,7 +14,14 @@ use crate::error::{Failure, Kind, Result};
 const ERROR: Style = AnsiColor::Red.on_default().bold();
 const HINT: Style = AnsiColor::Cyan.on_default();
 const NOTICE: Style = AnsiColor::Yellow.on_default();
-const HEADING: Style = Style::new().bold();
+/// A heading of a longer text.
+pub(super) const HEADING: Style = Style::new().bold();
+/// What protects.
+pub(super) const GOOD: Style = AnsiColor::Green.on_default();
+/// What is open or missing.
+pub(super) const OPEN: Style = NOTICE;
+/// What matters less.
+pub(super) const QUIET: Style = Style::new().dimmed();
 
 /// How a listing is printed (`--format`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]

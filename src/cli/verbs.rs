@@ -62,7 +62,13 @@ pub(super) fn find(name: &str) -> Option<&'static Verb> {
 impl Verb {
     /// The command line of this verb alone.
     pub(super) fn command(&self) -> Command {
-        (self.augment)(base_command(self.name, self.about).bin_name(format!("kelp {}", self.name)))
+        self.described().bin_name(format!("kelp {}", self.name))
+    }
+
+    /// The doc comment of the arguments, which clap takes for help, is for
+    /// readers of the code: what the verb does is said last.
+    fn described(&self) -> Command {
+        (self.augment)(base_command(self.name, self.about)).about(self.about).long_about(None)
     }
 }
 
@@ -71,7 +77,7 @@ pub(super) fn tree() -> Command {
     let tree = base_command("kelp", "Rootless containers in one binary")
         .arg(clap::arg!(-D --debug "Print what each step of a start costs"))
         .arg(clap::arg!(-V --version "Print the version"));
-    ALL.iter().fold(tree, |tree, verb| tree.subcommand((verb.augment)(base_command(verb.name, verb.about))))
+    ALL.iter().fold(tree, |tree, verb| tree.subcommand(verb.described()))
 }
 
 fn parsed<T: FromArgMatches>(matches: &ArgMatches) -> Result<T> {

@@ -51,15 +51,12 @@ pub fn get(
     if pull == Pull::Always && !super::embedded::is_meant(text) {
         fetch(paths, text, platform, false, progress)?;
     }
+    if super::embedded::is_meant(text) {
+        super::embedded::store(paths, text)?;
+    }
     let tag = match lookup::find_tag(paths, text) {
-        Err(failure) if failure.kind == crate::error::Kind::NotFound => {
-            if super::embedded::is_meant(text) {
-                super::embedded::store(paths)?;
-            } else if pull == Pull::Never {
-                return Err(failure);
-            } else {
-                fetch(paths, text, platform, false, progress)?;
-            }
+        Err(failure) if failure.kind == crate::error::Kind::NotFound && pull != Pull::Never => {
+            fetch(paths, text, platform, false, progress)?;
             lookup::find_tag(paths, text)?
         }
         result => result?,

@@ -5,6 +5,7 @@
 
 pub mod base_steps;
 pub mod embedded;
+pub mod host_view;
 pub mod images;
 pub mod lifecycle;
 pub mod options;

@@ -40,11 +40,12 @@ pub fn run(paths: &Paths, request: &RunRequest, progress: &dyn Progress, observe
     check(request)?;
     let mut base = Base::find(paths)?;
     steps.mark("find the base namespace");
+    let name = request.name.clone().map_or_else(random_name, Ok)?;
+    let launched = launch::launch(Stage::Supervisor, &mut base, &name, &[])?;
+    // Told now: the launch itself may have had to take a lower rung.
     if let Some(notice) = &base.notice {
         observer.notice(notice);
     }
-    let name = request.name.clone().map_or_else(random_name, Ok)?;
-    let launched = launch::launch(Stage::Supervisor, &mut base, &name, &[])?;
     steps.mark("launch the supervisor");
     let made = store::create(paths, &name)?;
     steps.mark("make the container");
@@ -131,8 +132,9 @@ impl Prepared {
                     images::layers(paths, base, &id_map, &image, progress)?.into_iter().map(HostPath).collect()
                 };
                 let mut root = (root_of(lowers, directory, volatile, read_only), Vec::new());
-                if !dry && super::embedded::is_embedded(&image) {
-                    root.1.push(super::embedded::host_view(paths, id, base)?);
+                if !dry && super::embedded::is_embedded(paths, &image) {
+                    let file = HostPath(run_directory(paths, id).join("host.json"));
+                    root.1.push(super::host_view::step(file, base, &root.0)?);
                 }
                 let (image_name, image_id) = (text.clone(), image.id.to_string());
                 Ok(Self { image: image.config.config, image_name, image_id, root, profile, host })
