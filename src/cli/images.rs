@@ -131,7 +131,7 @@ struct Filter {
 impl Filter {
     fn parse(text: &str) -> Result<Self> {
         let candidates = Reference::local_candidates(text)
-            .map_err(|error| Failure::from(error).hint("give NAME or NAME:TAG; kelp inspect takes ids too"))?;
+            .map_err(|error| Failure::from(error).hint("give NAME or NAME:TAG, without patterns"))?;
         let last = text.rsplit('/').next().unwrap_or(text);
         Ok(Self { candidates, is_exact: last.contains([':', '@']) })
     }

@@ -70,7 +70,8 @@ fn describe(paths: &Paths, name: &str, kind: Option<Wanted>) -> Result<Value> {
                 }
                 let failure = Failure::not_found(format!("there is no container or image \"{name}\""));
                 let guess = |failure: Failure| failure.hints.into_iter().find(|hint| hint.starts_with("did you mean"));
-                match guess(container).or_else(|| guess(image)) {
+                let image = Some(image).filter(|image| image.kind == Kind::NotFound);
+                match guess(container).or_else(|| image.and_then(guess)) {
                     Some(hint) => failure.hint(hint),
                     None => failure.hint("kelp ps --all and kelp images list what there is"),
                 }

@@ -23,10 +23,19 @@ pub(super) struct Arguments {
     /// Load the images for another platform, e.g. linux/arm64
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     platform: Option<String>,
+    #[arg(hide = true)]
+    misplaced: Option<PathBuf>,
 }
 
 /// Loads and says what came.
 pub(super) fn run(arguments: Arguments, session: &Session) -> Result<i32> {
+    if let Some(file) = &arguments.misplaced {
+        return Err(Failure::usage(format!(
+            "load takes the archive with -i, or from standard input, not as \"{}\"",
+            file.display()
+        ))
+        .hint(format!("kelp load -i {}", file.display())));
+    }
     let platform = arguments.platform.as_deref().map(Platform::parse).transpose()?;
     let mut stdin = io::stdin().lock();
     let input = match &arguments.input {

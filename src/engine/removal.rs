@@ -113,9 +113,8 @@ fn check_unused(paths: &Paths, text: &str, id: &Digest) -> Result<()> {
         "image \"{text}\" is used by container \"{name}\" ({})",
         user.record.id.get(..12).unwrap_or_default()
     ))
-    .hint(format!(
-        "kelp rm {name} removes the container; rmi --force removes the image and leaves the container its layers"
-    )))
+    .hint(format!("kelp rm {name} removes the container"))
+    .hint("rmi --force removes the image; the container keeps its layers"))
 }
 
 /// Moves what nothing needs into the trash; says why if it could not now.

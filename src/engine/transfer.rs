@@ -108,7 +108,7 @@ pub fn import(
             if path.is_dir() {
                 return Err(Failure::user("it is a directory, not a tar")
                     .doing(doing())
-                    .hint(format!("tar -C {} -c . | kelp import -", path.display())));
+                    .hint(format!("tar -C {} -c . | kelp import - NAME", path.display())));
             }
             let mut file = std::fs::File::open(path).doing(doing)?;
             archive::import(paths, &mut file, options).doing(doing)?
