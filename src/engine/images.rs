@@ -1,6 +1,6 @@
 //! Images for containers: found or fetched, and their layers unpacked.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use super::request::Pull;
 use crate::error::{Context, Failure, Result};
@@ -16,6 +16,7 @@ use crate::image::registry::{self, Progress, Transport};
 use crate::kernel::open;
 use crate::paths::Paths;
 use crate::process::base::Base;
+use crate::process::channel::Channel;
 use crate::process::idmap::IdMap;
 use crate::process::launch;
 use crate::process::stage::Stage;
@@ -128,7 +129,7 @@ fn unpack(
     let blobs = Blobs::open(paths)?;
     let launched = launch::launch(Stage::Unpack, base, "", &[])?;
     let request = Request { id_map: id_map.clone(), layers: missing.len() };
-    launched.channel.send(&request, &[])?;
+    send(&launched.channel, &request, &[])?;
     let mut staged: Vec<Option<(Staged, &LayerId)>> = Vec::new();
     for &index in missing {
         let (Some(id), Some(layer)) = (ids.get(index), image.manifest.layers.get(index)) else {
@@ -138,7 +139,7 @@ fn unpack(
         let stage = layers::stage_dir(paths)?;
         let directory = open::open_dir(&stage.root())?;
         progress.start(&format!("unpack {}", layer.digest.short()), 0);
-        launched.channel.send(&Layer { diff_id: id.diff_id().to_owned() }, &[blob.as_fd(), directory.as_fd()])?;
+        send(&launched.channel, &Layer { diff_id: id.diff_id().to_owned() }, &[blob.as_fd(), directory.as_fd()])?;
         staged.push(Some((stage, id)));
     }
     while let Some(received) = launched.channel.receive::<FromUnpack>()? {
@@ -158,4 +159,11 @@ fn unpack(
         return Err(Failure::host("the process that unpacks was killed"));
     }
     Ok(())
+}
+
+/// A stage that is gone already has said why: that is read next.
+fn send<T: serde::Serialize>(channel: &Channel, message: &T, descriptors: &[BorrowedFd<'_>]) -> Result<()> {
+    channel
+        .send(message, descriptors)
+        .or_else(|failure| if failure.is_errno(libc::EPIPE) { Ok(()) } else { Err(failure) })
 }
