@@ -5,6 +5,7 @@
 //!   oci-layout                 the store is an OCI image layout
 //!   blobs/sha256/HEX           manifests, configs, compressed layers, as received
 //!   tags/ENCODED-REFERENCE     a tag: one JSON file, replaced by rename
+//!   images.lock                shared while images are brought, exclusive while garbage is collected
 //!   layers/IDMAP/HEX/          one layer unpacked for one id mapping, by diff id
 //!   containers/ID/             record.json, lock, upper, work, etc
 //!   names/NAME                 symbolic link to a container's id: unique by link(2)
@@ -60,6 +61,13 @@ impl Paths {
     /// Tags, one file each.
     pub fn tags(&self) -> PathBuf {
         self.data.join("tags")
+    }
+
+    /// Shared by whoever brings or renames images, exclusive for whoever
+    /// collects blobs and layers that nothing needs (image/garbage.rs). Taken
+    /// after a container's own lock and before `base_lock`.
+    pub fn images_lock(&self) -> PathBuf {
+        self.data.join("images.lock")
     }
 
     /// Unpacked layers, by id mapping.

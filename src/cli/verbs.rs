@@ -2,7 +2,9 @@
 
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
-use super::{Session, base_command, completion, ns, ps, rm, run};
+use super::{
+    Session, base_command, completion, images, import, inspect, load, ns, ps, pull, rm, rmi, run, tag, version,
+};
 use crate::error::{Failure, Result};
 
 /// One verb.
@@ -41,6 +43,14 @@ pub(super) const ALL: &[Verb] = &[
     verb!("ps", "List containers", ps),
     verb!("rm", "Remove containers", rm),
     verb!("ns", "List the namespaces of running containers", ns),
+    verb!("pull", "Fetch an image from a registry", pull),
+    verb!("load", "Load images from an archive", load),
+    verb!("import", "Make an image of a root file system", import),
+    verb!("images", "List images", images),
+    verb!("rmi", "Remove images", rmi),
+    verb!("tag", "Give an image one more name", tag),
+    verb!("inspect", "Print all about containers and images as JSON", inspect),
+    verb!("version", "Print the version", version),
     verb!("completion", "Print a shell's completion script", completion),
 ];
 

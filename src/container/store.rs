@@ -138,6 +138,18 @@ pub fn is_alive(directory: &Path) -> bool {
     }
 }
 
+/// Whether a container is on its way: its maker is alive, but there is no
+/// record yet that says what it needs.
+pub fn is_one_being_made(paths: &Paths) -> Result<bool> {
+    let entries = match fs::read_dir(paths.containers()) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        result => result.doing(|| format!("read {}", paths.containers().display()))?,
+    };
+    let mut directories = entries.flatten().map(|entry| entry.path());
+    // The record is looked at last: it comes before the maker lets go.
+    Ok(directories.any(|directory| is_alive(&directory) && !directory.join("record.json").exists()))
+}
+
 /// Throws away volumes that belonged to a container alone.
 pub fn remove_volumes(paths: &Paths, names: &[String]) -> Result<()> {
     for name in names {

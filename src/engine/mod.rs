@@ -10,6 +10,8 @@ pub mod images;
 pub mod lifecycle;
 pub mod options;
 pub mod plan;
+pub mod removal;
 pub mod request;
 pub mod rootfs;
 pub mod run;
+pub mod transfer;
