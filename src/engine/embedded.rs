@@ -21,6 +21,7 @@ use crate::image::compression::Compression;
 use crate::image::config::{History, ImageConfig, RootFs, RunConfig};
 use crate::image::descriptor::{Descriptor, OCI_CONFIG, OCI_MANIFEST};
 use crate::image::digest::Digest;
+use crate::image::garbage;
 use crate::image::lookup;
 use crate::image::manifest::Manifest;
 use crate::image::platform::Platform;
@@ -141,6 +142,8 @@ impl Build {
 }
 
 fn make(paths: &Paths, before: Option<Digest>) -> Result<()> {
+    // Held until the tag is set: a collection must not take the blobs away before that.
+    let _guard = garbage::hold(paths)?;
     let build = Build::of_this()?;
     let executable = File::open("/proc/self/exe").doing(|| "open kelp's own executable")?;
     let blobs = Blobs::open(paths)?;
