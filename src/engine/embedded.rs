@@ -159,7 +159,12 @@ fn make(paths: &Paths, before: Option<Digest>) -> Result<()> {
     // The record first: an image with the name but without a record would be the user's.
     save(paths, &Record { version: RECORD_VERSION, build, image, before })?;
     let tag = Tag::new(Some(Reference::parse(NAME)?), Descriptor::of(OCI_MANIFEST, &manifest), image);
-    tags::set(paths, &tag)
+    tags::set(paths, &tag)?;
+    // Nobody wants an older kelp's back: it may go with the next collection.
+    if let Some(old) = before.filter(|old| *old != image) {
+        tags::remove_untagged(paths, &old)?;
+    }
+    Ok(())
 }
 
 fn config(diff_id: Digest) -> ImageConfig {
