@@ -111,9 +111,15 @@ impl Failure {
         if word.len() > 128 {
             return self;
         }
+        // Jaro-Winkler likes a common start, which a swapped second letter spoils: "rnu".
+        let likeness = |candidate: &str| {
+            let typos = strsim::osa_distance(word, candidate);
+            let few = typos <= 1 || typos * 3 <= word.len();
+            strsim::jaro_winkler(word, candidate).max(if few { 0.9 } else { 0.0 })
+        };
         let near = candidates
             .into_iter()
-            .map(|candidate| (strsim::jaro_winkler(word, candidate), candidate))
+            .map(|candidate| (likeness(candidate), candidate))
             .filter(|(likeness, _)| *likeness > 0.8)
             .max_by(|a, b| a.0.total_cmp(&b.0));
         match near {

@@ -86,7 +86,7 @@ fn run_verb(verb: &'static Verb, arguments: Vec<OsString>, debug: bool) -> ExitC
             return ExitCode::SUCCESS;
         }
         Err(error) => {
-            output::usage(&error);
+            output::usage(&error, &format!("kelp {}", verb.name));
             return ExitCode::from(verb.usage_status);
         }
     };

@@ -90,19 +90,25 @@ pub fn failure(failure: &Failure) {
     }
 }
 
-/// Prints what clap found wrong with the command line, in our words.
-pub fn usage(error: &clap::Error) {
-    let text = error.render();
-    let shown = if anstream::AutoStream::choice(&io::stderr()) == anstream::ColorChoice::Never {
-        text.to_string()
-    } else {
-        text.ansi().to_string()
+/// Prints what clap found wrong with the command line, in our form: one line,
+/// then hints. `command` is e.g. `kelp run`.
+pub fn usage(error: &clap::Error, command: &str) {
+    use clap::error::{ContextKind, ContextValue, ErrorKind};
+    let named = |kind| match error.get(kind) {
+        Some(ContextValue::String(name)) => Some(name.as_str()),
+        _ => None,
     };
-    let body = text.to_string();
-    match body.strip_prefix("error: ") {
-        Some(rest) => remark(&format!("{ERROR}kelp{ERROR:#}: {}", rest.trim_end())),
-        None => remark(shown.trim_end()),
-    }
+    let text = error.render().to_string();
+    let first = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+    let problem = match (error.kind(), named(ContextKind::InvalidArg)) {
+        (ErrorKind::UnknownArgument, Some(name)) => Failure::usage(format!("no option \"{name}\" in {command}")),
+        _ => Failure::usage(first.trim_end_matches(':').replace('\'', "\"")),
+    };
+    let problem = match named(ContextKind::SuggestedArg) {
+        Some(near) => problem.hint(format!("did you mean \"{near}\"?")),
+        None => problem,
+    };
+    failure(&problem.hint(format!("{command} --help lists the options")));
 }
 
 /// Prints help that was asked for.

@@ -25,7 +25,7 @@ use crate::sandbox::rlimits;
 )]
 pub(super) struct Arguments {
     /// The image (unless --rootfs is given), then the command and its arguments
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "IMAGE [COMMAND] [ARG...]")]
+    #[arg(trailing_var_arg = true, value_name = "IMAGE [COMMAND] [ARG...]")]
     words: Vec<String>,
     /// Keep standard input open
     #[arg(short, long)]

@@ -294,7 +294,7 @@ fn process(input: &Input<'_>, hostname: Option<&str>, id_map: &IdMap) -> Result<
         arguments: arguments(request, image)?,
         environment: variables(request, image, hostname)?,
         directory: ContainerPath::new(directory),
-        user: request.user.clone().unwrap_or_else(|| image.user.clone()),
+        user: user(request, image, input.caller),
         groups: request.groups.clone(),
         capabilities,
         no_new_privileges: request.security.no_new_privileges,
@@ -303,6 +303,18 @@ fn process(input: &Input<'_>, hostname: Option<&str>, id_map: &IdMap) -> Result<
         terminal: request.terminal,
         init: request.init,
     })
+}
+
+/// The user asked for, else with keep-id the caller (as Podman), else the
+/// image's.
+fn user(request: &RunRequest, image: &RunConfig, caller: (u32, u32)) -> String {
+    match (&request.user, &request.user_namespace) {
+        (Some(user), _) => user.clone(),
+        (None, UserChoice::KeepId { uid, gid }) => {
+            format!("{}:{}", uid.unwrap_or(caller.0), gid.unwrap_or(caller.1))
+        }
+        (None, _) => image.user.clone(),
+    }
 }
 
 /// The image's entrypoint and command, as Docker combines them: an entrypoint

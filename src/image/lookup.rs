@@ -109,15 +109,28 @@ fn by_id<'a>(all: &'a [Tag], digits: &str) -> Result<Option<&'a Tag>> {
 
 fn not_found(all: &[Tag], text: &str) -> Failure {
     let failure = Failure::not_found(format!("there is no image {}", quoted(text)));
-    let alike = all
-        .iter()
-        .filter_map(|tag| tag.reference.as_ref())
-        .flat_map(|reference| [reference.familiar(), reference.familiar_name(), reference.to_string()])
-        .map(|name| (strsim::jaro_winkler(&name, text), name))
+    // Compared with every way to write a name: whoever forgets the registry is
+    // told the whole of it.
+    let spellings = |reference: &Reference| {
+        let repository = reference.repository();
+        let tagged = format!("{repository}:{}", reference.tag().unwrap_or_default());
+        [reference.familiar(), reference.familiar_name(), reference.to_string(), repository.to_owned(), tagged]
+    };
+    let score = |reference: &Reference| {
+        let score = |name: &String| match strsim::osa_distance(name, text) {
+            // One slip in a short name weighs too much for Jaro-Winkler.
+            0 | 1 if text.len() > 2 => 1.0,
+            _ => strsim::jaro_winkler(name, text),
+        };
+        spellings(reference).iter().map(score).fold(0.0, f64::max)
+    };
+    let names = all.iter().filter_map(|tag| tag.reference.as_ref());
+    let alike = names
+        .map(|reference| (score(reference), reference))
         .filter(|(score, _)| *score >= ALIKE_MIN)
         .max_by(|a, b| a.0.total_cmp(&b.0));
     match alike {
-        Some((_, name)) => failure.hint(format!("did you mean \"{name}\"?")),
+        Some((_, reference)) => failure.hint(format!("did you mean \"{}\"?", reference.familiar())),
         None => failure.hint("kelp images lists what is here; kelp pull fetches an image"),
     }
 }
@@ -128,7 +141,7 @@ pub fn load(paths: &Paths, tag: &Tag) -> Result<StoredImage> {
     let (manifest, config) = documents(&blobs, &tag.manifest)?;
     let mut references = BTreeSet::new();
     let mut sources = BTreeSet::new();
-    for other in tags::list(paths)?.iter().filter(|other| other.manifest.digest == tag.manifest.digest) {
+    for other in tags::list(paths)?.iter().filter(|other| other.config == tag.config) {
         if let (Some(reference), Some(source)) = (&other.reference, other.source) {
             sources.insert(reference.at(source));
         }
@@ -156,10 +169,11 @@ pub fn documents(blobs: &Blobs, descriptor: &Descriptor) -> Result<(Manifest, Im
 }
 
 /// Every image with all its names, each once, in the order of its first name.
+/// Two manifests with one config (packed differently) are one image.
 pub fn images(paths: &Paths) -> Result<Vec<(Vec<Reference>, Tag)>> {
     let mut images: Vec<(Vec<Reference>, Tag)> = Vec::new();
     for tag in tags::list(paths)? {
-        match images.iter_mut().find(|(_, image)| image.manifest.digest == tag.manifest.digest) {
+        match images.iter_mut().find(|(_, image)| image.config == tag.config) {
             Some((references, _)) => references.extend(tag.reference),
             None => images.push((tag.reference.clone().into_iter().collect(), tag)),
         }
@@ -262,8 +276,13 @@ mod tests {
         let home = home();
         keep(&home, "alpine:3.20", "a");
         let hints = |text: &str| find(&home.paths, text).unwrap_err().hints;
-        assert_eq!(hints("alpnie"), ["did you mean \"alpine\"?"]);
+        assert_eq!(hints("alpnie"), ["did you mean \"alpine:3.20\"?"]);
         assert_eq!(hints("alpine:3.21"), ["did you mean \"alpine:3.20\"?"]);
+        keep(&home, "quay.io/team/web:1", "b");
+        assert_eq!(hints("team/web"), ["did you mean \"quay.io/team/web:1\"?"]);
+        keep(&home, "localhost/db", "b");
+        assert_eq!(hints("bd"), ["kelp images lists what is here; kelp pull fetches an image"]);
+        assert_eq!(hints("dbb"), ["did you mean \"localhost/db:latest\"?"]);
         assert!(hints("zzz")[0].contains("kelp pull"));
         assert_eq!(find(&home.paths, "zzz").unwrap_err().kind, crate::error::Kind::NotFound);
     }

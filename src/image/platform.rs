@@ -110,12 +110,12 @@ impl Platform {
     /// Whether an image that says it is for `image` runs where `self` is asked
     /// for. An image that does not say is taken at its word.
     pub fn accepts(&self, image: &Self) -> bool {
-        image.architecture.is_empty() || image.os.is_empty() || self.rank(image).is_some()
+        image.architecture.is_empty() || image.os.is_empty() || self.effective().rank(image).is_some()
     }
 
     /// The entry of an index to use.
     pub fn select<'a>(&self, manifests: &'a [Descriptor]) -> Result<&'a Descriptor> {
-        let wanted = if *self == Self::host() { host_with_level() } else { self.clone() };
+        let wanted = self.effective();
         let mut best: Option<(u32, &Descriptor)> = None;
         for manifest in manifests {
             let rank = manifest.platform.as_ref().and_then(|platform| wanted.rank(platform));
@@ -149,6 +149,12 @@ impl Platform {
             None => failure,
             Some(first) => failure.hint(format!("it exists for {}; choose with --platform {first}", exist.join(", "))),
         })
+    }
+
+    /// What `self` stands for when images are chosen: this machine runs what
+    /// its processor can.
+    fn effective(&self) -> Self {
+        if *self == Self::host() { host_with_level() } else { self.clone() }
     }
 
     /// Attestations sit in an index under the platform `unknown/unknown`.

@@ -72,7 +72,7 @@ fn fetch(
     let source = sent.digest;
     let (descriptor, manifest) = resolve(&client, &blobs, reference, platform, sent)?;
 
-    client.blob(&manifest.config, &blobs, progress)?;
+    client.blob(&manifest.config, &blobs, &registry::Silent)?;
     let config = ImageConfig::parse(&blobs.read_verified(&manifest.config.digest, limits::CONFIG_BYTES_MAX)?)?;
     config.check_layers(&manifest)?;
     check_platform(platform, &config)?;
@@ -121,12 +121,10 @@ fn resolve(
             let (real, said) = (sent.bytes.len(), chosen.size);
             return Err(Failure::user(format!("the manifest has {real} bytes; its index says {said}")));
         }
-        // The index is verified content, the header is the server's word.
-        let of_index = Some(chosen.media_type.clone());
-        if sent.media_type.as_deref().is_some_and(|sent| super::descriptor::Role::of(sent) != chosen.role()) {
-            Document::parse(&sent.bytes, sent.media_type.as_deref())?;
-        }
-        sent.media_type = of_index;
+        // What the server says of it must not contradict; what the verified
+        // index says counts.
+        Document::parse(&sent.bytes, sent.media_type.as_deref())?;
+        sent.media_type = Some(chosen.media_type.clone());
     }
     Err(Failure::user(format!("indexes lie within each other more than {} deep", limits::INDEX_DEPTH_MAX))
         .hint(format!("an {OCI_INDEX} usually names manifests directly")))

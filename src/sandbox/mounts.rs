@@ -17,6 +17,7 @@ use nix::sys::stat::SFlag;
 
 use super::root;
 use super::spec::{Attributes, ContainerPath, Mount, Propagation, SandboxSpec, Source, Step};
+use super::steps::Steps;
 use crate::error::{Context, Failure, Result};
 use crate::kernel::{Errno, file, mount, open, terminal};
 
@@ -64,7 +65,7 @@ fn open_bind(path: &Path, recursive: bool) -> Result<OwnedFd> {
 }
 
 /// Carries out all steps below `root`.
-pub fn apply(spec: &SandboxSpec, root: BorrowedFd<'_>, sources: &mut Sources) -> Result<Outcome> {
+pub fn apply(spec: &SandboxSpec, root: BorrowedFd<'_>, sources: &mut Sources, steps: &mut Steps) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     let mut mask = Mask::default();
     for (index, step) in spec.steps.iter().enumerate() {
@@ -72,12 +73,16 @@ pub fn apply(spec: &SandboxSpec, root: BorrowedFd<'_>, sources: &mut Sources) ->
             Step::Mount(mount) => {
                 apply_mount(mount, root, sources.remove(&index), &mut outcome)
                     .doing(|| format!("mount on {}", mount.target))?;
+                steps.mark(&format!("mount {}", mount.target));
             }
             Step::Symlink { path, target } => {
                 make_link(root, path, target).doing(|| format!("make link {path}"))?;
             }
             Step::Mask(path) => mask.apply(root, path).doing(|| format!("mask {path}"))?,
             Step::ReadOnly(path) => make_read_only(root, path).doing(|| format!("make {path} read-only"))?,
+        }
+        if !matches!(step, Step::Mount(_)) {
+            steps.mark("links, masks and read-only paths");
         }
     }
     Ok(outcome)
@@ -121,8 +126,8 @@ fn make_tree(
             match overlay_directory(lower.as_path(), upper.as_path(), work.as_path()) {
                 Ok(tree) => tree,
                 // Locked mounts below it, or a directory that is no lower (EINVAL, EACCES).
-                Err(_) => {
-                    outcome.notices.push(format!("{} is shown read-only: it has mounts below it", mount.target));
+                Err(failure) => {
+                    outcome.notices.push(format!("{} is shown read-only: {failure}", mount.target));
                     bound(clone(lower.as_path(), true)?, bits | mount::RDONLY, None, true)?
                 }
             }

@@ -27,10 +27,15 @@ impl Steps {
     }
 
     /// Ends a step whose work was done outside [`Steps::run`].
+    /// The same name again adds to it.
     pub fn mark(&mut self, name: &str) {
         let now = Instant::now();
-        self.done.push((name.to_owned(), now.duration_since(self.last).as_micros() as u64));
+        let took_us = now.duration_since(self.last).as_micros() as u64;
         self.last = now;
+        match self.done.last_mut() {
+            Some((last, total_us)) if last == name => *total_us += took_us,
+            _ => self.done.push((name.to_owned(), took_us)),
+        }
     }
 }
 

@@ -95,10 +95,12 @@ pub fn main() -> Result<()> {
         return Err(Failure::bug("a supervisor was not told what to start"));
     };
     let paths = request.paths.clone();
-    // Held until this process ends, in whatever way.
     let lock = first.descriptors;
-    let result = Supervisor { channel, request: *request, paths: paths.clone(), terminal: None, mounts: None }.live();
-    drop(lock);
+    let mut supervisor =
+        Supervisor { channel, request: *request, paths: paths.clone(), lock, terminal: None, mounts: None };
+    let result = supervisor.live();
+    // Only now the mounts go: taking them down may sync the container's changes.
+    drop(supervisor);
     sweep::empty_trash(&paths).ok();
     linger::linger(&paths);
     base::unregister(&paths);
@@ -109,6 +111,8 @@ struct Supervisor {
     channel: Channel,
     request: Request,
     paths: Paths,
+    /// The container's lock, held while it lives.
+    lock: Vec<OwnedFd>,
     /// A copy of the terminal's master, to resize it.
     terminal: Option<OwnedFd>,
     /// The container's mount namespace, held so that taking it down (a
@@ -123,16 +127,19 @@ enum Woken {
 }
 
 impl Supervisor {
-    fn live(mut self) -> Result<()> {
+    fn live(&mut self) -> Result<()> {
         let started = match self.start() {
             Ok(started) => started,
             Err(failure) => {
                 self.discard()?;
+                self.lock.clear();
                 return self.channel.send(&FromSupervisor::Failed(failure), &[]);
             }
         };
         let code = self.stay(&started)?;
         self.finish(code)?;
+        // First the lock: what the user does next must find the container ended.
+        self.lock.clear();
         // A command that is gone needs no answer.
         self.channel.send(&FromSupervisor::Exited(code), &[]).ok();
         Ok(())
@@ -147,7 +154,8 @@ impl Supervisor {
         }
         let null = || File::options().read(true).write(true).open("/dev/null").doing(|| "open /dev/null");
         let stdin = if self.request.stdin { None } else { Some(null()?.into()) };
-        let mount_point = HostPath(self.request.directory.clone());
+        // Not the container's own directory: what is in it is still needed.
+        let mount_point = HostPath(self.paths.run.join("containers").join(&spec.id));
         let started = start::start(spec, &mount_point, stdin)?;
         // Not before: the payload would inherit it, and sudo in an image must work.
         process::set_no_new_privileges()?;

@@ -85,7 +85,7 @@ fn store_layer(blobs: &Blobs, member: Member, diff_id: &Digest) -> Result<Descri
     }
     let stored = layer::store(blobs, reader)?;
     if stored.diff_id != *diff_id {
-        blobs.remove(&stored.descriptor.digest)?;
+        // The blob stays: it may be another image's too. A sweep will see.
         return Err(Failure::user(format!("its content has digest {}, not {diff_id}", stored.diff_id)));
     }
     Ok(stored.descriptor)

@@ -86,7 +86,9 @@ impl From<Error> for Failure {
             Error::Busy { status: 429, .. } => {
                 Self::host(message).hint("wait a while; registries often allow more to those who log in")
             }
-            Error::Busy { .. } | Error::Status { .. } => Self::host(message).hint("try again later"),
+            Error::Busy { .. } | Error::Status { status: 500.., .. } => Self::host(message).hint("try again later"),
+            Error::Status { status: 400, .. } => Self::host(message).hint("it may be something else than a registry, or want HTTPS"),
+            Error::Status { .. } => Self::host(message),
             Error::Unreachable { hint, .. } => {
                 let failure = Self::host(message);
                 match hint {

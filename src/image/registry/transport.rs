@@ -15,6 +15,7 @@ use ureq::http::{self, HeaderMap, header};
 
 use super::address::{Origin, Url};
 use super::error::{self, Error};
+use crate::error::Failure;
 use crate::image::quote::quoted;
 use crate::limits;
 
@@ -263,13 +264,18 @@ fn unreachable_host(origin: &Origin, error: ureq::Error) -> Failed {
     let host = format!("{}:{}", origin.host, origin.port);
     let with = |cause: String, hint| Error::Unreachable { host: host.clone(), cause, hint };
     match error {
-        ureq::Error::Io(error) if is_worth_retrying(&error) => Failed::Transient(with(error.to_string(), None)),
-        // A certificate that does not convince arrives as an I/O error that wraps rustls' own.
-        ureq::Error::Io(error) if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => {
-            Failed::Final(with(error.to_string(), Some(CERTIFICATE_HINT)))
+        ureq::Error::Io(error) if is_worth_retrying(&error) => {
+            Failed::Transient(with(Failure::from(error).to_string(), None))
         }
-        ureq::Error::Rustls(error) => Failed::Final(with(error.to_string(), Some(CERTIFICATE_HINT))),
-        ureq::Error::Io(error) => Failed::Final(with(error.to_string(), None)),
+        ureq::Error::Rustls(error) => Failed::Final(tls_failure(&host, &error)),
+        // During the handshake it comes wrapped.
+        ureq::Error::Io(error) if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => {
+            match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+                Some(error) => Failed::Final(tls_failure(&host, error)),
+                None => Failed::Final(with(error.to_string(), None)),
+            }
+        }
+        ureq::Error::Io(error) => Failed::Final(with(Failure::from(error).to_string(), None)),
         ureq::Error::Timeout(what) => Failed::Transient(with(format!("no answer in time ({what})"), None)),
         ureq::Error::HostNotFound => Failed::Final(with("the host name is not known".to_owned(), None)),
         ureq::Error::Protocol(error) => Failed::Final(with(quoted(&error.to_string()), None)),
@@ -277,8 +283,25 @@ fn unreachable_host(origin: &Origin, error: ureq::Error) -> Failed {
     }
 }
 
-const CERTIFICATE_HINT: &str =
-    "if its certificate is signed by an authority of your own, point SSL_CERT_FILE at that authority's certificate";
+/// What is wrong with the other side's TLS, in words.
+fn tls_failure(host: &str, error: &rustls::Error) -> Error {
+    use rustls::{CertificateError, Error as Tls};
+    let (cause, hint) = match error {
+        Tls::InvalidCertificate(CertificateError::UnknownIssuer) => (
+            "its certificate is signed by an authority that this host does not know".to_owned(),
+            "if the authority is your own, point SSL_CERT_FILE at its certificate",
+        ),
+        Tls::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
+            ("its certificate has expired".to_owned(), "check the clock of this host")
+        }
+        Tls::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        ) => ("its certificate is for another name".to_owned(), "use the name that the certificate is for"),
+        Tls::InvalidCertificate(_) => (error.to_string(), "ask whoever runs it for a valid certificate"),
+        other => (format!("no TLS: {other}"), "it may speak plain HTTP only"),
+    };
+    Error::Unreachable { host: host.to_owned(), cause, hint: Some(hint) }
+}
 
 fn is_transient(status: u16) -> bool {
     matches!(status, 408 | 429 | 500 | 502 | 503 | 504)

@@ -95,7 +95,7 @@ fn prepare(
     let root = steps.run("mount root", || root::mount(&spec.root, &opened))?;
     steps.run("attach root", || Ok(mount::attach(root.as_fd(), mount_point.as_fd(), "/")?))?;
     drop((opened, mount_point));
-    let Outcome { terminal, notices } = steps.run("mount", || mounts::apply(spec, root.as_fd(), &mut sources))?;
+    let Outcome { terminal, notices } = mounts::apply(spec, root.as_fd(), &mut sources, &mut steps)?;
     drop(sources);
     if spec.root.read_only {
         steps.run("make root read-only", || Ok(mount::set_attributes(root.as_fd(), mount::RDONLY, 0, false, "/")?))?;

@@ -48,11 +48,22 @@ pub enum Owners {
     CallerOnly,
 }
 
+/// How a deleted file is written down for overlayfs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whiteouts {
+    /// As device node 0:0; as a file from the first that is refused.
+    Nodes,
+    /// As a file with an extended attribute, since Linux 6.7.
+    Files,
+}
+
 /// How to unpack.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
     /// Whose the files will be.
     pub owners: Owners,
+    /// How deleted files are written down.
+    pub whiteouts: Whiteouts,
     /// Entries at most.
     pub entries_max: u64,
     /// Bytes of the uncompressed archive at most.
@@ -62,7 +73,12 @@ pub struct Options {
 impl Options {
     /// The usual bounds.
     pub fn new(owners: Owners) -> Self {
-        Self { owners, entries_max: limits::LAYER_ENTRIES_MAX, bytes_max: limits::LAYER_BYTES_MAX }
+        Self {
+            owners,
+            whiteouts: Whiteouts::Nodes,
+            entries_max: limits::LAYER_ENTRIES_MAX,
+            bytes_max: limits::LAYER_BYTES_MAX,
+        }
     }
 }
 
@@ -102,7 +118,7 @@ pub fn finish(root: BorrowedFd<'_>) -> Result<()> {
 fn unpack(stream: impl BufRead, root: BorrowedFd<'_>, options: &Options) -> Result<Summary> {
     let mut archive = Archive::new(stream, options.bytes_max);
     let mut entry = Entry::default();
-    let mut tree = Tree::new(root, options.owners)?;
+    let mut tree = Tree::new(root, options)?;
     let mut clean = Vec::new();
     let mut entries = 0_u64;
     loop {

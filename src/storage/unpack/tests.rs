@@ -467,7 +467,7 @@ fn refuses_what_is_not_well_formed() {
 #[test]
 fn keeps_to_its_bounds() {
     let limited = |tar: Tar, entries_max, bytes_max| {
-        let options = Options { owners: Owners::CallerOnly, entries_max, bytes_max };
+        let options = Options { entries_max, bytes_max, ..Options::new(Owners::CallerOnly) };
         Place::new().apply_with(&tar.end(), &options).unwrap_err().to_string()
     };
     assert_eq!(
@@ -624,21 +624,28 @@ fn overlayfs_reads_the_whiteouts() {
     if !in_namespace("overlayfs_reads_the_whiteouts") {
         return;
     }
+    for whiteouts in [Whiteouts::Nodes, Whiteouts::Files] {
+        check_overlay(&Options { whiteouts, ..Options::new(Owners::AsRecorded) });
+    }
+}
+
+fn check_overlay(options: &Options) {
     let (lower, upper, merged) = (Place::new(), Place::new(), tempfile::tempdir().unwrap());
-    let options = Options::new(Owners::AsRecorded);
     let below =
         Tar::default().file("a/gone", "").file("a/kept", "").file("b/gone", "").file("c/gone", "").file("d", "");
-    lower.apply_with(&below.end(), &options).unwrap();
+    lower.apply_with(&below.end(), options).unwrap();
     let above = Tar::default()
         .file("a/.wh.gone", "")
+        .file("b/.wh.gone", "")
         .file("b/.wh..wh..opq", "")
+        .file("b/.wh.gone", "")
         .file("b/new", "")
         .file(".wh.c", "")
         .file("c/new", "")
         .file(".wh.d", "")
         .pax(&[("SCHILY.xattr.user.overlay.opaque", b"y")])
         .dir("a");
-    upper.apply_with(&above.end(), &options).unwrap();
+    upper.apply_with(&above.end(), options).unwrap();
     let data = format!("userxattr,lowerdir={}:{}", upper.root().display(), lower.root().display());
     nix::mount::mount(
         Some("overlay"),

@@ -29,7 +29,7 @@ use crate::storage::sweep;
 use super::archive::{Archive, Entry, Timestamp};
 use super::attributes::{self, Treatment};
 use super::path::{self, shown};
-use super::{Owners, Summary};
+use super::{Options, Owners, Summary, Whiteouts};
 
 const DIRECTORY_FLAGS: i32 = libc::O_RDONLY | libc::O_DIRECTORY;
 const DIRECTORY_MODE: u32 = 0o755;
@@ -38,6 +38,7 @@ const DIRECTORY_MODE: u32 = 0o755;
 pub(super) struct Tree<'a> {
     root: BorrowedFd<'a>,
     owners: Owners,
+    whiteouts: Whiteouts,
     /// Bits that the process's umask takes from new files.
     umask: u32,
     summary: Summary,
@@ -64,8 +65,6 @@ struct Directory {
     settings: Option<Settings>,
     /// Attributes to be set last.
     attributes: Vec<(Vec<u8>, Vec<u8>)>,
-    /// It holds whiteouts that are files.
-    whiteout_files: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -85,7 +84,8 @@ enum Missing {
 
 impl<'a> Tree<'a> {
     /// Begins with the empty directory `root`.
-    pub(super) fn new(root: BorrowedFd<'a>, owners: Owners) -> Result<Self> {
+    pub(super) fn new(root: BorrowedFd<'a>, options: &Options) -> Result<Self> {
+        let Options { owners, whiteouts, .. } = *options;
         let parent = root.try_clone_to_owned()?;
         if kernel::file::Listing::new(open_dot(root)?)?.next().is_some() {
             return Err(Failure::bug("layer directory is not empty"));
@@ -105,6 +105,7 @@ impl<'a> Tree<'a> {
         Ok(Self {
             root,
             owners,
+            whiteouts,
             umask: measure_umask(root)?,
             summary: Summary::default(),
             parent: Parent { asked: Vec::new(), real: Vec::new(), fd: parent },
@@ -249,55 +250,70 @@ impl<'a> Tree<'a> {
     /// that name stays (image-spec: whiteouts apply to lower layers only).
     pub(super) fn make_whiteout(&mut self, parent: &[u8], name: &[u8]) -> Result<()> {
         self.enter(parent)?;
+        if is_opaque(self.parent.fd.as_fd())? {
+            // All that lower layers have here is hidden; see set_opaque.
+            return Ok(());
+        }
         let dir = self.parent.fd.as_fd();
-        match kernel::file::make_node(dir, as_path(name), SFlag::S_IFCHR, 0, 0) {
+        let made = match self.whiteouts {
+            Whiteouts::Nodes => match kernel::file::make_node(dir, as_path(name), SFlag::S_IFCHR, 0, 0) {
+                Err(error) if error.errno == Errno::EPERM => {
+                    self.whiteouts = Whiteouts::Files;
+                    self.make_whiteout_file(name)
+                }
+                result => result,
+            },
+            Whiteouts::Files => self.make_whiteout_file(name),
+        };
+        let dir = self.parent.fd.as_fd();
+        match made {
             Ok(()) => Ok(()),
             Err(error) if error.errno == Errno::EEXIST => {
                 if is(&kernel::file::status_at(dir, as_path(name))?, SFlag::S_IFDIR) {
                     let there = kernel::file::open_at(dir, as_path(name), DIRECTORY_FLAGS, 0)?;
-                    kernel::file::set_attribute(there.as_fd(), attributes::OPAQUE, b"y")?;
+                    self.set_opaque(there.as_fd())?;
                 }
                 Ok(())
             }
-            Err(error) if error.errno == Errno::EPERM => self.make_whiteout_file(name),
+            Err(error) if self.whiteouts == Whiteouts::Files => Err(Failure::from(error)
+                .doing("make whiteout as a file")
+                .hint("use Linux 6.7 or later, or set KELP_DATA to a directory on a local disk")),
             Err(error) => Err(error.into()),
         }
     }
 
     /// Makes a whiteout as a file with an attribute, where device nodes are
     /// forbidden (a seccomp filter around us, some network file systems).
-    fn make_whiteout_file(&mut self, name: &[u8]) -> Result<()> {
+    fn make_whiteout_file(&mut self, name: &[u8]) -> kernel::Result<()> {
         if !kernel_reads_whiteout_files() {
-            return Err(Failure::host("cannot make a whiteout: device nodes are forbidden here")
-                .hint("use Linux 6.7 or later, or set KELP_DATA to a directory on a local disk"));
+            return Err(kernel::Error::new("mknodat", shown(name), Errno::EPERM));
         }
         let dir = self.parent.fd.as_fd();
-        if kernel::file::attribute(dir, attributes::OPAQUE)?.as_deref() == Some(b"y") {
-            // All of the lower directory is hidden already, and `y` leaves no room for `x`.
-            return Ok(());
-        }
         let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL;
         let file = kernel::file::open_at(dir, as_path(name), flags, 0o600)?;
         kernel::file::set_attribute(file.as_fd(), attributes::WHITEOUT, b"y")?;
-        kernel::file::set_attribute(dir, attributes::OPAQUE, b"x")?;
-        let real = self.parent.real.clone();
-        self.directory(real)?.whiteout_files = true;
-        Ok(())
+        kernel::file::set_attribute(dir, attributes::OPAQUE, b"x")
     }
 
     /// Hides all that lower layers have in `directory`.
     pub(super) fn make_opaque(&mut self, directory: &[u8]) -> Result<()> {
         self.enter(directory)?;
-        let dir = self.parent.fd.as_fd();
-        let whiteout_files = self.directories.get(&self.parent.real).is_some_and(|it| it.whiteout_files);
-        if whiteout_files {
-            let listing = kernel::file::Listing::new(open_dot(dir)?)?;
-            for next in listing {
-                let (name, _) = next?;
-                let status = kernel::file::status_at(dir, as_path(name.to_bytes()))?;
-                if self.is_whiteout(dir, name.to_bytes(), &status)? {
-                    kernel::file::remove(dir, as_path(name.to_bytes()))?;
-                }
+        self.set_opaque(self.parent.fd.as_fd())
+    }
+
+    /// Marks a directory as opaque and takes the whiteouts out of it: a
+    /// directory that is not merged is listed as it is, whiteouts included
+    /// (ovl_iterate in fs/overlayfs/readdir.c), and with `y` those that are
+    /// files would be files.
+    fn set_opaque(&self, dir: BorrowedFd<'_>) -> Result<()> {
+        if is_opaque(dir)? {
+            return Ok(());
+        }
+        for next in kernel::file::Listing::new(open_dot(dir)?)? {
+            let (name, _) = next?;
+            let status = kernel::file::status_at(dir, as_path(name.to_bytes()))?;
+            if self.is_whiteout(dir, name.to_bytes(), &status)? {
+                kernel::file::remove(dir, as_path(name.to_bytes()))?;
             }
         }
         Ok(kernel::file::set_attribute(dir, attributes::OPAQUE, b"y")?)
@@ -591,6 +607,10 @@ fn measure_umask(root: BorrowedFd<'_>) -> Result<u32> {
     let mode = kernel::file::status_at(root, name)?.st_mode;
     kernel::file::remove_dir(root, name)?;
     Ok(!mode & 0o777)
+}
+
+fn is_opaque(dir: BorrowedFd<'_>) -> kernel::Result<bool> {
+    Ok(kernel::file::attribute(dir, attributes::OPAQUE)?.as_deref() == Some(b"y"))
 }
 
 fn kernel_reads_whiteout_files() -> bool {
