@@ -120,10 +120,10 @@ fn a_pull_that_is_killed_can_be_repeated() {
 fn an_unpack_that_is_killed_can_be_repeated() {
     let home = Home::new();
     let registry = Registry::start();
-    let files: Vec<String> = (0..20_000).map(|number| format!("data-{number}")).collect();
+    let files: Vec<String> = (0..2_000).map(|number| format!("data-{number}")).collect();
     let entries: Vec<Entry<'_>> = files.iter().map(|name| Entry::File(name, 0o644, 1000, b"x")).collect();
     let name = image::publish(&registry, "box", &[image::base_layer(), image::layer(&entries)], &serde_json::json!({}));
-    let words = ["run", "--rm", &name, "/probe", "stat", "/data-19999"];
+    let words = ["run", "--rm", &name, "/probe", "stat", "/data-1999"];
     let mut running = home.kelp(&words).start();
     assert!(eventually(|| !home.entries("staging").is_empty() && !home.entries("tags").is_empty()));
     for pid in home.holders() {

@@ -120,6 +120,8 @@ fn links_in_the_image_do_not_lead_mounts_outside() {
     let rootfs = home.rootfs();
     symlink(&outside, rootfs.join("absolute")).unwrap();
     symlink("../../../../../../..", rootfs.join("etc/up")).unwrap();
+    symlink("loop", rootfs.join("loop")).unwrap();
+    home.run(&["-v", &format!("{}:/loop/x", shared.display())], &[]).refuse(125, &["/loop/x"]);
     for target in ["/absolute", "/absolute/deep", "/etc/up/deep"] {
         let volume = format!("{}:{target}", shared.display());
         assert_eq!(home.lines(&["-v", &volume], &["read", &format!("{target}/file")]), ["host"]);

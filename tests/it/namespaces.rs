@@ -63,7 +63,7 @@ fn the_hosts_are_shared_on_request() {
 #[test]
 fn another_containers_are_joined_and_seen_from_outside() {
     let home = Home::new();
-    let mut first = home.run_kept(&["--name", "first"], &["inside", "+", "signals"]).start();
+    let mut first = home.start(&["--name", "first"], &["echo", "begin", "+", "inside", "+", "signals"]);
     let theirs = Inside::read(&first.line());
     assert_eq!(first.line(), "ready");
     let options =

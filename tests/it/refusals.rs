@@ -31,7 +31,7 @@ fn values_that_make_no_sense_are_refused_before_anything_is_made() {
         &["--security-opt", "apparmor"],
         &["--network", "ns:/proc/1/ns/net"],
         &["--mount", "type=nfs,target=/x"],
-        &["--platform", "plan9"],
+        &["--platform", "a/b/c/d"],
     ] {
         let said = home.run(options, &[]).fail(125);
         assert!(said.starts_with("kelp: "), "{options:?}: {said}");

@@ -15,7 +15,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-pub use call::{Call, Output, Running};
+pub use call::{Call, Running};
 pub use inside::Inside;
 
 /// How long anything may take that should be quick.
@@ -106,12 +106,19 @@ impl Home {
         self.run(options, words).succeed().lines().map(str::to_owned).collect()
     }
 
-    /// A container in the background of the test, its first line of output read.
+    /// A container in the background of the test: its first line of output
+    /// read, its record written.
     pub fn start(&self, options: &[&str], words: &[&str]) -> Running {
+        let before = self.running();
         let mut running = self.run_kept(options, words).start();
         let first = running.line();
         assert!(!first.is_empty(), "nothing came of {options:?} {words:?}: {}", running.wait().stderr);
+        assert!(eventually(|| self.running() > before), "it does not show in kelp ps");
         running
+    }
+
+    fn running(&self) -> usize {
+        self.containers().iter().filter(|container| container["state"] == "running").count()
     }
 
     /// `ps -a --format json`.

@@ -24,7 +24,9 @@ macro_rules! needs {
 }
 pub(crate) use needs;
 
-/// Whether a directory of the host is on a file system that holds it.
-pub fn host_has(path: &str) -> bool {
-    std::path::Path::new(path).exists()
+/// Whether this program of the host succeeds.
+pub fn works(program: &str, arguments: &[&str]) -> bool {
+    let mut command = std::process::Command::new(program);
+    command.args(arguments).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+    command.status().is_ok_and(|status| status.success())
 }
