@@ -4,6 +4,11 @@
 //! host pays nothing. A failed command and every notice about the host take
 //! their sentence from here.
 
+mod facts;
+pub mod mountinfo;
+
+pub use facts::{Cgroup, CgroupVersion, Facts, Level, Shortfall, facts, own_cgroup, shortfalls};
+
 use std::fs;
 
 use crate::error::Failure;

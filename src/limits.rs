@@ -112,3 +112,15 @@ pub const RETRY_WAIT_MS_MAX: u64 = 30_000;
 
 /// Blobs fetched from one registry at once (docker's and podman's number).
 pub const DOWNLOADS_MAX: usize = 3;
+
+/// How long blobs that no tag needs are kept: a pull that broke off goes on
+/// where it was when it is repeated within a day.
+pub const BLOB_KEEP_S: u64 = 24 * 60 * 60;
+
+/// How long a removal waits for a start or a pull that is under way before it
+/// leaves the deletion to the next one. Starts take milliseconds.
+pub const COLLECT_PATIENCE_MS: u64 = 2_000;
+
+/// What the embedded image is told about its host: some KiB, more only with
+/// hundreds of ranges in /etc/subuid.
+pub const HOST_VIEW_BYTES_MAX: u64 = 1 << 20;

@@ -1,4 +1,4 @@
-//! A stage or a command? The only dispatch.
+//! A stage, the tour or a command? The only dispatch.
 
 use std::process::ExitCode;
 
@@ -9,6 +9,7 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args_os();
     let name = arguments.next().unwrap_or_default();
     let result = match Stage::from_argv0(&name) {
+        None if cli::tour::is_meant(&name) => return cli::tour::main(arguments),
         None => return cli::main(arguments),
         Some(Stage::Supervisor) => container::supervisor::main(),
         Some(Stage::Unpack) => storage::unpack::stage::main(),

@@ -5,10 +5,12 @@
 //!   oci-layout                 the store is an OCI image layout
 //!   blobs/sha256/HEX           manifests, configs, compressed layers, as received
 //!   tags/ENCODED-REFERENCE     a tag: one JSON file, replaced by rename
+//!   images.lock                shared while images are brought, exclusive while garbage is collected
 //!   layers/IDMAP/HEX/          one layer unpacked for one id mapping, by diff id
 //!   containers/ID/             record.json, lock, upper, work, etc
 //!   names/NAME                 symbolic link to a container's id: unique by link(2)
 //!   volumes/NAME/data          named volumes
+//!   embedded.json              which image is the embedded one
 //!   staging/                   writes in progress, on the same file system
 //!   trash/                     renamed away, deleted when there is time
 //! $KELP_RUN, else $XDG_RUNTIME_DIR/kelp, else /tmp/kelp-UID           (0700)
@@ -61,6 +63,13 @@ impl Paths {
         self.data.join("tags")
     }
 
+    /// Shared by whoever brings or renames images, exclusive for whoever
+    /// collects blobs and layers that nothing needs (image/garbage.rs). Taken
+    /// after a container's own lock and before `base_lock`.
+    pub fn images_lock(&self) -> PathBuf {
+        self.data.join("images.lock")
+    }
+
     /// Unpacked layers, by id mapping.
     pub fn layers(&self) -> PathBuf {
         self.data.join("layers")
@@ -79,6 +88,11 @@ impl Paths {
     /// Named volumes.
     pub fn volumes(&self) -> PathBuf {
         self.data.join("volumes")
+    }
+
+    /// Which image is the embedded one (engine/embedded.rs).
+    pub fn embedded_record(&self) -> PathBuf {
+        self.data.join("embedded.json")
     }
 
     /// Writes in progress.

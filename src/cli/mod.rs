@@ -9,14 +9,24 @@
 //! Architecture invariant: nothing here decides about containers or images.
 
 pub mod output;
+pub mod tour;
 
 mod completion;
+mod images;
+mod import;
+mod inspect;
+mod load;
 mod ns;
 mod progress;
 mod ps;
+mod pull;
 mod rm;
+mod rmi;
 mod run;
+mod tag;
+mod units;
 mod verbs;
+mod version;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -47,7 +57,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         return ExitCode::from(2);
     };
     match first.to_str() {
-        Some("--version" | "-V" | "version") => {
+        Some("--version" | "-V") => {
             output::line(concat!("kelp ", env!("CARGO_PKG_VERSION")));
             ExitCode::SUCCESS
         }

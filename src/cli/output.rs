@@ -14,7 +14,14 @@ use crate::error::{Failure, Kind, Result};
 const ERROR: Style = AnsiColor::Red.on_default().bold();
 const HINT: Style = AnsiColor::Cyan.on_default();
 const NOTICE: Style = AnsiColor::Yellow.on_default();
-const HEADING: Style = Style::new().bold();
+/// A heading of a longer text.
+pub(super) const HEADING: Style = Style::new().bold();
+/// What protects.
+pub(super) const GOOD: Style = AnsiColor::Green.on_default();
+/// What is open or missing.
+pub(super) const OPEN: Style = NOTICE;
+/// What matters less.
+pub(super) const QUIET: Style = Style::new().dimmed();
 
 /// How a listing is printed (`--format`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -98,9 +105,23 @@ pub fn usage(error: &clap::Error, command: &str) {
         Some(ContextValue::String(name)) => Some(name.as_str()),
         _ => None,
     };
+    let list = |kind| match error.get(kind) {
+        Some(ContextValue::Strings(names)) => names.join(", "),
+        _ => String::new(),
+    };
     let text = error.render().to_string();
     let first = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
     let problem = match (error.kind(), named(ContextKind::InvalidArg)) {
+        (ErrorKind::UnknownArgument, Some(name)) if !name.starts_with('-') => {
+            Failure::usage(format!("one argument too many: \"{name}\""))
+        }
+        (ErrorKind::MissingRequiredArgument, _) => {
+            Failure::usage(format!("{} is missing", list(ContextKind::InvalidArg)))
+        }
+        (ErrorKind::InvalidValue, _) if !list(ContextKind::ValidValue).is_empty() => {
+            let first = first.split(" [possible").next().unwrap_or(first).replace('\'', "\"");
+            Failure::usage(first).hint(format!("it may be {}", list(ContextKind::ValidValue)))
+        }
         (ErrorKind::UnknownArgument, Some(name)) => Failure::usage(format!("no option \"{name}\" in {command}")),
         _ => Failure::usage(first.trim_end_matches(':').replace('\'', "\"")),
     };

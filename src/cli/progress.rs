@@ -12,6 +12,7 @@ use crate::image::registry::Progress;
 /// transfer nothing.
 #[derive(Default)]
 pub(super) struct Bars {
+    is_hidden: bool,
     bars: Mutex<Option<(MultiProgress, HashMap<String, ProgressBar>)>>,
 }
 
@@ -21,8 +22,13 @@ impl Bars {
         Self::default()
     }
 
+    /// No bars ever.
+    pub(super) fn hidden() -> Self {
+        Self { is_hidden: true, ..Self::default() }
+    }
+
     fn with(&self, action: impl FnOnce(&MultiProgress, &mut HashMap<String, ProgressBar>)) {
-        if !output::progress_is_seen() {
+        if self.is_hidden || !output::progress_is_seen() {
             return;
         }
         // A thread that panicked while drawing leaves bars that can be drawn on.

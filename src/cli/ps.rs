@@ -3,8 +3,8 @@
 use clap::Args;
 use serde::Serialize;
 
-use super::Session;
 use super::output::{self, Format};
+use super::{Session, units};
 use crate::container::record::{Record, Status, now_s};
 use crate::container::store;
 use crate::error::Result;
@@ -57,7 +57,7 @@ pub(super) fn run(arguments: Arguments, session: &Session) -> Result<i32> {
             .iter()
             .map(|record| {
                 let command = shown_command(&record.command, arguments.no_trunc);
-                let created = format!("{} ago", age(now_s() - record.created_s));
+                let created = format!("{} ago", units::duration(now_s() - record.created_s));
                 vec![id(record), record.image.clone(), command, created, shown_status(record), record.name.clone()]
             })
             .collect();
@@ -92,19 +92,7 @@ fn shown_command(command: &[String], whole: bool) -> String {
 fn shown_status(record: &Record) -> String {
     match &record.status {
         Status::Created => "Created".to_owned(),
-        Status::Running { started_s, .. } => format!("Up {}", age(now_s() - started_s)),
-        Status::Exited { code, finished_s } => format!("Exited ({code}) {} ago", age(now_s() - finished_s)),
+        Status::Running { started_s, .. } => format!("Up {}", units::duration(now_s() - started_s)),
+        Status::Exited { code, finished_s } => format!("Exited ({code}) {} ago", units::duration(now_s() - finished_s)),
     }
-}
-
-/// A duration as Docker words it.
-pub(super) fn age(seconds: i64) -> String {
-    let (count, unit) = match seconds.max(0) {
-        0 => return "Less than a second".to_owned(),
-        seconds @ 1..60 => (seconds, "second"),
-        seconds @ 60..3600 => (seconds / 60, "minute"),
-        seconds @ 3600..172_800 => (seconds / 3600, "hour"),
-        seconds => (seconds / 86_400, "day"),
-    };
-    if count == 1 { format!("1 {unit}") } else { format!("{count} {unit}s") }
 }

@@ -16,6 +16,7 @@ use crate::engine::run;
 use crate::error::{Context, Failure, Result};
 use crate::image::platform::Platform;
 use crate::limits;
+use crate::process::steps::Step;
 use crate::sandbox::rlimits;
 
 /// Arguments of `kelp run`.
@@ -191,12 +192,27 @@ pub(super) fn run(arguments: Arguments, session: &Session) -> Result<i32> {
         output::json(&run::dry_run(&session.paths, &request, &progress)?)?;
         return Ok(0);
     }
-    let mut observer = Printer { debug: session.debug };
-    run::run(&session.paths, &request, &progress, &mut observer)
+    let mut observer = Printer { debug: session.debug, steps: Vec::new() };
+    let result = run::run(&session.paths, &request, &progress, &mut observer);
+    observer.print_steps();
+    result
 }
 
 struct Printer {
     debug: bool,
+    steps: Vec<Step>,
+}
+
+impl Printer {
+    /// All processes' steps on one time line.
+    fn print_steps(&mut self) {
+        self.steps.sort_by_key(|step| step.ended_us);
+        let start_us = self.steps.iter().map(|step| step.ended_us.saturating_sub(step.took_us)).min().unwrap_or(0);
+        for step in &self.steps {
+            let at_us = step.ended_us.saturating_sub(start_us);
+            output::remark(&format!("{at_us:>8} µs  {:>7} µs  {}", step.took_us, step.name));
+        }
+    }
 }
 
 impl Observer for Printer {
@@ -204,11 +220,13 @@ impl Observer for Printer {
         output::notice(notice);
     }
 
-    fn steps(&mut self, steps: &[(String, u64)]) {
+    fn wants_steps(&self) -> bool {
+        self.debug
+    }
+
+    fn steps(&mut self, steps: &[Step]) {
         if self.debug {
-            for (name, microseconds) in steps {
-                output::remark(&format!("{microseconds:>7} µs  {name}"));
-            }
+            self.steps.extend_from_slice(steps);
         }
     }
 }

@@ -2,7 +2,9 @@
 
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
-use super::{Session, base_command, completion, ns, ps, rm, run};
+use super::{
+    Session, base_command, completion, images, import, inspect, load, ns, ps, pull, rm, rmi, run, tag, version,
+};
 use crate::error::{Failure, Result};
 
 /// One verb.
@@ -41,6 +43,14 @@ pub(super) const ALL: &[Verb] = &[
     verb!("ps", "List containers", ps),
     verb!("rm", "Remove containers", rm),
     verb!("ns", "List the namespaces of running containers", ns),
+    verb!("pull", "Fetch an image from a registry", pull),
+    verb!("load", "Load images from an archive", load),
+    verb!("import", "Make an image of a root file system", import),
+    verb!("images", "List images", images),
+    verb!("rmi", "Remove images", rmi),
+    verb!("tag", "Give an image one more name", tag),
+    verb!("inspect", "Print all about containers and images as JSON", inspect),
+    verb!("version", "Print the version", version),
     verb!("completion", "Print a shell's completion script", completion),
 ];
 
@@ -52,7 +62,13 @@ pub(super) fn find(name: &str) -> Option<&'static Verb> {
 impl Verb {
     /// The command line of this verb alone.
     pub(super) fn command(&self) -> Command {
-        (self.augment)(base_command(self.name, self.about).bin_name(format!("kelp {}", self.name)))
+        self.described().bin_name(format!("kelp {}", self.name))
+    }
+
+    /// The doc comment of the arguments, which clap takes for help, is for
+    /// readers of the code: what the verb does is said last.
+    fn described(&self) -> Command {
+        (self.augment)(base_command(self.name, self.about)).about(self.about).long_about(None)
     }
 }
 
@@ -61,7 +77,7 @@ pub(super) fn tree() -> Command {
     let tree = base_command("kelp", "Rootless containers in one binary")
         .arg(clap::arg!(-D --debug "Print what each step of a start costs"))
         .arg(clap::arg!(-V --version "Print the version"));
-    ALL.iter().fold(tree, |tree, verb| tree.subcommand((verb.augment)(base_command(verb.name, verb.about))))
+    ALL.iter().fold(tree, |tree, verb| tree.subcommand(verb.described()))
 }
 
 fn parsed<T: FromArgMatches>(matches: &ArgMatches) -> Result<T> {

@@ -12,6 +12,7 @@ use crate::kernel::Errno;
 use crate::kernel::signal::Signals;
 use crate::kernel::terminal::{self, Raw};
 use crate::process::channel::Channel;
+use crate::process::steps::Step;
 
 /// Signals that are meant for the container's program.
 const FORWARDED: [Signal; 8] = [
@@ -36,8 +37,10 @@ const CHUNK: usize = 16 << 10;
 pub trait Observer {
     /// One line for the user.
     fn notice(&mut self, notice: &str);
-    /// How long init's steps took, in microseconds.
-    fn steps(&mut self, steps: &[(String, u64)]);
+    /// Whether to tell of steps.
+    fn wants_steps(&self) -> bool;
+    /// What was done and how long it took.
+    fn steps(&mut self, steps: &[Step]);
     /// The image's program runs.
     fn started(&mut self) {}
 }

@@ -115,7 +115,9 @@ pub fn list(paths: &Paths) -> Result<Vec<Container>> {
 
 /// The container named `text`: by name, by id or by the unique start of an id.
 pub fn find(paths: &Paths, text: &str) -> Result<Container> {
-    if let Ok(id) = fs::read_link(paths.names().join(text))
+    // A text with a slash is a path, and its link could name anything.
+    if !text.contains('/')
+        && let Ok(id) = fs::read_link(paths.names().join(text))
         && let Some(container) = id.to_str().and_then(|id| load(paths, id).transpose()).transpose()?
     {
         return Ok(container);
@@ -141,6 +143,18 @@ pub fn is_alive(directory: &Path) -> bool {
         Ok(lock) => matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)),
         Err(_) => false,
     }
+}
+
+/// Whether a container is on its way: its maker is alive, but there is no
+/// record yet that says what it needs.
+pub fn is_one_being_made(paths: &Paths) -> Result<bool> {
+    let entries = match fs::read_dir(paths.containers()) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        result => result.doing(|| format!("read {}", paths.containers().display()))?,
+    };
+    let mut directories = entries.flatten().map(|entry| entry.path());
+    // The record is looked at last: it comes before the maker lets go.
+    Ok(directories.any(|directory| is_alive(&directory) && !directory.join("record.json").exists()))
 }
 
 /// Throws away volumes that belonged to a container alone.
@@ -182,6 +196,10 @@ pub fn discard(paths: &Paths, directory: &Path, id: &str, name: Option<&str>) ->
 /// Loads one container and brings its record up to date with the truth.
 /// `None` where there is none (any more).
 fn load(paths: &Paths, id: &str) -> Result<Option<Container>> {
+    // What is no id is nothing of ours, to be read or thrown away.
+    if id.len() != 64 || !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Ok(None);
+    }
     let directory = paths.containers().join(id);
     if is_alive(&directory) {
         // Its supervisor writes the record; before that there is nothing to show.

@@ -5,10 +5,13 @@
 
 pub mod base_steps;
 pub mod embedded;
+pub mod host_view;
 pub mod images;
 pub mod lifecycle;
 pub mod options;
 pub mod plan;
+pub mod removal;
 pub mod request;
 pub mod rootfs;
 pub mod run;
+pub mod transfer;

@@ -30,21 +30,33 @@ use crate::process::base::Base;
 use crate::process::identity::Identity;
 use crate::process::launch::{self, Launched};
 use crate::process::stage::Stage;
-use crate::sandbox::spec::{HostPath, Root, SandboxSpec, Step};
+use crate::process::steps::Steps;
+use crate::sandbox::spec::{HostPath, Mount, Root, SandboxSpec, Source, Step};
 use crate::storage::volumes::{self, VolumeName};
 
 /// Runs a container in the foreground; returns its exit status.
 pub fn run(paths: &Paths, request: &RunRequest, progress: &dyn Progress, observer: &mut dyn Observer) -> Result<i32> {
+    let mut steps = Steps::new("command");
     check(request)?;
     let mut base = Base::find(paths)?;
+    steps.mark("find the base namespace");
+    let name = request.name.clone().map_or_else(random_name, Ok)?;
+    let launched = launch::launch(Stage::Supervisor, &mut base, &name, &[])?;
+    // Told now: the launch itself may have had to take a lower rung.
     if let Some(notice) = &base.notice {
         observer.notice(notice);
     }
-    let name = request.name.clone().map_or_else(random_name, Ok)?;
-    let launched = launch::launch(Stage::Supervisor, &mut base, &name, &[])?;
+    steps.mark("launch the supervisor");
     let made = store::create(paths, &name)?;
+    steps.mark("make the container");
     match prepare(paths, request, &mut base, &made, progress, observer) {
-        Ok((spec, record)) => start(paths, request, &launched, made, spec, record, observer),
+        Ok((spec, record)) => {
+            steps.mark("plan");
+            let code = start(paths, request, &launched, made, spec, record, observer);
+            steps.mark("attach until the end");
+            observer.steps(&steps.done);
+            code
+        }
         Err(failure) => {
             abandon(paths, &made)?;
             Err(failure)
@@ -120,8 +132,9 @@ impl Prepared {
                     images::layers(paths, base, &id_map, &image, progress)?.into_iter().map(HostPath).collect()
                 };
                 let mut root = (root_of(lowers, directory, volatile, read_only), Vec::new());
-                if !dry && super::embedded::is_embedded(&image) {
-                    root.1.push(super::embedded::host_view(paths, id, base)?);
+                if !dry && super::embedded::is_embedded(paths, &image) {
+                    let file = HostPath(run_directory(paths, id).join("host.json"));
+                    root.1.push(super::host_view::step(file, base, &root.0)?);
                 }
                 let (image_name, image_id) = (text.clone(), image.id.to_string());
                 Ok(Self { image: image.config.config, image_name, image_id, root, profile, host })
@@ -171,6 +184,7 @@ fn prepare(
     tell_of_degradations(request, observer);
     let mut record = made.container.record.clone();
     let spec = prepared.plan(paths, request, base, id, &mut record.anonymous_volumes)?;
+    write_contents(&spec)?;
     record.image = prepared.image_name;
     record.image_id = prepared.image_id;
     record.command = spec.process.arguments.clone();
@@ -193,7 +207,14 @@ fn start(
     observer: &mut dyn Observer,
 ) -> Result<i32> {
     let directory = made.container.directory;
-    let start = supervisor::Request { spec, record, directory, paths: paths.clone(), stdin: request.interactive };
+    let start = supervisor::Request {
+        spec,
+        record,
+        directory,
+        paths: paths.clone(),
+        stdin: request.interactive,
+        debug: observer.wants_steps(),
+    };
     match launched.channel.send(&ToSupervisor::Start(Box::new(start)), &[made.lock.as_fd()]) {
         // It is gone already; why is what it said last.
         Err(failure) if failure.is_errno(libc::EPIPE) => {}
@@ -290,6 +311,16 @@ fn host_facts(request: &RunRequest) -> Result<HostFacts> {
             PathBuf::new()
         },
     })
+}
+
+/// Writes the small files that the container will find in /etc.
+fn write_contents(spec: &SandboxSpec) -> Result<()> {
+    for step in &spec.steps {
+        if let Step::Mount(Mount { source: Source::Content { path, content }, .. }) = step {
+            fs::write(path.as_path(), content).doing(|| format!("write {}", path.as_path().display()))?;
+        }
+    }
+    Ok(())
 }
 
 fn write_id_file(path: &std::path::Path, id: &str) -> Result<()> {

@@ -17,6 +17,7 @@ pub mod compression;
 pub mod config;
 pub mod descriptor;
 pub mod digest;
+pub mod garbage;
 pub mod lookup;
 pub mod manifest;
 pub mod platform;

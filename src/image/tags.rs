@@ -70,10 +70,32 @@ mod rfc3339 {
     }
 }
 
-/// Sets a tag, replacing one of the same name.
+/// Sets a tag, replacing one of the same name. The image that loses its last
+/// name by that is kept without one, as docker does.
 pub fn set(paths: &Paths, tag: &Tag) -> Result<()> {
     blobs::make_dir(&paths.tags())?;
     blobs::make_dir(&paths.staging())?;
+    let others = list(paths)?;
+    let is_named = |config: &Digest| {
+        let mut named = others.iter().filter(|other| other.reference.is_some() && other.config == *config);
+        named.any(|other| other.reference != tag.reference)
+    };
+    if tag.reference.is_none() && is_named(&tag.config) {
+        return Ok(());
+    }
+    let replaced = others.iter().find(|other| other.reference.is_some() && other.reference == tag.reference);
+    if let Some(replaced) = replaced.filter(|replaced| replaced.config != tag.config && !is_named(&replaced.config)) {
+        write(paths, &Tag { reference: None, ..replaced.clone() })?;
+    }
+    write(paths, tag)?;
+    if tag.reference.is_some() {
+        // The name keeps it from now on.
+        remove_untagged(paths, &tag.config)?;
+    }
+    Ok(())
+}
+
+fn write(paths: &Paths, tag: &Tag) -> Result<()> {
     let name = match &tag.reference {
         Some(reference) => file_name(reference),
         None => format!("untagged.{}", tag.config.hex()),
@@ -172,6 +194,26 @@ mod tests {
     fn tag(name: &str) -> Tag {
         let manifest = Descriptor::of(crate::image::descriptor::OCI_MANIFEST, name.as_bytes());
         Tag::new(Some(Reference::parse(name).unwrap()), manifest, Digest::of(name.as_bytes()))
+    }
+
+    #[test]
+    fn an_image_that_loses_its_name_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = paths(&dir);
+        let named = |name: &str, of: &Tag| Tag { reference: Some(Reference::parse(name).unwrap()), ..of.clone() };
+        let (old, new) = (tag("old"), tag("new"));
+        set(&paths, &named("web", &old)).unwrap();
+        set(&paths, &named("web", &new)).unwrap();
+        let configs =
+            |paths| list(paths).unwrap().iter().map(|tag| (tag.reference.is_some(), tag.config)).collect::<Vec<_>>();
+        assert_eq!(configs(&paths), [(false, old.config), (true, new.config)]);
+        // A name takes it back; a place without one is not needed beside it.
+        set(&paths, &named("web", &old)).unwrap();
+        set(&paths, &Tag { reference: None, ..old.clone() }).unwrap();
+        assert_eq!(configs(&paths), [(false, new.config), (true, old.config)]);
+        set(&paths, &named("web2", &old)).unwrap();
+        set(&paths, &named("web", &old)).unwrap();
+        assert_eq!(list(&paths).unwrap().len(), 3);
     }
 
     #[test]

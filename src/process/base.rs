@@ -26,6 +26,8 @@ pub struct Base {
     pub map: IdMap,
     /// One line for the user where the map is less than full.
     pub notice: Option<String>,
+    /// What the helpers said, where they failed to set a full map just now.
+    pub helpers_said: Option<String>,
     /// How a stage gets in.
     pub(super) entry: Entry,
     holders: PathBuf,
@@ -46,7 +48,7 @@ impl Base {
     pub fn find(paths: &Paths) -> Result<Self> {
         let holders = paths.holders();
         if let Some(held) = find_held(&holders) {
-            return Ok(Self { map: held.1, notice: None, entry: Entry::Held(held.0), holders });
+            return Ok(Self { map: held.1, notice: None, helpers_said: None, entry: Entry::Held(held.0), holders });
         }
         fs::DirBuilder::new().recursive(true).create(&holders).doing(|| format!("make {}", holders.display()))?;
         let path = paths.base_lock();
@@ -54,7 +56,7 @@ impl Base {
         lock.lock().doing(|| format!("lock {}", path.display()))?;
         // Somebody may have made one while we waited for the lock.
         if let Some(held) = find_held(&holders) {
-            return Ok(Self { map: held.1, notice: None, entry: Entry::Held(held.0), holders });
+            return Ok(Self { map: held.1, notice: None, helpers_said: None, entry: Entry::Held(held.0), holders });
         }
         let (uid, gid) = (nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw());
         let rung = subids::find(uid, gid);
@@ -65,7 +67,7 @@ impl Base {
                 (None, Some(format!("only your own id is mapped, as root ({cause}); {remedy}")))
             }
         };
-        Ok(Self { map, notice, entry: Entry::New { helpers, _lock: lock }, holders })
+        Ok(Self { map, notice, helpers_said: None, entry: Entry::New { helpers, _lock: lock }, holders })
     }
 
     /// Falls back to the single-id rung after the helpers failed with `cause`.
@@ -73,6 +75,7 @@ impl Base {
         let (uid, gid) = (nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw());
         self.map = IdMap::single(uid, gid);
         self.notice = Some(format!("only your own id is mapped, as root ({cause})"));
+        self.helpers_said = Some(cause.to_string());
         if let Entry::New { helpers, .. } = &mut self.entry {
             *helpers = None;
         }

@@ -5,6 +5,7 @@
 //! process of this boot.
 
 use std::fs;
+use std::io::Read;
 use std::os::fd::OwnedFd;
 
 use serde::{Deserialize, Serialize};
@@ -41,7 +42,10 @@ impl Identity {
 }
 
 fn start_time(pid: i32) -> Result<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // One read(2) is enough: the line has some 300 bytes.
+    let mut line = [0_u8; 1024];
+    let length = fs::File::open(format!("/proc/{pid}/stat"))?.read(&mut line)?;
+    let stat = String::from_utf8_lossy(line.get(..length).unwrap_or_default());
     // The second field is the program's name in parentheses and may hold
     // anything, parentheses and spaces included: count from the last one.
     stat.rsplit_once(')')

@@ -7,4 +7,5 @@ pub mod identity;
 pub mod idmap;
 pub mod launch;
 pub mod stage;
+pub mod steps;
 pub mod subids;

@@ -54,13 +54,13 @@ pub fn find(uid: u32, gid: u32) -> Rung {
     };
     let uids = ranges("/etc/subuid", false);
     let gids = ranges("/etc/subgid", true);
-    for (found, file, flag) in [(&uids, "/etc/subuid", "--add-subuids"), (&gids, "/etc/subgid", "--add-subgids")] {
-        if found.is_empty() {
-            return Rung::Single {
-                cause: format!("no range for \"{user}\" (uid {uid}) in {file}, and none from getsubids"),
-                remedy: format!("an admin runs: usermod {flag} 100000-165535 {user}"),
-            };
-        }
+    let lacking: Vec<_> = [(&uids, "/etc/subuid", "--add-subuids"), (&gids, "/etc/subgid", "--add-subgids")]
+        .into_iter()
+        .filter(|(found, _, _)| found.is_empty())
+        .map(|(_, file, flag)| (file, flag))
+        .collect();
+    if !lacking.is_empty() {
+        return no_range(&user, uid, &lacking);
     }
     match (find_program("newuidmap"), find_program("newgidmap")) {
         (Some(newuidmap), Some(newgidmap)) => {
@@ -72,6 +72,35 @@ pub fn find(uid: u32, gid: u32) -> Rung {
             remedy: "an admin installs the package uidmap (Debian) or shadow-utils".to_owned(),
         },
     }
+}
+
+/// The range proposed to the admin is free in every file that lacks one: users
+/// with the same range could write each other's files.
+fn no_range(user: &str, uid: u32, lacking: &[(&str, &str)]) -> Rung {
+    let text = |file: &str| std::fs::read_to_string(file).unwrap_or_default();
+    let first = lacking.iter().map(|(file, _)| first_free(&text(file))).max().unwrap_or(FIRST);
+    let range = format!("{first}-{}", first.saturating_add(COUNT - 1));
+    let files: Vec<&str> = lacking.iter().map(|(file, _)| *file).collect();
+    let flags: Vec<String> = lacking.iter().map(|(_, flag)| format!("{flag} {range}")).collect();
+    Rung::Single {
+        cause: format!("no range for \"{user}\" (uid {uid}) in {}, and none from getsubids", files.join(" and ")),
+        remedy: format!("an admin runs: usermod {} {user}", flags.join(" ")),
+    }
+}
+
+/// First id and length of a range that useradd(8) gives (SUB_UID_MIN,
+/// SUB_UID_COUNT of login.defs(5)).
+const FIRST: u32 = 100_000;
+const COUNT: u32 = 65_536;
+
+/// The first id above all ranges of a subuid(5) file.
+fn first_free(text: &str) -> u32 {
+    let end = |line: &str| {
+        let mut fields = line.trim().split(':').skip(1);
+        let (first, count): (u32, u32) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+        first.checked_add(count)
+    };
+    text.lines().filter_map(end).fold(FIRST, u32::max)
 }
 
 /// The user as 0, then the ranges one after the other from 1 on.
@@ -149,6 +178,16 @@ mod tests {
         let file = "root:1:1\nalice:100000:65536\n# note\n1001:300000:10\nalice:bad:1\nalice:5:0\n";
         assert_eq!(read_ranges(file, "alice", 1001), [(100_000, 65_536), (300_000, 10)]);
         assert_eq!(read_ranges(file, "bob", 7), []);
+    }
+
+    #[test]
+    fn the_proposed_range_is_nobodys() {
+        assert_eq!(first_free(""), 100_000);
+        assert_eq!(first_free("a:1000:5\nb:165536:65536\nbad\nc:100000:65536\n"), 231_072);
+        let lacking = [("/nonexistent", "--add-subuids"), ("/nonexistent", "--add-subgids")];
+        let Rung::Single { remedy, .. } = no_range("alice", 7, &lacking) else { panic!("a rung too high") };
+        let expected = "usermod --add-subuids 100000-165535 --add-subgids 100000-165535 alice";
+        assert!(remedy.ends_with(expected), "{remedy}");
     }
 
     #[test]

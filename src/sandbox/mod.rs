@@ -11,5 +11,4 @@ pub mod seccomp;
 pub mod spec;
 pub mod stage;
 pub mod start;
-pub mod steps;
 pub mod user;

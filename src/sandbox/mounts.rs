@@ -17,10 +17,10 @@ use nix::sys::stat::SFlag;
 
 use super::root;
 use super::spec::{Attributes, ContainerPath, Mount, Propagation, SandboxSpec, Source, Step};
-use super::steps::Steps;
 use crate::error::{Context, Failure, Result};
 use crate::kernel::{Errno, file, mount, open, terminal};
 use crate::limits;
+use crate::process::steps::Steps;
 
 /// What the mounts left for others.
 #[derive(Default)]

@@ -2,7 +2,7 @@
 //! into its namespaces, write its id maps.
 
 use std::fs::{self, File};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::sched::CloneFlags;
@@ -26,29 +26,37 @@ pub struct Started {
     pub pidfd: OwnedFd,
     /// What init says.
     pub channel: Channel,
+    /// Its mount namespace. Whoever holds it keeps the kernel from taking the
+    /// mounts down the moment the last process ends.
+    pub mounts: Option<File>,
 }
 
 /// Starts `spec`. `mount_point` is an existing directory that only hosts the
 /// root until init pivots to it. The caller is single-threaded and in the base
 /// user namespace.
-pub fn start(spec: &SandboxSpec, mount_point: &HostPath, stdin: Option<OwnedFd>) -> Result<Started> {
+pub fn start(
+    spec: &SandboxSpec,
+    mount_point: &HostPath,
+    stdin: Option<BorrowedFd<'_>>,
+    debug: bool,
+) -> Result<Started> {
     let owner = |extents| idmap::outside_of(extents, 0).unwrap_or(0);
     root::give(&spec.root, (owner(&spec.id_map.uids), owner(&spec.id_map.gids)))?;
-    write_contents(spec)?;
     join_namespaces(&spec.namespaces)?;
     let sources = open_shared(spec)?;
     let (ours, theirs) = Channel::pair()?;
     match clone3(clone_flags(&spec.namespaces), None).map_err(crate::host::explain_namespaces)? {
         Side::Child => {
             drop(ours);
-            init::run(spec, Handed { channel: theirs, mount_point, sources, stdin })
+            init::run(spec, Handed { channel: theirs, mount_point, sources, stdin, debug })
         }
         Side::Parent(Child { pid, pidfd }) => {
             drop(theirs);
             write_map(pid, &spec.id_map)?;
             // An init that is gone already has said why: the supervisor reads that next.
             ours.send(&ToInit::Mapped, &[]).ok();
-            Ok(Started { pid, pidfd, channel: ours })
+            let mounts = File::open(format!("/proc/{pid}/ns/mnt")).ok();
+            Ok(Started { pid, pidfd, channel: ours, mounts })
         }
     }
 }
@@ -119,15 +127,6 @@ fn copy_from(identity: Identity, path: &Path) -> Result<OwnedFd> {
     let tree = mount::clone_tree(open::cwd(), path, true);
     namespace::setns(ours.as_fd(), CloneFlags::CLONE_NEWNS, "own mnt")?;
     Ok(tree?)
-}
-
-fn write_contents(spec: &SandboxSpec) -> Result<()> {
-    for step in &spec.steps {
-        if let Step::Mount(Mount { source: Source::Content { path, content }, .. }) = step {
-            fs::write(path.as_path(), content).doing(|| format!("write {}", path.as_path().display()))?;
-        }
-    }
-    Ok(())
 }
 
 /// One write(2) a file, uids first (user_namespaces(7)).

@@ -2,7 +2,7 @@
 //!
 //! - [`unpack`] turns a layer's blob into a directory that overlayfs can stack.
 //! - [`layers`] keeps those directories by id mapping and diff id.
-//! - [`overlay`] chooses where a container's own changes live.
+//! - [`overlay`] knows what overlayfs asks of a container's directories.
 //! - [`volumes`] keeps named volumes.
 //! - [`sweep`] renames things away and deletes them when there is time.
 //!

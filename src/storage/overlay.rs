@@ -1,55 +1,23 @@
-//! Where a container's own changes live: the overlay's upper and work
-//! directories. Choosing and making them only; the mount is the sandbox's.
+//! What overlayfs asks of the directories it is given. The mount itself is the
+//! sandbox's.
 
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::error::{Context, Failure, Result};
 use crate::kernel;
 use crate::kernel::file;
 
-use super::sweep;
-
-/// The directories of one container.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Changes {
-    /// What the container writes.
-    pub upper: PathBuf,
-    /// overlayfs's own, on the same file system.
-    pub work: PathBuf,
-}
-
-impl Changes {
-    /// Those of the container with directory `container` (`containers/ID`).
-    pub fn of(container: &Path) -> Self {
-        Self { upper: container.join("upper"), work: container.join("work") }
+/// Gives a container's upper directory the mode of `top`, the root of its
+/// topmost layer: the upper directory is what the container sees as `/`.
+pub fn take_mode(upper: &Path, top: &Path) -> Result<()> {
+    let doing = || format!("prepare \"{}\"", upper.display());
+    let mode = file::status(kernel::open::open_dir(top).doing(doing)?.as_fd())?.st_mode & 0o7777;
+    let upper = kernel::open::open_dir(upper).doing(doing)?;
+    if file::status(upper.as_fd())?.st_mode & 0o7777 != mode {
+        file::set_mode(upper.as_fd(), mode).doing(doing)?;
     }
-}
-
-/// Makes the directories in `container`. The upper directory is what the
-/// container sees as `/`, so it gets owner and mode of `top`, the root of the
-/// topmost layer; where there is none, 0755. Runs as uid 0 of the user
-/// namespace if `top` belongs to another id.
-pub fn prepare(container: &Path, top: Option<BorrowedFd<'_>>) -> Result<Changes> {
-    let doing = || format!("prepare \"{}\"", container.display());
-    let changes = Changes::of(container);
-    let dir = kernel::open::open_dir(container).doing(doing)?;
-    check_file_system(dir.as_fd()).doing(doing)?;
-    sweep::make_own_dir(&changes.upper)?;
-    sweep::make_own_dir(&changes.work)?;
-    let upper = kernel::open::open_dir(&changes.upper).doing(doing)?;
-    let mode = match top {
-        None => 0o755,
-        Some(top) => {
-            let (from, to) = (file::status(top).doing(doing)?, file::status(upper.as_fd()).doing(doing)?);
-            if (from.st_uid, from.st_gid) != (to.st_uid, to.st_gid) {
-                file::set_owner(upper.as_fd(), from.st_uid, from.st_gid).doing(doing)?;
-            }
-            from.st_mode & 0o7777
-        }
-    };
-    file::set_mode(upper.as_fd(), mode).doing(doing)?;
-    Ok(changes)
+    Ok(())
 }
 
 /// Refuses file systems that overlayfs does not take as an upper layer.
@@ -102,12 +70,11 @@ mod tests {
     #[test]
     fn the_upper_directory_has_the_mode_of_the_top_layer() {
         let dir = tempfile::tempdir().unwrap();
-        let top = dir.path().join("top");
+        let (top, upper) = (dir.path().join("top"), dir.path().join("upper"));
         std::fs::create_dir(&top).unwrap();
+        std::fs::create_dir(&upper).unwrap();
         std::fs::set_permissions(&top, PermissionsExt::from_mode(0o1711)).unwrap();
-        let top = kernel::open::open_dir(&top).unwrap();
-        let changes = prepare(dir.path(), Some(top.as_fd())).unwrap();
-        assert_eq!(changes.upper.metadata().unwrap().permissions().mode() & 0o7777, 0o1711);
-        assert_eq!(changes.work.metadata().unwrap().permissions().mode() & 0o7777, 0o700);
+        take_mode(&upper, &top).unwrap();
+        assert_eq!(upper.metadata().unwrap().permissions().mode() & 0o7777, 0o1711);
     }
 }

@@ -137,24 +137,35 @@ pub(super) fn remove_tree(dir: BorrowedFd<'_>, name: &Path, top: BorrowedFd<'_>)
 }
 
 fn remove_below(dir: BorrowedFd<'_>, name: &Path, top: BorrowedFd<'_>, moved: &mut Vec<PathBuf>) -> Result<()> {
-    let Some(first) = remove_or_open(dir, name, None)? else { return Ok(()) };
+    let Some(first) = unless_gone(remove_or_open(dir, name, None))?.flatten() else { return Ok(()) };
     let mut open: Vec<(PathBuf, Listing)> = vec![(name.to_owned(), first)];
     while let Some((_, listing)) = open.last_mut() {
         if let Some(next) = listing.next() {
             let (child, is_directory) = next?;
             let child = path_of(&child);
-            let Some(below) = remove_or_open(listing.as_fd(), &child, is_directory)? else { continue };
+            let below = unless_gone(remove_or_open(listing.as_fd(), &child, is_directory))?.flatten();
+            let Some(below) = below else { continue };
             if open.len() < OPEN_MAX {
                 open.push((child, below));
             } else if let Some((_, listing)) = open.last() {
-                moved.push(move_up(listing.as_fd(), &child, top)?);
+                moved.extend(unless_gone(move_up(listing.as_fd(), &child, top))?);
             }
         } else if let Some((done, _)) = open.pop() {
             let parent = open.last().map_or(dir, |(_, listing)| listing.as_fd());
-            with_write(parent, || kernel::file::remove_dir(parent, &done))?;
+            unless_gone(with_write(parent, || kernel::file::remove_dir(parent, &done)))?;
         }
     }
     Ok(())
+}
+
+/// Several processes may empty the trash at once: what another one removed
+/// meanwhile is removed.
+fn unless_gone<T, E: Into<Failure>>(result: Result<T, E>) -> Result<Option<T>> {
+    match result.map_err(Into::into) {
+        Ok(done) => Ok(Some(done)),
+        Err(failure) if failure.is_errno(libc::ENOENT) => Ok(None),
+        Err(failure) => Err(failure),
+    }
 }
 
 /// Removes a file at once; of a directory returns the listing.
@@ -228,6 +239,23 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let paths = Paths { data: dir.path().join("data"), run: dir.path().join("run") };
         (dir, paths)
+    }
+
+    #[test]
+    fn many_may_empty_it_at_once() {
+        let (_dir, paths) = paths();
+        for tree in 0..4 {
+            let victim = paths.data.join(format!("layers/{tree}"));
+            for number in 0..300 {
+                std::fs::create_dir_all(victim.join(format!("a{}/b{number}", number % 7))).unwrap();
+            }
+            trash(&paths, &victim).unwrap();
+        }
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| empty_trash(&paths))).collect();
+            threads.into_iter().for_each(|thread| assert!(thread.join().unwrap().is_ok()));
+        });
+        assert_eq!(std::fs::read_dir(paths.trash()).unwrap().count(), 0);
     }
 
     #[test]

@@ -28,16 +28,17 @@ use super::record::{Record, Status, exit_code, now_s};
 use super::store;
 use crate::error::{Context, Failure, Result};
 use crate::kernel::terminal::{self, Size};
-use crate::kernel::{process, signal};
+use crate::kernel::{self, process, signal};
 use crate::paths::Paths;
 use crate::process::base;
 use crate::process::channel::Channel;
 use crate::process::identity::Identity;
 use crate::process::stage;
+use crate::process::steps::{self, Steps};
 use crate::sandbox::spec::{HostPath, Namespace, SandboxSpec};
 use crate::sandbox::stage::init::FromInit;
 use crate::sandbox::start::{self, Started};
-use crate::storage::sweep;
+use crate::storage::{overlay, sweep};
 
 /// What a container is started from.
 #[derive(Debug, Serialize, Deserialize)]
@@ -50,6 +51,8 @@ pub struct Request {
     pub directory: PathBuf,
     /// The user's directories.
     pub paths: Paths,
+    /// Tell how long each step took.
+    pub debug: bool,
     /// Standard input is the command's own (`-i`); else it is /dev/null.
     pub stdin: bool,
 }
@@ -74,8 +77,8 @@ pub enum FromSupervisor {
     Notice(String),
     /// The terminal's master comes along.
     Console,
-    /// Names and microseconds of init's steps.
-    Steps(Vec<(String, u64)>),
+    /// What was done and how long it took.
+    Steps(Vec<steps::Step>),
     /// The image's program runs.
     Started,
     /// It ended, and all that had to be cleaned before the user looks again is.
@@ -86,6 +89,7 @@ pub enum FromSupervisor {
 
 /// The stage's whole life.
 pub fn main() -> Result<()> {
+    let mut steps = Steps::new("supervisor");
     let channel = stage::take_channel()?;
     process::set_name(c"kelp-supervisor")?;
     process::new_session()?;
@@ -96,9 +100,11 @@ pub fn main() -> Result<()> {
     };
     let paths = request.paths.clone();
     let lock = first.descriptors;
+    steps.mark("receive the plan");
     let mut supervisor =
-        Supervisor { channel, request: *request, paths: paths.clone(), lock, terminal: None, mounts: None };
+        Supervisor { channel, request: *request, paths: paths.clone(), lock, steps, terminal: None, mounts: None };
     let result = supervisor.live();
+    supervisor.forget_files();
     // Only now the mounts go: taking them down may sync the container's changes.
     drop(supervisor);
     sweep::empty_trash(&paths).ok();
@@ -113,6 +119,7 @@ struct Supervisor {
     paths: Paths,
     /// The container's lock, held while it lives.
     lock: Vec<OwnedFd>,
+    steps: Steps,
     /// A copy of the terminal's master, to resize it.
     terminal: Option<OwnedFd>,
     /// The container's mount namespace, held so that taking it down (a
@@ -131,13 +138,19 @@ impl Supervisor {
         let started = match self.start() {
             Ok(started) => started,
             Err(failure) => {
+                let failure = self.explain(failure);
                 self.discard()?;
                 self.lock.clear();
                 return self.channel.send(&FromSupervisor::Failed(failure), &[]);
             }
         };
         let code = self.stay(&started)?;
+        self.steps.mark("wait for the end");
         self.finish(code)?;
+        self.steps.mark("write the end down");
+        if self.request.debug {
+            self.channel.send(&FromSupervisor::Steps(std::mem::take(&mut self.steps.done)), &[]).ok();
+        }
         // First the lock: what the user does next must find the container ended.
         self.lock.clear();
         // A command that is gone needs no answer.
@@ -152,14 +165,19 @@ impl Supervisor {
             // No pid namespace ends with the program: its orphans come to us.
             process::become_subreaper()?;
         }
-        let null = || File::options().read(true).write(true).open("/dev/null").doing(|| "open /dev/null");
-        let stdin = if self.request.stdin { None } else { Some(null()?.into()) };
+        let null = File::options().read(true).write(true).open("/dev/null").doing(|| "open /dev/null")?;
+        let stdin = (!self.request.stdin).then(|| null.as_fd());
         // Not the container's own directory: what is in it is still needed.
         let mount_point = HostPath(self.paths.run.join("containers").join(&spec.id));
-        let started = start::start(spec, &mount_point, stdin)?;
+        if let Some(top) = spec.root.lowers.first() {
+            overlay::take_mode(spec.root.upper.as_path(), top.as_path())?;
+        }
+        let mut started = start::start(spec, &mount_point, stdin, self.request.debug)?;
+        self.steps.mark("clone and map ids");
+        self.mounts = started.mounts.take();
         // Not before: the payload would inherit it, and sudo in an image must work.
         process::set_no_new_privileges()?;
-        self.let_go_of_the_command(&null()?)?;
+        self.let_go_of_the_command(&null)?;
         match self.follow_init(&started) {
             Ok(()) => {}
             Err(failure) => {
@@ -173,7 +191,9 @@ impl Supervisor {
             payload: Identity::of(started.pid)?,
             started_s: now_s(),
         };
+        self.steps.mark("follow init until it executes");
         self.request.record.save(&self.request.directory)?;
+        self.steps.mark("write the record");
         self.channel.send(&FromSupervisor::Started, &[]).ok();
         Ok(started)
     }
@@ -198,10 +218,7 @@ impl Supervisor {
                     self.channel.send(&FromSupervisor::Console, &[master.as_fd()])?;
                     self.terminal = Some(master);
                 }
-                FromInit::Steps(steps) => {
-                    self.mounts = File::open(format!("/proc/{}/ns/mnt", started.pid)).ok();
-                    self.channel.send(&FromSupervisor::Steps(steps), &[])?;
-                }
+                FromInit::Steps(steps) => self.steps.done.extend(steps),
                 FromInit::Failed(failure) => return Err(failure),
             }
         }
@@ -258,11 +275,24 @@ impl Supervisor {
         self.request.record.save(&self.request.directory)
     }
 
+    /// EINVAL of an overlay says little; where it lies says it all.
+    fn explain(&self, failure: Failure) -> Failure {
+        let directory = kernel::open::open_dir(&self.request.directory);
+        match directory.map(|directory| overlay::check_file_system(directory.as_fd())) {
+            Ok(Err(unfit)) if failure.is_errno(libc::EINVAL) => unfit.doing("mount root"),
+            _ => failure,
+        }
+    }
+
+    /// The generated files of a container that has ended: nobody waits for this.
+    fn forget_files(&self) {
+        std::fs::remove_dir_all(self.paths.run.join("containers").join(&self.request.spec.id)).ok();
+    }
+
     fn discard(&self) -> Result<()> {
         let Record { id, name, anonymous_volumes, .. } = &self.request.record;
-        store::remove_volumes(&self.paths, anonymous_volumes)?;
-        std::fs::remove_dir_all(self.paths.run.join("containers").join(id)).ok();
-        store::discard(&self.paths, &self.request.directory, id, Some(name))
+        store::discard(&self.paths, &self.request.directory, id, Some(name))?;
+        store::remove_volumes(&self.paths, anonymous_volumes)
     }
 }
 

@@ -16,10 +16,10 @@ use super::{payload, reaper};
 use crate::error::{Context, Failure, Result};
 use crate::kernel::{file, mount, namespace, network, open, process, signal, terminal};
 use crate::process::channel::Channel;
+use crate::process::steps::{self, Steps};
 use crate::sandbox::mounts::{self, Outcome, Sources};
 use crate::sandbox::root::{self, Opened};
 use crate::sandbox::spec::{HostPath, Namespace, SandboxSpec, TimeOffsets};
-use crate::sandbox::steps::Steps;
 
 /// What init says to the supervisor.
 #[derive(Debug, Serialize, Deserialize)]
@@ -29,8 +29,8 @@ pub enum FromInit {
     Notice(String),
     /// The terminal's master comes along.
     Console,
-    /// Names and microseconds of the steps so far.
-    Steps(Vec<(String, u64)>),
+    /// What was done and how long it took.
+    Steps(Vec<steps::Step>),
     /// It went wrong; nothing of the image has run.
     Failed(Failure),
 }
@@ -51,13 +51,15 @@ pub struct Handed<'a> {
     /// Sources that came from another container's mount namespace.
     pub sources: Sources,
     /// Standard input, where it is not inherited.
-    pub stdin: Option<OwnedFd>,
+    pub stdin: Option<BorrowedFd<'a>>,
+    /// Tell how long each step took.
+    pub debug: bool,
 }
 
 /// Runs as the child of the clone. Never returns.
 pub fn run(spec: &SandboxSpec, handed: Handed<'_>) -> ! {
-    let Handed { channel, mount_point, sources, stdin } = handed;
-    let failure = match prepare(spec, &channel, mount_point, sources, stdin) {
+    let Handed { channel, mount_point, sources, stdin, debug } = handed;
+    let failure = match prepare(spec, &channel, mount_point, sources, stdin, debug) {
         Ok(ready) if spec.process.init => reaper::run(spec, ready, channel),
         Ok(ready) => payload::execute(spec, ready),
         Err(failure) => failure,
@@ -73,9 +75,10 @@ fn prepare(
     channel: &Channel,
     mount_point: &HostPath,
     sources: Sources,
-    stdin: Option<OwnedFd>,
+    stdin: Option<BorrowedFd<'_>>,
+    debug: bool,
 ) -> Result<payload::Ready> {
-    let mut steps = Steps::new();
+    let mut steps = Steps::new("init");
     process::set_parent_death_signal(libc::SIGKILL)?;
     process::new_session()?;
     signal::reset_all()?;
@@ -112,7 +115,9 @@ fn prepare(
     for notice in notices {
         channel.send(&FromInit::Notice(notice), &[])?;
     }
-    channel.send(&FromInit::Steps(steps.done), &[])?;
+    if debug {
+        channel.send(&FromInit::Steps(steps.done), &[])?;
+    }
     Ok(payload::Ready { root, user })
 }
 
@@ -177,7 +182,7 @@ fn set_hostname(name: &str) -> Result<()> {
 }
 
 /// Standard streams: the terminal's slave, or what was inherited.
-fn place_streams(pair: Option<(OwnedFd, OwnedFd)>, stdin: Option<OwnedFd>, channel: &Channel) -> Result<()> {
+fn place_streams(pair: Option<(OwnedFd, OwnedFd)>, stdin: Option<BorrowedFd<'_>>, channel: &Channel) -> Result<()> {
     if let Some((master, slave)) = pair {
         terminal::make_controlling(slave.as_fd())?;
         for number in 0..=2 {
@@ -185,7 +190,7 @@ fn place_streams(pair: Option<(OwnedFd, OwnedFd)>, stdin: Option<OwnedFd>, chann
         }
         channel.send(&FromInit::Console, &[master.as_fd()])?;
     } else if let Some(stdin) = stdin {
-        process::place(stdin.as_fd(), 0)?;
+        process::place(stdin, 0)?;
     }
     Ok(())
 }

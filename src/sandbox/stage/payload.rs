@@ -59,7 +59,7 @@ fn read_image_file(root: BorrowedFd<'_>, path: &str) -> Result<Vec<u8>> {
     if status.st_mode & libc::S_IFMT != libc::S_IFREG || status.st_size as u64 > limits::PASSWD_BYTES_MAX {
         return Err(Failure::user(format!("the image's /{path} is not a regular file of a sane size")));
     }
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(status.st_size as usize + 1);
     std::fs::File::from(fd).take(limits::PASSWD_BYTES_MAX).read_to_end(&mut bytes).doing(|| format!("read /{path}"))?;
     Ok(bytes)
 }
@@ -121,9 +121,11 @@ fn set_limits(limits: &[(u32, u64, u64)]) -> Result<()> {
 
 /// All five sets are written: a runtime's own must not leak (CVE-2022-29162).
 fn drop_bounding(keep: u64) -> Result<()> {
-    for number in (0..CAPABILITIES).take_while(|number| capability::known(*number)) {
-        if keep & (1 << number) == 0 {
-            capability::drop_bounding(number)?;
+    for number in (0..CAPABILITIES).filter(|number| keep & (1 << number) == 0) {
+        match capability::drop_bounding(number) {
+            // Beyond the last one this kernel knows.
+            Err(error) if error.errno == Errno::EINVAL => break,
+            result => result?,
         }
     }
     capability::clear_ambient()?;

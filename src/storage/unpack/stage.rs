@@ -152,6 +152,7 @@ fn unpack_all(channel: &Channel, parent: &Channel, request: &Request, work: VecD
     }
     let single = request.id_map.is_single();
     process::become_user(0, 0, (!single).then_some(&[][..]))?;
+    nix::sys::stat::umask(nix::sys::stat::Mode::empty());
     confine().doing(|| "confine the process that unpacks")?;
     let owners = if single { Owners::CallerOnly } else { Owners::AsRecorded };
     let queue = Mutex::new(work);

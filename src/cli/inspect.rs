@@ -1,0 +1,185 @@
+//! `kelp inspect`: all there is to say about images and containers, in the
+//! field names of Docker's API.
+
+use clap::{Args, ValueEnum};
+use serde_json::{Map, Value, json};
+
+use super::{Session, output};
+use crate::container::record::{Record, Status};
+use crate::container::store;
+use crate::engine::images;
+use crate::error::{Failure, Kind, Result};
+use crate::image::lookup::StoredImage;
+use crate::image::reference::Reference;
+use crate::paths::Paths;
+
+/// A time that is not known, as Go prints it.
+const NEVER: &str = "0001-01-01T00:00:00Z";
+
+/// Arguments of `kelp inspect`.
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// Names or ids of containers and images
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<String>,
+    /// Look for one kind only
+    #[arg(long = "type", value_enum)]
+    kind: Option<Wanted>,
+}
+
+/// What is looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Wanted {
+    /// Images.
+    Image,
+    /// Containers.
+    Container,
+}
+
+/// Prints what was found as one array; exit status 1 if a name was not.
+pub(super) fn run(arguments: Arguments, session: &Session) -> Result<i32> {
+    let (mut found, mut failures) = (Vec::new(), Vec::new());
+    for name in &arguments.names {
+        match describe(&session.paths, name, arguments.kind) {
+            Ok(value) => found.push(value),
+            Err(failure) => failures.push(failure),
+        }
+    }
+    // An empty array as well: what reads it expects JSON.
+    output::json(&found)?;
+    failures.iter().for_each(output::failure);
+    Ok(i32::from(!failures.is_empty()))
+}
+
+/// A container goes before an image of the same name, as with Docker.
+fn describe(paths: &Paths, name: &str, kind: Option<Wanted>) -> Result<Value> {
+    let as_container = || store::find(paths, name).map(|container| of_container(&container.record));
+    let as_image = || images::inspect(paths, name).map(|(image, size)| of_image(&image, size));
+    match kind {
+        Some(Wanted::Container) => as_container(),
+        Some(Wanted::Image) => as_image(),
+        None => {
+            let container = match as_container() {
+                Err(failure) if failure.kind == Kind::NotFound => failure,
+                result => return result,
+            };
+            as_image().map_err(|image| {
+                // What is no legal name of an image may have been meant as a container's.
+                if !matches!(image.kind, Kind::NotFound | Kind::Usage) {
+                    return image;
+                }
+                let failure = Failure::not_found(format!("there is no container or image \"{name}\""));
+                let guess = |failure: Failure| failure.hints.into_iter().find(|hint| hint.starts_with("did you mean"));
+                let image = Some(image).filter(|image| image.kind == Kind::NotFound);
+                match guess(container).or_else(|| image.and_then(guess)) {
+                    Some(hint) => failure.hint(hint),
+                    None => failure.hint("kelp ps --all and kelp images list what there is"),
+                }
+            })
+        }
+    }
+}
+
+fn of_image(image: &StoredImage, size: u64) -> Value {
+    let config = &image.config;
+    let names = |references: &[Reference]| references.iter().map(Reference::familiar).collect::<Vec<_>>();
+    let tagged: Vec<Reference> = image.references.iter().filter(|name| name.tag().is_some()).cloned().collect();
+    let mut value = json!({
+        "Id": image.id.to_string(),
+        "RepoTags": names(&tagged),
+        "RepoDigests": names(&image.sources),
+        "Comment": config.history.last().and_then(|step| step.comment.clone()).unwrap_or_default(),
+        "Created": config.created,
+        "Author": config.author.clone().unwrap_or_default(),
+        "Architecture": config.architecture,
+        "Os": config.os,
+        "Size": size,
+        "Config": run_config(image),
+        "RootFS": {"Type": config.rootfs.kind, "Layers": config.rootfs.diff_ids},
+        "Descriptor": image.descriptor,
+    });
+    if let (Some(variant), Some(object)) = (&config.variant, value.as_object_mut()) {
+        object.insert("Variant".to_owned(), json!(variant));
+    }
+    value
+}
+
+/// The author's defaults; what is usually asked for is there even when empty.
+fn run_config(image: &StoredImage) -> Value {
+    let mut fields = Map::new();
+    for (name, value) in [
+        ("User", json!("")),
+        ("Env", Value::Null),
+        ("Cmd", Value::Null),
+        ("Entrypoint", Value::Null),
+        ("WorkingDir", json!("")),
+        ("Labels", Value::Null),
+    ] {
+        fields.insert(name.to_owned(), value);
+    }
+    if let Ok(Value::Object(set)) = serde_json::to_value(&image.config.config) {
+        fields.extend(set);
+    }
+    Value::Object(fields)
+}
+
+fn of_container(record: &Record) -> Value {
+    let labels: Map<String, Value> = record.labels.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
+    json!({
+        "Id": record.id,
+        "Created": time(record.created_s),
+        "Path": record.command.first(),
+        "Args": record.command.get(1..).unwrap_or_default(),
+        "State": state(&record.status),
+        "Image": record.image_id,
+        "Name": record.name,
+        "Config": {
+            "Image": record.image,
+            "Cmd": record.command,
+            "Labels": labels,
+            "StopSignal": record.stop_signal,
+        },
+        "HostConfig": {"AutoRemove": record.auto_remove},
+    })
+}
+
+fn state(status: &Status) -> Value {
+    let (word, pid, code, started, finished) = match status {
+        Status::Created => ("created", 0, 0, NEVER.to_owned(), NEVER.to_owned()),
+        Status::Running { payload, started_s, .. } => ("running", payload.pid, 0, time(*started_s), NEVER.to_owned()),
+        Status::Exited { code, finished_s } => ("exited", 0, *code, NEVER.to_owned(), time(*finished_s)),
+    };
+    json!({
+        "Status": word,
+        "Running": word == "running",
+        "Pid": pid,
+        "ExitCode": code,
+        "StartedAt": started,
+        "FinishedAt": finished,
+    })
+}
+
+fn time(seconds: i64) -> String {
+    jiff::Timestamp::from_second(seconds).map_or_else(|_| NEVER.to_owned(), |time| time.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_looks_like_dockers() {
+        let mut record = Record::new("ab".repeat(32), "web".to_owned());
+        record.created_s = 0;
+        record.command = vec!["sh".to_owned(), "-c".to_owned(), "true".to_owned()];
+        record.labels = vec![("a".to_owned(), "b".to_owned())];
+        record.status = Status::Exited { code: 3, finished_s: 60 };
+        let value = of_container(&record);
+        assert_eq!(value["Created"], "1970-01-01T00:00:00Z");
+        assert_eq!((&value["Path"], &value["Args"]), (&json!("sh"), &json!(["-c", "true"])));
+        assert_eq!(value["Config"]["Labels"], json!({"a": "b"}));
+        assert_eq!(value["State"]["ExitCode"], 3);
+        assert_eq!(value["State"]["FinishedAt"], "1970-01-01T00:01:00Z");
+        assert_eq!(value["State"]["Running"], false);
+    }
+}

@@ -1,0 +1,107 @@
+//! Durations, points in time and sizes as docker words them.
+
+/// A duration, e.g. `3 days`.
+pub(super) fn duration(seconds: i64) -> String {
+    const HOUR: i64 = 3600;
+    const DAY: i64 = 24 * HOUR;
+    // Docker's thresholds (go-units, HumanDuration): two of the next unit.
+    let (count, unit) = match seconds.max(0) {
+        0 => return "Less than a second".to_owned(),
+        seconds @ 1..60 => (seconds, "second"),
+        60..120 => return "About a minute".to_owned(),
+        seconds @ 120..HOUR => (seconds / 60, "minute"),
+        HOUR..7200 => return "About an hour".to_owned(),
+        seconds if seconds < 2 * DAY => (seconds / HOUR, "hour"),
+        seconds if seconds < 14 * DAY => (seconds / DAY, "day"),
+        seconds if seconds < 60 * DAY => (seconds / (7 * DAY), "week"),
+        seconds if seconds < 2 * 365 * DAY => (seconds / (30 * DAY), "month"),
+        seconds => (seconds / (365 * DAY), "year"),
+    };
+    if count == 1 { format!("1 {unit}") } else { format!("{count} {unit}s") }
+}
+
+/// How long ago a time of an image config (RFC 3339) was, e.g. `3 days ago`.
+/// An author may leave it out or write anything.
+pub(super) fn ago(created: Option<&str>, now: jiff::Timestamp) -> String {
+    match created.and_then(|text| text.parse::<jiff::Timestamp>().ok()) {
+        Some(time) => format!("{} ago", duration(now.as_second() - time.as_second())),
+        None => "N/A".to_owned(),
+    }
+}
+
+/// Bytes in decimal units with three digits, e.g. `7.8MB`.
+pub(super) fn bytes(count: u64) -> String {
+    const UNITS: [&str; 6] = ["kB", "MB", "GB", "TB", "PB", "EB"];
+    if count < 1000 {
+        return format!("{count}B");
+    }
+    let mut value = count as f64 / 1000.0;
+    let mut unit = UNITS[0];
+    for next in &UNITS[1..] {
+        // What would be rounded to 1000 is one of the next unit.
+        if value < 999.5 {
+            break;
+        }
+        value /= 1000.0;
+        unit = next;
+    }
+    let digits = match value {
+        value if value < 9.995 => 2,
+        value if value < 99.95 => 1,
+        _ => 0,
+    };
+    let text = format!("{value:.digits$}");
+    let text = if digits > 0 { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
+    format!("{text}{unit}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_as_dockers() {
+        for (seconds, text) in [
+            (-5, "Less than a second"),
+            (1, "1 second"),
+            (59, "59 seconds"),
+            (60, "About a minute"),
+            (120, "2 minutes"),
+            (3600, "About an hour"),
+            (7200, "2 hours"),
+            (47 * 3600, "47 hours"),
+            (48 * 3600, "2 days"),
+            (14 * 86_400, "2 weeks"),
+            (61 * 86_400, "2 months"),
+            (i64::MAX, "292471208677 years"),
+        ] {
+            assert_eq!(duration(seconds), text, "{seconds}");
+        }
+    }
+
+    #[test]
+    fn times_may_be_missing_or_wrong() {
+        let now = "2026-01-03T00:00:00Z".parse().unwrap();
+        assert_eq!(ago(Some("2026-01-01T01:00:00+01:00"), now), "2 days ago");
+        assert_eq!(ago(Some("yesterday"), now), "N/A");
+        assert_eq!(ago(None, now), "N/A");
+    }
+
+    #[test]
+    fn sizes_read_as_dockers() {
+        for (count, text) in [
+            (0, "0B"),
+            (999, "999B"),
+            (1000, "1kB"),
+            (7_800_000, "7.8MB"),
+            (12_345_678, "12.3MB"),
+            (126_400_000, "126MB"),
+            (999_400, "999kB"),
+            (999_600, "1MB"),
+            (1_130_000_000, "1.13GB"),
+            (u64::MAX, "18.4EB"),
+        ] {
+            assert_eq!(bytes(count), text, "{count}");
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Removing images: names first, then what only they needed.
+//!
+//! An image exists as long as a tag names it, so taking the tag away is the
+//! removal; all else is garbage that nobody can reach. It is collected at
+//! once, unless an image is being brought or a container started:
+//!
+//! - Whoever brings an image holds a lock (image/garbage.rs).
+//! - Whoever starts a container makes its directory, locks it, and only then
+//!   looks the image up. A collection reads the tags, which the removal has
+//!   changed before, and then the containers: a start that still saw the tag
+//!   is seen, as a record with the image's id or as a directory that is alive
+//!   without a record; there is no collection until it has one.
+//!
+//! Collected are all unpacked layers that no tag and no container needs, the
+//! blobs of the removed image, and older blobs that no tag needs (of pulls
+//! that broke off; limits.rs, `BLOB_KEEP_S`). Killed anywhere, a removal
+//! leaves an image whole or gone, and perhaps garbage for the next one.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::container::store;
+use crate::error::{Context, Failure, Result};
+use crate::image::blobs::Blobs;
+use crate::image::config::ImageConfig;
+use crate::image::digest::Digest;
+use crate::image::garbage::{self, Guard, Parts};
+use crate::image::lookup;
+use crate::image::reference::Reference;
+use crate::image::tags::{self, Tag};
+use crate::limits;
+use crate::paths::Paths;
+use crate::storage::{layers, sweep};
+
+/// How often a collection looks whether it may begin.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// What a removal did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Removed {
+    /// Names that are gone.
+    pub untagged: Vec<Reference>,
+    /// The image that is gone with its last name.
+    pub deleted: Option<Digest>,
+    /// Why its space is not free yet.
+    pub postponed: Option<String>,
+}
+
+/// Takes the name `text` from its image, or with an id all its names. The last
+/// name of an image that a container was made from goes only with `force`;
+/// the container keeps its layers.
+pub fn remove(paths: &Paths, text: &str, force: bool) -> Result<Removed> {
+    let found = lookup::find_tag(paths, text)?;
+    let all = tags::list(paths)?;
+    let of_image: Vec<&Tag> = all.iter().filter(|tag| tag.config == found.config).collect();
+    let going: Vec<&Tag> = if is_name_of(text, &found) { vec![&found] } else { of_image.clone() };
+    check_names(text, &going, force)?;
+    let is_last = going.len() == of_image.len();
+    if is_last && !force {
+        check_unused(paths, text, &found.config)?;
+    }
+    let mut parts = Parts::default();
+    let blobs = Blobs::open(paths)?;
+    for tag in &going {
+        // A damaged image can be removed too; its blobs go when they are old.
+        parts.add(&blobs, tag).ok();
+    }
+    let mut removed = Removed::default();
+    for tag in &going {
+        match &tag.reference {
+            Some(reference) => {
+                tags::remove(paths, reference)?;
+                removed.untagged.push(reference.clone());
+            }
+            None => drop(tags::remove_untagged(paths, &tag.config)?),
+        }
+    }
+    if is_last {
+        removed.deleted = Some(found.config);
+    }
+    removed.postponed = collect(paths, &blobs, &parts.blobs)?;
+    Ok(removed)
+}
+
+/// Whether `text` is the name in `tag`, and not the id of its image.
+fn is_name_of(text: &str, tag: &Tag) -> bool {
+    let Some(reference) = &tag.reference else { return false };
+    Reference::local_candidates(text).is_ok_and(|candidates| {
+        candidates.iter().any(|candidate| {
+            candidate == reference || (candidate.digest().is_some() && candidate.name() == reference.name())
+        })
+    })
+}
+
+fn check_names(text: &str, going: &[&Tag], force: bool) -> Result<()> {
+    let names: Vec<&Reference> = going.iter().filter_map(|tag| tag.reference.as_ref()).collect();
+    let repositories: BTreeSet<String> = names.iter().map(|name| name.name()).collect();
+    if force || repositories.len() < 2 {
+        return Ok(());
+    }
+    let list: Vec<String> = names.iter().map(|name| format!("\"{}\"", name.familiar())).collect();
+    Err(Failure::user(format!("image \"{text}\" has several names: {}", list.join(", ")))
+        .hint("rmi takes away one name at a time; --force takes all of them"))
+}
+
+fn check_unused(paths: &Paths, text: &str, id: &Digest) -> Result<()> {
+    let id = id.to_string();
+    let Some(user) = store::list(paths)?.into_iter().find(|container| container.record.image_id == id) else {
+        return Ok(());
+    };
+    let name = user.record.name;
+    Err(Failure::user(format!(
+        "image \"{text}\" is used by container \"{name}\" ({})",
+        user.record.id.get(..12).unwrap_or_default()
+    ))
+    .hint(format!("kelp rm {name} removes the container"))
+    .hint("rmi --force removes the image; the container keeps its layers"))
+}
+
+/// Moves what nothing needs into the trash; says why if it could not now.
+/// `gone` are blobs that were needed until now, whatever their age.
+fn collect(paths: &Paths, blobs: &Blobs, gone: &BTreeSet<Digest>) -> Result<Option<String>> {
+    let Some(_guard) = wait_for_turn(paths)? else {
+        return Ok(Some("an image is being fetched or a container started".to_owned()));
+    };
+    let mut needed = Parts::default();
+    for tag in tags::list(paths)? {
+        if let Err(failure) = needed.add(blobs, &tag) {
+            let name = tag.reference.map_or_else(|| tag.config.short(), |reference| reference.familiar());
+            return Ok(Some(format!("image \"{name}\" cannot be read ({failure}); remove it or fetch it again")));
+        }
+    }
+    for container in store::list(paths)? {
+        add_container(blobs, &container.record.image_id, &mut needed)?;
+    }
+    let is_needed = |id: &layers::LayerId| Digest::from_hex(id.diff_id()).is_ok_and(|id| needed.diff_ids.contains(&id));
+    for layer in layers::list(paths)?.iter().filter(|layer| !is_needed(&layer.id)) {
+        layers::remove(paths, &layer.id)?;
+    }
+    for (digest, _) in blobs.list()?.iter().filter(|(digest, _)| !needed.blobs.contains(digest)) {
+        let path = paths.blobs().join(digest.hex());
+        let age =
+            path.metadata().and_then(|status| status.modified()).map(|then| SystemTime::now().duration_since(then));
+        let is_old = age.is_ok_and(|age| age.is_ok_and(|age| age.as_secs() > limits::BLOB_KEEP_S));
+        if is_old || gone.contains(digest) {
+            sweep::trash(paths, &path)?;
+        }
+    }
+    Ok(None)
+}
+
+/// The lock, when no container is on its way to its record; `None` when that
+/// takes too long. It is not held while waiting: the start may want it to
+/// fetch its image.
+fn wait_for_turn(paths: &Paths) -> Result<Option<Guard>> {
+    let end = Instant::now() + Duration::from_millis(limits::COLLECT_PATIENCE_MS);
+    loop {
+        if let Some(guard) = garbage::try_collect(paths)?
+            && !store::is_one_being_made(paths)?
+        {
+            return Ok(Some(guard));
+        }
+        if Instant::now() >= end {
+            return Ok(None);
+        }
+        std::thread::sleep(LOOK);
+    }
+}
+
+/// A container keeps its image's config and unpacked layers. `image_id` is
+/// empty for one that runs on a directory.
+fn add_container(blobs: &Blobs, image_id: &str, needed: &mut Parts) -> Result<()> {
+    let Ok(id) = image_id.parse::<Digest>() else { return Ok(()) };
+    needed.blobs.insert(id);
+    match blobs.read_verified(&id, limits::CONFIG_BYTES_MAX).and_then(|bytes| ImageConfig::parse(&bytes)) {
+        Ok(config) => needed.diff_ids.extend(config.rootfs.diff_ids),
+        Err(failure) if failure.kind == crate::error::Kind::NotFound => {}
+        Err(failure) => return Err(failure).doing(|| "find the layers of containers"),
+    }
+    Ok(())
+}

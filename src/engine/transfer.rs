@@ -1,0 +1,164 @@
+//! Images on their way in: pulled, loaded, imported. Their layers are unpacked
+//! right away, so that the first run is as fast as the second and a damaged
+//! layer is noticed here.
+
+use std::path::Path;
+
+use super::images::{self, Image};
+use crate::error::{Context, Failure, Kind, Result};
+use crate::image::archive::{self, ImportOptions, Input, Loaded};
+use crate::image::blobs::Blobs;
+use crate::image::descriptor::Descriptor;
+use crate::image::digest::Digest;
+use crate::image::garbage;
+use crate::image::lookup;
+use crate::image::platform::Platform;
+use crate::image::pull::Pulled;
+use crate::image::reference::Reference;
+use crate::image::registry::Progress;
+use crate::image::tags::{self, Tag};
+use crate::paths::Paths;
+use crate::process::base::Base;
+
+/// What arrived, and what the user should know beside it.
+#[derive(Debug)]
+pub struct Arrived<T> {
+    /// What it is.
+    pub what: T,
+    /// One line each.
+    pub notices: Vec<String>,
+}
+
+/// Pulls the image that `text` names and unpacks it.
+pub fn pull(
+    paths: &Paths,
+    text: &str,
+    platform: Option<&Platform>,
+    plain_http: bool,
+    progress: &dyn Progress,
+) -> Result<Arrived<Pulled>> {
+    let _guard = garbage::hold(paths)?;
+    let before = tags::get(paths, &Reference::parse(text)?).ok().flatten();
+    let pulled = images::fetch(paths, text, platform, plain_http, progress)?;
+    let Some(tag) = tags::get(paths, &pulled.reference)? else {
+        return Err(Failure::not_found(format!("image \"{text}\" was removed while it was being pulled")));
+    };
+    let before = before.filter(|before| before.reference.as_ref() == Some(&pulled.reference));
+    let notices = match unpack(paths, &tag.manifest, progress) {
+        Ok(notices) => notices,
+        Err(failure) => {
+            put_back(paths, &tag, before.as_ref())?;
+            return Err(failure.doing(format!("pull \"{text}\"")));
+        }
+    };
+    Ok(Arrived { what: pulled, notices })
+}
+
+/// An image that cannot be unpacked does not take the name of one that can.
+/// It is kept nowhere, unless it was here under another name before.
+fn put_back(paths: &Paths, broken: &Tag, before: Option<&Tag>) -> Result<()> {
+    match (before, &broken.reference) {
+        (Some(before), _) => tags::set(paths, before)?,
+        (None, Some(reference)) => drop(tags::remove(paths, reference)?),
+        (None, None) => {}
+    }
+    let is_new = before.is_none_or(|before| before.config != broken.config);
+    if is_new {
+        tags::remove_untagged(paths, &broken.config)?;
+    }
+    Ok(())
+}
+
+/// Brings in the images of an archive and unpacks them.
+pub fn load(
+    paths: &Paths,
+    input: Input<'_>,
+    platform: Option<&Platform>,
+    progress: &dyn Progress,
+) -> Result<Arrived<Vec<Loaded>>> {
+    let _guard = garbage::hold(paths)?;
+    let platform = platform.cloned().unwrap_or_else(Platform::host);
+    let loaded = archive::load(paths, input, &platform)?;
+    let mut notices = Vec::new();
+    for image in &loaded {
+        match unpack(paths, &image.manifest, progress) {
+            // The same for all images: what the host lacks.
+            Ok(found) => notices = found,
+            Err(failure) => {
+                drop_all(paths, image)?;
+                return Err(failure.doing(format!("load image \"{}\"", name(image))));
+            }
+        }
+    }
+    Ok(Arrived { what: loaded, notices })
+}
+
+/// Makes an image of the tar at `file`, or of what comes from `stream`.
+pub fn import(
+    paths: &Paths,
+    file: Option<&Path>,
+    stream: &mut dyn std::io::Read,
+    options: &ImportOptions,
+    progress: &dyn Progress,
+) -> Result<Arrived<Loaded>> {
+    let _guard = garbage::hold(paths)?;
+    let image = match file {
+        Some(path) => {
+            let doing = || format!("import \"{}\"", path.display());
+            if path.is_dir() {
+                return Err(Failure::user("it is a directory, not a tar")
+                    .doing(doing())
+                    .hint(format!("tar -C {} -c . | kelp import - NAME", path.display())));
+            }
+            let mut file = std::fs::File::open(path).doing(doing)?;
+            archive::import(paths, &mut file, options).doing(doing)?
+        }
+        None => archive::import(paths, stream, options)?,
+    };
+    match unpack(paths, &image.manifest, progress) {
+        Ok(notices) => Ok(Arrived { what: image, notices }),
+        Err(failure) => {
+            drop_all(paths, &image)?;
+            Err(failure.doing("import root file system"))
+        }
+    }
+}
+
+fn drop_all(paths: &Paths, image: &Loaded) -> Result<()> {
+    for reference in &image.references {
+        tags::remove(paths, reference)?;
+    }
+    if image.references.is_empty() {
+        tags::remove_untagged(paths, &image.id)?;
+    }
+    Ok(())
+}
+
+fn name(image: &Loaded) -> String {
+    image.references.first().map_or_else(|| image.id.short(), Reference::familiar)
+}
+
+/// Unpacks an image for the id map that containers have by default. Where the
+/// host does not let us, the image is here all the same; that it will not run
+/// is told by a notice.
+fn unpack(paths: &Paths, manifest: &Descriptor, progress: &dyn Progress) -> Result<Vec<String>> {
+    let (manifest, config) = lookup::documents(&Blobs::open(paths)?, manifest)?;
+    let id: Digest = manifest.config.digest;
+    let image = Image { id, config, manifest };
+    let unpacked = Base::find(paths).and_then(|mut base| {
+        let id_map = base.map.identity();
+        images::layers(paths, &mut base, &id_map, &image, progress)?;
+        Ok(base.notice)
+    });
+    match unpacked {
+        Ok(notice) => Ok(notice.into_iter().collect()),
+        Err(failure) if failure.kind == Kind::Host && !is_disk_full(&failure) => {
+            Ok(vec![format!("the image is here but not unpacked: {failure}")])
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
+fn is_disk_full(failure: &Failure) -> bool {
+    failure.is_errno(libc::ENOSPC) || failure.is_errno(libc::EDQUOT)
+}

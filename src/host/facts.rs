@@ -1,0 +1,391 @@
+//! What this host is like, looked up in one go, and what it does not give.
+//!
+//! For people who ask: nothing on the way of a start reads this much.
+//! [`shortfalls`] is pure. Its ids (`D14`) are stable and the same in every
+//! message, doctor included. Those that depend on the user's id range
+//! or on a directory are added by who knows them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::{in_seccomp_filter, mountinfo, sysctl};
+
+/// What the host is like.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Facts {
+    /// Release of the kernel.
+    pub kernel: String,
+    /// Name of the host.
+    pub hostname: String,
+    /// Control groups.
+    pub cgroup: Cgroup,
+    /// Why /dev/net/tun cannot be opened; `None` where it can.
+    pub tun_refused: Option<String>,
+    /// Sysctls that decide about namespaces, as they are; those that do not exist are left out.
+    pub sysctls: Vec<(String, String)>,
+    /// Whether kelp itself runs under a seccomp filter.
+    pub in_seccomp_filter: bool,
+    /// Whether SELinux enforces.
+    pub selinux_enforces: bool,
+    /// XDG_RUNTIME_DIR, where it is set.
+    pub runtime_directory: Option<PathBuf>,
+}
+
+/// Control groups, as the caller finds them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cgroup {
+    /// Which hierarchies there are.
+    pub version: CgroupVersion,
+    /// The caller's own cgroup in the v2 tree.
+    pub path: Option<PathBuf>,
+    /// The same as a directory of the host.
+    pub directory: Option<PathBuf>,
+    /// Controllers of v2 that are open there.
+    pub controllers: Vec<String>,
+    /// Whether the caller may make cgroups below its own (delegation).
+    pub is_delegated: bool,
+}
+
+/// Which hierarchies there are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CgroupVersion {
+    /// None is mounted.
+    #[default]
+    None,
+    /// Only v1.
+    V1,
+    /// v2 without controllers beside v1, which has them.
+    Hybrid,
+    /// v2.
+    V2,
+}
+
+/// How much is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// Nearly nothing.
+    Info,
+    /// Something works less well.
+    Warn,
+    /// Something does not work.
+    Fail,
+}
+
+/// One thing that this host does not give.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shortfall {
+    /// Stable id, `D01` and up.
+    pub id: String,
+    /// How much is lost.
+    pub level: Level,
+    /// What is missing.
+    pub what: String,
+    /// How we know: the file, the sysctl, its value.
+    pub why: String,
+    /// What is lost by it.
+    pub effect: String,
+    /// What helps, and who can do it.
+    pub remedy: String,
+}
+
+/// Sysctls that decide about namespaces.
+const SYSCTLS: [&str; 12] = [
+    "user/max_user_namespaces",
+    "user/max_mnt_namespaces",
+    "user/max_pid_namespaces",
+    "user/max_ipc_namespaces",
+    "user/max_uts_namespaces",
+    "user/max_net_namespaces",
+    "user/max_cgroup_namespaces",
+    "user/max_time_namespaces",
+    "kernel/unprivileged_userns_clone",
+    "kernel/apparmor_restrict_unprivileged_userns",
+    "net/ipv4/ip_unprivileged_port_start",
+    "net/ipv4/ping_group_range",
+];
+
+/// Looks the host up.
+pub fn facts() -> Facts {
+    let read = |name: &str| sysctl(name).unwrap_or_default();
+    let tun = fs::OpenOptions::new().read(true).write(true).open("/dev/net/tun");
+    let value = |name: &&str| Some(((*name).replace('/', "."), sysctl(name)?));
+    Facts {
+        kernel: read("kernel/osrelease"),
+        hostname: read("kernel/hostname"),
+        cgroup: cgroup(),
+        tun_refused: tun.err().map(|error| crate::error::Failure::from(error).to_string()),
+        sysctls: SYSCTLS.iter().filter_map(value).collect(),
+        in_seccomp_filter: in_seccomp_filter(),
+        selinux_enforces: fs::read_to_string("/sys/fs/selinux/enforce").is_ok_and(|value| value.trim() == "1"),
+        runtime_directory: std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from),
+    }
+}
+
+fn cgroup() -> Cgroup {
+    let mounts = mountinfo::parse(&fs::read_to_string("/proc/self/mountinfo").unwrap_or_default());
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let has_v1 = mounts.iter().any(|mount| mount.kind == "cgroup");
+    let Some(mount) = mounts.iter().find(|mount| mount.kind == "cgroup2") else {
+        let version = if has_v1 { CgroupVersion::V1 } else { CgroupVersion::None };
+        return Cgroup { version, ..Cgroup::default() };
+    };
+    let version = if has_v1 { CgroupVersion::Hybrid } else { CgroupVersion::V2 };
+    let Some(path) = own_cgroup(&own) else { return Cgroup { version, ..Cgroup::default() } };
+    // The mount may show a part of the tree only, as in another container.
+    let below = Path::new(path).strip_prefix(&mount.root).or_else(|_| Path::new(path).strip_prefix("/"));
+    let directory = mount.target.join(below.unwrap_or(Path::new("")));
+    let controllers = fs::read_to_string(directory.join("cgroup.controllers")).unwrap_or_default();
+    let may_write = |name: &str| {
+        nix::unistd::access(&directory.join(name), nix::unistd::AccessFlags::W_OK).is_ok() && !mount.is_read_only()
+    };
+    Cgroup {
+        version,
+        path: Some(PathBuf::from(path)),
+        controllers: controllers.split_ascii_whitespace().map(str::to_owned).collect(),
+        // cgroups(7), "Delegation": the directory and these two files are the delegatee's.
+        is_delegated: ["", "cgroup.procs", "cgroup.subtree_control"].into_iter().all(may_write),
+        directory: Some(directory),
+    }
+}
+
+/// The path in the v2 tree: the line `0::PATH` of /proc/self/cgroup.
+pub fn own_cgroup(text: &str) -> Option<&str> {
+    text.lines().find_map(|line| line.strip_prefix("0::"))
+}
+
+/// What a host with these facts does not give.
+pub fn shortfalls(facts: &Facts) -> Vec<Shortfall> {
+    let lists = [namespaces(facts), cgroups(facts), others(facts)];
+    lists.into_iter().flatten().collect()
+}
+
+impl Shortfall {
+    /// One of the numbered situations.
+    pub fn new(id: &str, level: Level, what: &str) -> Self {
+        let [why, effect, remedy] = [String::new(), String::new(), String::new()];
+        Self { id: id.to_owned(), level, what: what.to_owned(), why, effect, remedy }
+    }
+
+    /// How we know.
+    #[must_use]
+    pub fn why(mut self, why: impl Into<String>) -> Self {
+        self.why = why.into();
+        self
+    }
+
+    /// What is lost by it.
+    #[must_use]
+    pub fn effect(mut self, effect: impl Into<String>) -> Self {
+        self.effect = effect.into();
+        self
+    }
+
+    /// What helps.
+    #[must_use]
+    pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
+        self.remedy = remedy.into();
+        self
+    }
+}
+
+fn value<'a>(facts: &'a Facts, name: &str) -> Option<&'a str> {
+    facts.sysctls.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+}
+
+fn namespaces(facts: &Facts) -> Vec<Shortfall> {
+    let mut list = Vec::new();
+    for (name, _) in facts.sysctls.iter().filter(|(name, value)| name.ends_with("_namespaces") && value == "0") {
+        let kind = name.trim_start_matches("user.max_").trim_end_matches("_namespaces");
+        // An own user namespace is what all else hangs on; of the rest, --network host and the like do without.
+        let (id, level) = if kind == "user" { ("D06", Level::Fail) } else { ("D11", Level::Warn) };
+        list.push(
+            Shortfall::new(id, level, &format!("no {kind} namespaces"))
+                .why(format!("{name} is 0"))
+                .effect("the kernel answers ENOSPC, which is not about disk space")
+                .remedy(format!("admin: sysctl {name}=15000")),
+        );
+    }
+    if value(facts, "kernel.unprivileged_userns_clone") == Some("0") {
+        list.push(
+            Shortfall::new("D07", Level::Fail, "no user namespaces for users")
+                .why("kernel.unprivileged_userns_clone is 0")
+                .effect("no container can be started")
+                .remedy("admin: sysctl kernel.unprivileged_userns_clone=1"),
+        );
+    }
+    if value(facts, "kernel.apparmor_restrict_unprivileged_userns") == Some("1") {
+        list.push(
+            Shortfall::new("D08", Level::Warn, "AppArmor restricts user namespaces")
+                .why("kernel.apparmor_restrict_unprivileged_userns is 1")
+                .effect("a kelp binary without an AppArmor profile for its path cannot start containers")
+                .remedy("admin: install contrib/apparmor/kelp for the binary's path"),
+        );
+    }
+    if facts.in_seccomp_filter {
+        list.push(
+            Shortfall::new("D09", Level::Info, "kelp itself runs under a seccomp filter")
+                .why("Seccomp is 2 in /proc/self/status, as inside another container")
+                .effect("calls that this filter refuses fail in every container too")
+                .remedy("start the outer container with --security-opt seccomp=unconfined"),
+        );
+    }
+    list
+}
+
+/// Controllers that limits need.
+const LIMITING: [&str; 3] = ["memory", "cpu", "pids"];
+
+fn cgroups(facts: &Facts) -> Vec<Shortfall> {
+    let cgroup = &facts.cgroup;
+    let limits = "limits on memory, cpu and processes cannot hold";
+    let how = match cgroup.version {
+        CgroupVersion::V2 => None,
+        CgroupVersion::Hybrid => Some("cgroup v1 has the controllers (hybrid), and users cannot use them there"),
+        CgroupVersion::V1 => Some("only cgroup v1 is mounted, which cannot be handed to users safely"),
+        CgroupVersion::None => Some("no cgroup file system is mounted"),
+    };
+    if let Some(how) = how {
+        let missing = Shortfall::new("D14", Level::Warn, "no cgroup v2 controllers").why(how).effect(limits);
+        return vec![missing.remedy("admin: boot with systemd.unified_cgroup_hierarchy=1 (cgroup v2 alone)")];
+    }
+    let directory = cgroup.directory.as_deref().unwrap_or(Path::new("/sys/fs/cgroup")).display();
+    if !cgroup.is_delegated {
+        return vec![
+            Shortfall::new("D15", Level::Warn, "cgroup v2 is not delegated to you")
+                .why(format!("{directory} cannot be written"))
+                .effect(limits)
+                .remedy("run kelp in a scope of yours: systemd-run --user --scope -p Delegate=yes kelp ..."),
+        ];
+    }
+    let missing: Vec<&str> =
+        LIMITING.into_iter().filter(|wanted| !cgroup.controllers.iter().any(|name| name == wanted)).collect();
+    if missing.is_empty() {
+        return Vec::new();
+    }
+    let missing = missing.join(", ");
+    vec![
+        Shortfall::new("D15", Level::Warn, &format!("cgroup controllers missing: {missing}"))
+            .why(format!("{directory}/cgroup.controllers has \"{}\"", cgroup.controllers.join(" ")))
+            .effect(format!("limits on {missing} cannot hold"))
+            .remedy("admin: add Delegate=cpu cpuset io memory pids to user@.service, by systemctl edit"),
+    ]
+}
+
+fn others(facts: &Facts) -> Vec<Shortfall> {
+    let mut list = Vec::new();
+    if let Some(refused) = &facts.tun_refused {
+        list.push(
+            Shortfall::new("D12", Level::Warn, "no tun device")
+                .why(format!("open /dev/net/tun: {refused}"))
+                .effect("a private network with a way to the outside cannot be made; --network host works")
+                .remedy("admin: modprobe tun; chmod 0666 /dev/net/tun (the kernel checks rights on its own)"),
+        );
+    }
+    if let Some(first) = value(facts, "net.ipv4.ip_unprivileged_port_start").filter(|value| *value != "0") {
+        list.push(
+            Shortfall::new("D13", Level::Info, &format!("ports below {first} of the host are closed to you"))
+                .why(format!("net.ipv4.ip_unprivileged_port_start is {first}"))
+                .effect("with --network host, programs cannot listen there")
+                .remedy("use a port above, or admin: sysctl net.ipv4.ip_unprivileged_port_start=80"),
+        );
+    }
+    match &facts.runtime_directory {
+        Some(path) if path.is_dir() => {}
+        path => {
+            let why = path.as_ref().map_or_else(
+                || "XDG_RUNTIME_DIR is not set".to_owned(),
+                |path| format!("XDG_RUNTIME_DIR is \"{}\", which is no directory", path.display()),
+            );
+            list.push(
+                Shortfall::new("D17", Level::Info, "no runtime directory")
+                    .why(why)
+                    .effect("kelp keeps sockets and locks in /tmp/kelp-UID")
+                    .remedy("nothing has to be done; KELP_RUN chooses another place"),
+            );
+        }
+    }
+    if let Some(version) = version(&facts.kernel).filter(|version| *version < (5, 12)) {
+        list.push(
+            Shortfall::new("D22", Level::Warn, &format!("Linux {}.{} is old", version.0, version.1))
+                .why("overlayfs in user namespaces came with 5.11, mount_setattr(2) with 5.12")
+                .effect("containers may not start")
+                .remedy("admin: a kernel of 5.12 or later"),
+        );
+    }
+    if facts.selinux_enforces {
+        list.push(
+            Shortfall::new("D23", Level::Warn, "SELinux enforces")
+                .why("/sys/fs/selinux/enforce is 1")
+                .effect("kelp does not relabel volumes: z and Z have no effect")
+                .remedy("label a volume yourself: chcon -t container_file_t"),
+        );
+    }
+    list
+}
+
+/// `5.14.0-427.el9` → (5, 14).
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().ok());
+    Some((numbers.next()??, numbers.next()??))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn good() -> Facts {
+        Facts {
+            kernel: "6.12.1-generic".to_owned(),
+            cgroup: Cgroup {
+                version: CgroupVersion::V2,
+                path: Some("/user.slice".into()),
+                directory: Some("/sys/fs/cgroup/user.slice".into()),
+                controllers: ["cpu", "memory", "pids"].map(str::to_owned).to_vec(),
+                is_delegated: true,
+            },
+            runtime_directory: Some("/".into()),
+            ..Facts::default()
+        }
+    }
+
+    fn check(change: impl Fn(&mut Facts), expected: &[&str]) {
+        let mut facts = good();
+        change(&mut facts);
+        let ids: Vec<_> = shortfalls(&facts).into_iter().map(|shortfall| shortfall.id).collect();
+        assert_eq!(ids, expected);
+    }
+
+    #[test]
+    fn each_fact_has_its_shortfall() {
+        check(|_| {}, &[]);
+        check(|facts| facts.cgroup.version = CgroupVersion::Hybrid, &["D14"]);
+        check(|facts| facts.cgroup.is_delegated = false, &["D15"]);
+        check(|facts| facts.cgroup.controllers.truncate(2), &["D15"]);
+        check(|facts| facts.tun_refused = Some("EACCES".to_owned()), &["D12"]);
+        check(|facts| facts.kernel = "4.18.0-513.el8".to_owned(), &["D22"]);
+        check(|facts| facts.runtime_directory = None, &["D17"]);
+        check(|facts| facts.selinux_enforces = true, &["D23"]);
+        let set = |name: &str, value: &str| vec![(name.to_owned(), value.to_owned())];
+        check(|facts| facts.sysctls = set("user.max_net_namespaces", "0"), &["D11"]);
+        check(|facts| facts.sysctls = set("user.max_user_namespaces", "0"), &["D06"]);
+        check(|facts| facts.sysctls = set("user.max_user_namespaces", "100"), &[]);
+        check(|facts| facts.sysctls = set("kernel.apparmor_restrict_unprivileged_userns", "1"), &["D08"]);
+        check(|facts| facts.sysctls = set("net.ipv4.ip_unprivileged_port_start", "1024"), &["D13"]);
+    }
+
+    #[test]
+    fn versions_and_cgroups_are_read() {
+        assert_eq!(version("5.14.0-427.el9"), Some((5, 14)));
+        assert_eq!(version("x"), None);
+        assert_eq!(own_cgroup("5:cpu:/a\n0::/user.slice/x\n"), Some("/user.slice/x"));
+    }
+
+    #[test]
+    fn this_host_can_be_looked_at() {
+        assert!(!facts().kernel.is_empty());
+    }
+}
