@@ -165,6 +165,16 @@ fn what_is_kept_can_be_listed_and_removed() {
     assert_eq!(home.containers().len(), 0);
 }
 
+/// It was said to be "being started" while its supervisor was about to end.
+#[test]
+fn what_has_ended_can_be_removed_at_once() {
+    let home = Home::new();
+    for _ in 0..20 {
+        home.run_kept(&["--name", "one"], &["exit", "0"]).succeed();
+        home.kelp(&["rm", "one"]).succeed();
+    }
+}
+
 #[test]
 fn a_container_is_found_by_the_start_of_its_id() {
     let home = Home::new();
