@@ -47,8 +47,8 @@ pub const SPARSE_SEGMENTS_MAX: usize = 1 << 20;
 /// set. A full distribution needs 5 MiB.
 pub const LAYER_DIRECTORY_BYTES_MAX: usize = 512 << 20;
 
-/// Symbolic links followed for the parent of one entry; the kernel's own
-/// bound (path_resolution(7)).
+/// Symbolic links followed for the parent of one entry or for one mount; the
+/// kernel's own bound (path_resolution(7)).
 pub const ENTRY_LINKS_MAX: usize = 40;
 
 /// /etc/passwd and /etc/group of an image are read whole up to this size.

@@ -70,14 +70,11 @@ fn take_name(paths: &Paths, name: &str, id: &str) -> Result<()> {
                 DirBuilder::new().recursive(true).mode(0o700).create(paths.names()).doing(|| "make names")?;
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                let holder = fs::read_link(&link).ok().and_then(|id| load(paths, id.to_str()?).ok().flatten());
-                match holder {
+                match holder(paths, &link) {
                     Some(holder) => {
-                        return Err(Failure::user(format!(
-                            "the name \"{name}\" is taken by container {}",
-                            holder.record.short_id()
-                        ))
-                        .hint(format!("remove it with kelp rm {name}, or choose another name")));
+                        let short = holder.get(..12).unwrap_or(&holder);
+                        return Err(Failure::user(format!("the name \"{name}\" is taken by container {short}"))
+                            .hint(format!("remove it with kelp rm {name}, or choose another name")));
                     }
                     // A container that is gone left its name behind.
                     None => fs::remove_file(&link).or_else(ignore_missing).doing(|| "remove a stale name")?,
@@ -87,6 +84,14 @@ fn take_name(paths: &Paths, name: &str, id: &str) -> Result<()> {
         }
     }
     Err(Failure::user(format!("the name \"{name}\" is being taken by somebody else")))
+}
+
+/// The id of the container that a name belongs to, if there is one: also one
+/// that is being started and has no record yet.
+fn holder(paths: &Paths, link: &Path) -> Option<String> {
+    let id = fs::read_link(link).ok()?.to_str()?.to_owned();
+    let is_there = is_alive(&paths.containers().join(&id)) || load(paths, &id).ok()?.is_some();
+    is_there.then_some(id)
 }
 
 /// All containers that are whole, repaired where their supervisor died;

@@ -27,20 +27,26 @@ pub fn list(paths: &Paths) -> Result<Vec<Container>> {
 /// Removes the container called `name`; one that runs only with `force`.
 pub fn remove(paths: &Paths, name: &str, force: bool) -> Result<()> {
     let container = store::find(paths, name)?;
-    if let Status::Running { payload, .. } = &container.record.status {
-        if !force {
+    match &container.record.status {
+        Status::Running { .. } if !force => {
             return Err(Failure::user(format!("container \"{name}\" is running")).hint("rm --force kills it first"));
         }
-        if let Some(pidfd) = payload.open() {
-            process::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL)?;
+        Status::Running { payload, .. } => {
+            if let Some(pidfd) = payload.open() {
+                process::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL)?;
+            }
+            wait_until_dead(&container, name)?;
+            if container.record.auto_remove {
+                // Its own supervisor has removed it.
+                return Ok(());
+            }
         }
-        wait_until_dead(&container, name)?;
-        if container.record.auto_remove {
-            // Its own supervisor has removed it.
-            return Ok(());
+        // Its supervisor has written the end down and is about to let go.
+        Status::Exited { .. } => wait_until_dead(&container, name)?,
+        Status::Created if store::is_alive(&container.directory) => {
+            return Err(Failure::user(format!("container \"{name}\" is being started")));
         }
-    } else if store::is_alive(&container.directory) {
-        return Err(Failure::user(format!("container \"{name}\" is being started")));
+        Status::Created => {}
     }
     store::remove(paths, &container)
 }

@@ -197,18 +197,18 @@ fn map_ids(
     };
     let running = [spawn(newuidmap, &map.uids), spawn(newgidmap, &map.gids)];
     for (program, child) in [newuidmap, newgidmap].into_iter().zip(running) {
-        let output = child.and_then(|child| Ok(child.wait_with_output()?)).map_err(helper_failed)?;
+        let output = child.and_then(|child| Ok(child.wait_with_output()?)).map_err(mapping_failed)?;
         if !output.status.success() {
             let words = String::from_utf8_lossy(&output.stderr);
             let words = words.lines().next().unwrap_or("no message").trim().to_owned();
-            return Err(helper_failed(Failure::host(format!("{}: {words}", program.display()))));
+            return Err(mapping_failed(Failure::host(format!("{}: {words}", program.display()))));
         }
     }
     sync.write_all(b"M")?;
     Ok(())
 }
 
-fn helper_failed(failure: Failure) -> LaunchFailure {
+fn mapping_failed(failure: Failure) -> LaunchFailure {
     LaunchFailure { failure, is_helper_failure: true }
 }
 

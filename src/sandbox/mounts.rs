@@ -19,6 +19,7 @@ use super::root;
 use super::spec::{Attributes, ContainerPath, Mount, Propagation, SandboxSpec, Source, Step};
 use crate::error::{Context, Failure, Result};
 use crate::kernel::{Errno, file, mount, open, terminal};
+use crate::limits;
 use crate::process::steps::Steps;
 
 /// What the mounts left for others.
@@ -242,17 +243,39 @@ fn resolve_rule(path: &ContainerPath) -> open::Resolve {
     }
 }
 
-/// The target, made where it is missing.
+/// The target, made where it is missing, behind a dangling link too.
 fn open_target(root: BorrowedFd<'_>, path: &ContainerPath, directory: bool) -> Result<OwnedFd> {
     let rule = resolve_rule(path);
-    match open::openat2(root, path.relative(), libc::O_PATH, 0, rule) {
-        Ok(target) => check_kind(target, path, directory),
-        Err(error) if error.errno == Errno::ENOENT => make_target(root, path, directory, rule),
-        Err(error) if error.errno == Errno::ELOOP => {
-            Err(Failure::user(format!("the image has a symbolic link on the way to {path}")))
+    let mut at = path.clone();
+    for _ in 0..limits::ENTRY_LINKS_MAX {
+        match open::openat2(root, at.relative(), libc::O_PATH, 0, rule) {
+            Ok(target) => return check_kind(target, path, directory),
+            Err(error) if error.errno == Errno::ENOENT => {}
+            Err(error) if error.errno == Errno::ELOOP => break,
+            Err(error) => return Err(error.into()),
         }
-        Err(error) => Err(error.into()),
+        let parent = make_dirs(root, &parent_of(&at), rule)?;
+        match link_at(parent.as_fd(), &at) {
+            Some(behind) => at = behind,
+            None => return make_target(parent.as_fd(), name_of(&at), directory),
+        }
     }
+    Err(Failure::user(format!("the image has a symbolic link on the way to {path}")))
+}
+
+fn parent_of(path: &ContainerPath) -> ContainerPath {
+    path.as_path().parent().map_or_else(|| ContainerPath::new("/"), ContainerPath::new)
+}
+
+fn name_of(path: &ContainerPath) -> &Path {
+    path.as_path().file_name().map(Path::new).unwrap_or(Path::new("."))
+}
+
+/// Where the symbolic link at `path` leads, if it is one; `..` in it is taken
+/// literally. The result is again resolved below the root.
+fn link_at(parent: BorrowedFd<'_>, path: &ContainerPath) -> Option<ContainerPath> {
+    let target = file::read_link_at(parent, name_of(path)).ok()?;
+    Some(ContainerPath::new(parent_of(path).as_path().join(target)))
 }
 
 fn check_kind(target: OwnedFd, path: &ContainerPath, directory: bool) -> Result<OwnedFd> {
@@ -263,44 +286,62 @@ fn check_kind(target: OwnedFd, path: &ContainerPath, directory: bool) -> Result<
     Err(Failure::user(format!("the source is {source}, but {path} in the image is {there}")))
 }
 
-fn make_target(root: BorrowedFd<'_>, path: &ContainerPath, directory: bool, rule: open::Resolve) -> Result<OwnedFd> {
-    let parent = path.as_path().parent().map_or_else(|| ContainerPath::new("/"), ContainerPath::new);
-    let name = path.as_path().file_name().map(Path::new).unwrap_or(Path::new("."));
-    let parent = make_dirs(root, &parent, rule)?;
+fn make_target(parent: BorrowedFd<'_>, name: &Path, directory: bool) -> Result<OwnedFd> {
     if directory {
-        file::make_dir(parent.as_fd(), name, 0o755)?;
+        file::make_dir(parent, name, 0o755)?;
     } else {
         let flags = libc::O_CREAT | libc::O_EXCL | libc::O_WRONLY | libc::O_NOFOLLOW;
-        open::openat2(parent.as_fd(), name, flags, 0o644, open::Resolve::BeneathNoLinks)?;
+        open::openat2(parent, name, flags, 0o644, open::Resolve::BeneathNoLinks)?;
     }
-    Ok(open::openat2(parent.as_fd(), name, libc::O_PATH, 0, open::Resolve::BeneathNoLinks)?)
+    Ok(open::openat2(parent, name, libc::O_PATH, 0, open::Resolve::BeneathNoLinks)?)
 }
 
-/// Opens a directory below the root and makes what is missing of it, mode 0755.
+/// Opens a directory below the root and makes what is missing of it, mode
+/// 0755. A dangling link of the image (/var/run in one without /run) is made
+/// to lead somewhere, as Docker does.
 pub fn make_dirs(root: BorrowedFd<'_>, path: &ContainerPath, rule: open::Resolve) -> Result<OwnedFd> {
     let flags = libc::O_DIRECTORY | libc::O_RDONLY;
-    match open::openat2(root, path.relative(), flags, 0, rule) {
-        Err(error) if error.errno == Errno::ENOENT => {}
-        result => return Ok(result?),
-    }
-    let mut walked = std::path::PathBuf::new();
-    for component in path.relative().components() {
-        let parent =
-            open::openat2(root, if walked.as_os_str().is_empty() { Path::new(".") } else { &walked }, flags, 0, rule)?;
-        let name = Path::new(component.as_os_str());
-        match file::make_dir(parent.as_fd(), name, 0o755) {
-            Err(error) if error.errno != Errno::EEXIST => return Err(error.into()),
-            _ => walked.push(name),
+    let mut at = path.clone();
+    for _ in 0..limits::ENTRY_LINKS_MAX {
+        match open::openat2(root, at.relative(), flags, 0, rule) {
+            Err(error) if error.errno == Errno::ENOENT => {}
+            result => return Ok(result?),
+        }
+        if let Some(behind) = make_missing(root, &at, rule)? {
+            at = behind;
         }
     }
-    Ok(open::openat2(root, path.relative(), flags, 0, rule)?)
+    Err(Failure::user(format!("the image has too many symbolic links on the way to {path}")))
+}
+
+/// Makes what is missing of `path`, up to the first dangling link: then
+/// returns the path that leads on behind it.
+fn make_missing(root: BorrowedFd<'_>, path: &ContainerPath, rule: open::Resolve) -> Result<Option<ContainerPath>> {
+    let flags = libc::O_DIRECTORY | libc::O_RDONLY;
+    let mut walked = ContainerPath::new("/");
+    let mut rest = path.relative().components();
+    while let Some(component) = rest.next() {
+        let parent = open::openat2(root, walked.relative(), flags, 0, rule)?;
+        walked = ContainerPath::new(walked.as_path().join(component));
+        match file::make_dir(parent.as_fd(), name_of(&walked), 0o755) {
+            Err(error) if error.errno != Errno::EEXIST => return Err(error.into()),
+            Ok(()) => continue,
+            Err(_) => {}
+        }
+        let is_dangling = matches!(
+            open::openat2(root, walked.relative(), flags, 0, rule),
+            Err(error) if error.errno == Errno::ENOENT
+        );
+        if is_dangling && let Some(behind) = link_at(parent.as_fd(), &walked) {
+            return Ok(Some(ContainerPath::new(behind.as_path().join(rest.as_path()))));
+        }
+    }
+    Ok(None)
 }
 
 fn make_link(root: BorrowedFd<'_>, path: &ContainerPath, target: &str) -> Result<()> {
-    let parent = path.as_path().parent().map_or_else(|| ContainerPath::new("/"), ContainerPath::new);
-    let name = path.as_path().file_name().map(Path::new).unwrap_or(Path::new("."));
-    let parent = make_dirs(root, &parent, resolve_rule(path))?;
-    Ok(file::make_symlink(Path::new(target), parent.as_fd(), name)?)
+    let parent = make_dirs(root, &parent_of(path), resolve_rule(path))?;
+    Ok(file::make_symlink(Path::new(target), parent.as_fd(), name_of(path))?)
 }
 
 /// What masks paths: /dev/null over files, one empty read-only tmpfs over

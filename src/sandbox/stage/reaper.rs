@@ -15,7 +15,11 @@ use crate::kernel::process::{Exit, Fork};
 use crate::kernel::signal::Signals;
 use crate::kernel::{capability, process};
 use crate::process::channel::Channel;
+use crate::sandbox::capabilities;
 use crate::sandbox::spec::SandboxSpec;
+
+/// CAP_KILL.
+const KILL: u64 = capabilities::bit(5);
 
 /// Forks the program and stays with it. The exit status is the program's,
 /// 128+n for a signal.
@@ -61,8 +65,9 @@ fn is_kept(signal: Signal) -> bool {
 /// Forwards and reaps until the program has ended; the kernel then kills what
 /// is left in the pid namespace.
 fn stay(pid: i32, signals: &Signals) -> ! {
-    // No rights are needed to wait and to signal one's own children.
-    capability::set(0, 0, 0).ok();
+    // All that is left to do is to wait, and to signal a program that may be
+    // another user's (kill(2)).
+    capability::set(KILL, KILL, 0).ok();
     process::close_standard_streams();
     loop {
         let mut fds = [nix::poll::PollFd::new(signals.as_fd(), nix::poll::PollFlags::POLLIN)];

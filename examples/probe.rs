@@ -1,0 +1,317 @@
+//! The program that tests put into containers: it does one small thing after
+//! the other and says what came of it, a line each. Static, so it runs in an
+//! image that holds nothing else.
+//!
+//! `probe ACTION [ARGUMENT...] [+ ACTION [ARGUMENT...]]...`; see [`act`]. It
+//! is not a test: it judges nothing.
+
+#![allow(clippy::print_stdout, clippy::exit, clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::Path;
+use std::time::Duration;
+
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal};
+use serde_json::{Value, json};
+
+fn main() {
+    let arguments: Vec<String> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    if arguments.is_empty() {
+        say(&inside().to_string());
+    }
+    for words in arguments.split(|word| word == "+") {
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        if let Some((action, rest)) = words.split_first() {
+            act(action, rest);
+        }
+    }
+}
+
+fn say(text: &str) {
+    println!("{text}");
+    io::stdout().flush().ok();
+}
+
+/// The actions. What fails prints `error: ERRNO` and goes on.
+fn act(action: &str, words: &[&str]) {
+    let word = |index: usize| words.get(index).copied().unwrap_or_default();
+    let number = |index: usize| word(index).parse::<i64>().unwrap_or_default();
+    match action {
+        "inside" => say(&inside().to_string()),
+        "exit" => std::process::exit(number(0) as i32),
+        "raise" => nix::sys::signal::raise(Signal::try_from(number(0) as i32).unwrap()).unwrap(),
+        "sleep" => std::thread::sleep(Duration::from_millis(number(0) as u64)),
+        "echo" => say(&words.join(" ")),
+        "error" => eprintln_line(&words.join(" ")),
+        "cat" => drop(io::copy(&mut io::stdin(), &mut io::stdout())),
+        "line" => answer(read_line()),
+        "read" => answer(fs::read_to_string(word(0)).map(|text| text.trim_end().to_owned())),
+        "write" => answer(fs::write(word(0), word(1)).map(|()| "ok".to_owned())),
+        "open-write" => answer(fs::OpenOptions::new().write(true).open(word(0)).map(|_| "ok".to_owned())),
+        "fill" => answer(fs::write(word(0), vec![b'x'; number(1) as usize]).map(|()| "ok".to_owned())),
+        "mkdir" => answer(fs::DirBuilder::new().mode(0o755).create(word(0)).map(|()| "ok".to_owned())),
+        "chown" => answer(std::os::unix::fs::chown(word(0), id(word(1)), id(word(2))).map(|()| "ok".to_owned())),
+        "list" => answer(list(word(0))),
+        "link" => answer(fs::read_link(word(0)).map(|target| target.display().to_string())),
+        "stat" => answer(fs::metadata(word(0)).map(|status| describe(&status))),
+        "chdir" => answer(std::env::set_current_dir(word(0)).map(|()| "ok".to_owned())),
+        "exec" => answer(Err(exec(words))),
+        "syscall" => say(&syscall(words)),
+        "kernel" => say(&fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default()),
+        "size" => say(&terminal_size()),
+        "signals" => wait_for_signal(false),
+        "stubborn" => wait_for_signal(true),
+        "sizes" => wait_for_sizes(),
+        "orphan" => say(&orphan()),
+        "forever" => loop {
+            std::thread::sleep(Duration::from_secs(3600));
+        },
+        other => {
+            say(&format!("probe: no action \"{other}\""));
+            std::process::exit(99);
+        }
+    }
+}
+
+fn eprintln_line(text: &str) {
+    writeln!(io::stderr(), "{text}").ok();
+}
+
+fn answer(result: io::Result<String>) {
+    match result {
+        Ok(text) => say(&text),
+        Err(error) => say(&format!("error: {}", name_of(&error))),
+    }
+}
+
+fn name_of(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(number) => format!("{:?}", nix::errno::Errno::from_raw(number)),
+        None => error.to_string(),
+    }
+}
+
+fn id(text: &str) -> Option<u32> {
+    text.parse().ok()
+}
+
+fn read_line() -> io::Result<String> {
+    let mut line = String::new();
+    io::stdin().read_line(&mut line)?;
+    Ok(format!("got {line:?}"))
+}
+
+fn list(path: &str) -> io::Result<String> {
+    let mut names: Vec<String> =
+        fs::read_dir(path)?.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    Ok(names.join(" "))
+}
+
+fn describe(status: &fs::Metadata) -> String {
+    format!("{}:{} {:o} {} bytes", status.uid(), status.gid(), status.mode(), status.len())
+}
+
+fn exec(words: &[&str]) -> io::Error {
+    use std::os::unix::process::CommandExt;
+    match words.split_first() {
+        Some((program, rest)) => std::process::Command::new(program).args(rest).exec(),
+        None => io::Error::other("no program"),
+    }
+}
+
+/// Makes a raw system call: `NAME [NUMBER...]`, prints the result or the errno.
+fn syscall(words: &[&str]) -> String {
+    let call = match words.first().copied().unwrap_or_default() {
+        "add_key" => libc::SYS_add_key,
+        "bpf" => libc::SYS_bpf,
+        "clone3" => libc::SYS_clone3,
+        "io_uring_setup" => libc::SYS_io_uring_setup,
+        "ioctl" => libc::SYS_ioctl,
+        "kexec_load" => libc::SYS_kexec_load,
+        "keyctl" => libc::SYS_keyctl,
+        "mount" => libc::SYS_mount,
+        "open_by_handle_at" => libc::SYS_open_by_handle_at,
+        "perf_event_open" => libc::SYS_perf_event_open,
+        "personality" => libc::SYS_personality,
+        "setns" => libc::SYS_setns,
+        "setuid" => libc::SYS_setuid,
+        "socket" => libc::SYS_socket,
+        "unshare" => libc::SYS_unshare,
+        "userfaultfd" => libc::SYS_userfaultfd,
+        other => return format!("probe: no call \"{other}\""),
+    };
+    let arguments: Vec<i64> = words.iter().skip(1).map(|word| word.parse().unwrap()).collect();
+    let argument = |index: usize| arguments.get(index).copied().unwrap_or_default();
+    // SAFETY: the calls above take numbers, or pointers that are null here, which the kernel answers with EFAULT.
+    let result = unsafe { libc::syscall(call, argument(0), argument(1), argument(2), argument(3), argument(4)) };
+    if result < 0 { format!("{:?}", nix::errno::Errno::last()) } else { "ok".to_owned() }
+}
+
+fn terminal_size() -> String {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: TIOCGWINSZ writes one winsize to the pointer, which is to a live one.
+    let result = unsafe { libc::ioctl(0, libc::TIOCGWINSZ, &mut size) };
+    if result < 0 { format!("{:?}", nix::errno::Errno::last()) } else { format!("{}x{}", size.ws_col, size.ws_row) }
+}
+
+extern "C" fn ignore(_: i32) {}
+
+fn handled() -> SigSet {
+    let mut set = SigSet::empty();
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGQUIT] {
+        set.add(signal);
+    }
+    set
+}
+
+/// Prints `ready`, then the signals that come. Ends with 40 at the first, or
+/// never.
+fn wait_for_signal(stubborn: bool) {
+    let set = handled();
+    set.thread_block().unwrap();
+    say("ready");
+    loop {
+        let signal = set.wait().unwrap();
+        say(signal.as_str());
+        if !stubborn {
+            std::process::exit(40);
+        }
+    }
+}
+
+/// Prints the terminal's size now and each time it changes; ends at a line of
+/// input.
+fn wait_for_sizes() {
+    let action = SigAction::new(SigHandler::Handler(ignore), SaFlags::empty(), SigSet::empty());
+    // SAFETY: the handler does nothing, so it is safe at any time.
+    unsafe { nix::sys::signal::sigaction(Signal::SIGWINCH, &action) }.unwrap();
+    let mut byte = [0_u8];
+    loop {
+        say(&format!("size {}", terminal_size()));
+        match io::stdin().read(&mut byte) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            _ => return,
+        }
+    }
+}
+
+/// Leaves dead orphans behind and counts the zombies that stay.
+fn orphan() -> String {
+    for _ in 0..3 {
+        // SAFETY: this process has one thread, so the child may do all that a process may.
+        match unsafe { nix::unistd::fork() }.unwrap() {
+            nix::unistd::ForkResult::Child => {
+                // SAFETY: as above.
+                if let Ok(nix::unistd::ForkResult::Child) = unsafe { nix::unistd::fork() } {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                std::process::exit(0)
+            }
+            nix::unistd::ForkResult::Parent { child } => drop(nix::sys::wait::waitpid(child, None)),
+        }
+    }
+    std::thread::sleep(Duration::from_millis(200));
+    format!("zombies {}", processes().values().filter(|state| state.as_str() == "Z").count())
+}
+
+/// State of each process, by pid.
+fn processes() -> BTreeMap<i32, String> {
+    let state = |pid: i32| {
+        let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        Some(text.rsplit_once(") ")?.1.get(..1)?.to_owned())
+    };
+    let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter_map(|pid| Some((pid, state(pid)?))).collect()
+}
+
+/// Everything a program can see of its container.
+fn inside() -> Value {
+    json!({
+        "argv": std::env::args().collect::<Vec<_>>(),
+        "env": std::env::vars_os()
+            .map(|(name, value)| format!("{}={}", name.display(), value.display())).collect::<Vec<_>>(),
+        "cwd": std::env::current_dir().map(|path| path.display().to_string()).map_err(|error| name_of(&error)).ok(),
+        "hostname": nix::unistd::gethostname().map(|name| name.display().to_string()).ok(),
+        "pid": std::process::id(),
+        "parent": nix::unistd::getppid().as_raw(),
+        "processes": processes(),
+        "status": status(),
+        "uid_map": map("uid_map"),
+        "gid_map": map("gid_map"),
+        "mounts": mounts(),
+        "namespaces": namespaces(),
+        "descriptors": descriptors(),
+        "limits": limits(),
+        "monotonic_s": clock(nix::time::ClockId::CLOCK_MONOTONIC),
+        "boottime_s": clock(nix::time::ClockId::CLOCK_BOOTTIME),
+        "death_signal": nix::sys::prctl::get_pdeathsig().ok().flatten().map(Signal::as_str),
+    })
+}
+
+/// /proc/self/status as it is: Uid, Gid, Groups, Cap*, Seccomp, NoNewPrivs, …
+fn status() -> BTreeMap<String, String> {
+    let text = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let field = |line: &str| line.split_once(':').map(|(name, value)| (name.to_owned(), words(value).join(" ")));
+    text.lines().filter_map(field).collect()
+}
+
+fn words(text: &str) -> Vec<&str> {
+    text.split_whitespace().collect()
+}
+
+fn map(name: &str) -> Vec<String> {
+    let text = fs::read_to_string(format!("/proc/self/{name}")).unwrap_or_default();
+    text.lines().map(|line| words(line).join(" ")).collect()
+}
+
+fn mounts() -> Vec<Value> {
+    let text = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let mount = |line: &str| {
+        let (own, system) = line.split_once(" - ")?;
+        let (own, system) = (words(own), words(system));
+        Some(json!({
+            "root": own.get(3)?, "target": own.get(4)?, "options": own.get(5)?, "propagation": own.get(6..)?,
+            "kind": system.first()?, "source": system.get(1)?, "system_options": system.get(2)?,
+        }))
+    };
+    text.lines().filter_map(mount).collect()
+}
+
+fn namespaces() -> BTreeMap<String, u64> {
+    let inode = |kind: &str| {
+        let link = fs::read_link(format!("/proc/self/ns/{kind}")).ok()?;
+        link.to_str()?.split_once('[')?.1.trim_end_matches(']').parse().ok()
+    };
+    let kinds = ["user", "mnt", "pid", "ipc", "uts", "net", "cgroup", "time"];
+    kinds.into_iter().filter_map(|kind| Some((kind.to_owned(), inode(kind)?))).collect()
+}
+
+/// What is open, without the descriptor that reads the list.
+fn descriptors() -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir("/proc/self/fd").into_iter().flatten().flatten() {
+        let target = fs::read_link(entry.path()).unwrap_or_default();
+        if !target.starts_with(Path::new(&format!("/proc/{}/fd", std::process::id()))) {
+            found.insert(entry.file_name().to_string_lossy().into_owned(), target.display().to_string());
+        }
+    }
+    found
+}
+
+fn limits() -> BTreeMap<String, String> {
+    let text = fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let limit = |line: &str| {
+        let (name, rest) = (line.get(..26)?.trim(), words(line.get(26..)?));
+        Some((name.to_owned(), format!("{} {}", rest.first()?, rest.get(1)?)))
+    };
+    text.lines().skip(1).filter_map(limit).collect()
+}
+
+fn clock(clock: nix::time::ClockId) -> i64 {
+    nix::time::clock_gettime(clock).map_or(-1, |time| time.tv_sec())
+}

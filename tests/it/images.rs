@@ -1,0 +1,147 @@
+//! Images: pulled from a registry, unpacked, run with their author's defaults.
+
+use serde_json::json;
+
+use super::harness::image::{self, Entry, base_layer, layer, publish};
+use super::harness::registry::{Fault, Registry};
+use super::harness::{Home, Inside};
+
+/// A home, and a registry with one image of the probe.
+fn with_image(config: serde_json::Value, more: &[Vec<u8>]) -> (Home, Registry, String) {
+    let (home, registry) = (Home::new(), Registry::start());
+    let layers = [&[base_layer()], more].concat();
+    let name = publish(&registry, "test/box", &layers, &config);
+    (home, registry, name)
+}
+
+#[test]
+fn the_authors_defaults_hold() {
+    let config = json!({
+        "Env": ["PATH=/x", "WHO=author"], "Entrypoint": ["/probe"], "Cmd": ["inside"], "User": "web",
+        "WorkingDir": "/home/web", "Labels": {"a": "b"}, "StopSignal": "SIGUSR1",
+    });
+    let (home, _registry, name) = with_image(config, &[]);
+    let inside = Inside::read(&home.kelp(&["run", "--rm", "--hostname", "box", &name]).succeed());
+    let mut variables = inside.list("env");
+    variables.sort_unstable();
+    assert_eq!(variables, ["HOME=/home/web", "HOSTNAME=box", "PATH=/x", "WHO=author"]);
+    assert_eq!(inside.text("cwd"), "/home/web");
+    assert!(inside.status("Uid").starts_with("1000"));
+    assert_eq!(home.kelp(&["run", "--rm", &name, "echo", "mine"]).succeed(), "mine\n");
+    let said = home.kelp(&["run", "--rm", "--entrypoint", "/probe", "-u", "0", &name, "echo", "entry"]).succeed();
+    assert_eq!(said, "entry\n");
+}
+
+#[test]
+fn owners_and_modes_of_the_layer_arrive() {
+    let more = layer(&[
+        Entry::Directory("owned", 0o750, 1000),
+        Entry::File("owned/file", 0o640, 1000, b"content"),
+        Entry::File("tool", 0o4755, 0, b"x"),
+        Entry::Link("link", "owned/file"),
+    ]);
+    let (home, _registry, name) = with_image(json!({"Entrypoint": ["/probe"]}), &[more]);
+    let mut call = home.kelp(&["run", "--rm", &name]);
+    let said = call
+        .args(&["stat", "/owned", "+", "stat", "/owned/file", "+", "stat", "/tool", "+", "read", "/link"])
+        .succeed();
+    let lines: Vec<&str> = said.lines().collect();
+    assert!(lines[0].starts_with("1000:1000 40750"), "{said}");
+    assert_eq!(lines[1], "1000:1000 100640 7 bytes");
+    assert!(lines[2].starts_with("0:0 104755"), "{said}");
+    assert_eq!(lines[3], "content");
+}
+
+#[test]
+fn later_layers_cover_and_delete() {
+    let first = layer(&[
+        Entry::File("a", 0o644, 0, b"1"),
+        Entry::File("b", 0o644, 0, b"1"),
+        Entry::File("d/x", 0o644, 0, b"1"),
+    ]);
+    let second = layer(&[
+        Entry::File("a", 0o644, 0, b"2"),
+        Entry::File(".wh.b", 0o644, 0, b""),
+        Entry::File("d/.wh..wh..opq", 0o644, 0, b""),
+        Entry::File("d/y", 0o644, 0, b"2"),
+    ]);
+    let (home, _registry, name) = with_image(json!({"Entrypoint": ["/probe"]}), &[first, second]);
+    let mut call = home.kelp(&["run", "--rm", &name, "read", "/a", "+", "read", "/b", "+", "list", "/d"]);
+    assert_eq!(call.succeed().lines().collect::<Vec<_>>(), ["2", "error: ENOENT", "y"]);
+}
+
+#[test]
+fn an_image_is_fetched_once() {
+    let (home, registry, name) = with_image(json!({"Entrypoint": ["/probe"]}), &[]);
+    for _ in 0..3 {
+        home.kelp(&["run", "--rm", &name, "exit", "0"]).succeed();
+    }
+    let blobs = registry.seen().iter().filter(|request| request.path.contains("/blobs/")).count();
+    assert_eq!(blobs, 2, "one layer and one config");
+    drop(registry);
+    home.kelp(&["run", "--rm", "--pull", "never", &name, "exit", "0"]).succeed();
+}
+
+#[test]
+fn never_pulling_means_never() {
+    let (home, registry, name) = with_image(json!({}), &[]);
+    home.kelp(&["run", "--rm", "--pull", "never", &name, "/probe"]).fail(125);
+    assert_eq!(registry.seen().len(), 0);
+}
+
+#[test]
+fn a_blob_that_is_not_what_it_should_be_is_not_kept() {
+    let (home, registry, name) = with_image(json!({}), &[]);
+    registry.fault("blobs/", Fault::Corrupt, 100);
+    home.kelp(&["run", "--rm", &name, "/probe", "exit", "0"]).refuse(125, &["digest"]);
+    assert_eq!(home.entries("containers"), [""; 0]);
+    assert_eq!(home.entries("blobs/sha256").len(), usize::from(!home.entries("blobs/sha256").is_empty()));
+}
+
+#[test]
+fn a_missing_image_is_said_to_be_missing() {
+    let (home, registry, _) = with_image(json!({}), &[]);
+    let name = format!("{}/no/such", registry.host());
+    home.kelp(&["run", "--rm", &name]).refuse(125, &["no/such"]);
+    assert_eq!(home.entries("names"), [""; 0]);
+}
+
+#[test]
+fn hostile_layers_stay_inside() {
+    let hostile: [&[Entry<'_>]; 4] = [
+        &[Entry::Link("up", "../../../../../../../tmp"), Entry::File("up/kelp-escaped", 0o644, 0, b"x")],
+        &[Entry::Link("abs", "/tmp"), Entry::File("abs/kelp-escaped", 0o644, 0, b"x")],
+        &[Entry::Link("etc/hosts", "/etc/passwd")],
+        &[Entry::Link("self", "/proc/self/root/tmp"), Entry::File("self/kelp-escaped", 0o644, 0, b"x")],
+    ];
+    for entries in hostile {
+        let (home, _registry, name) = with_image(json!({"Entrypoint": ["/probe"]}), &[layer(entries)]);
+        let output = home.kelp(&["run", "--rm", &name, "exit", "0"]).output();
+        assert!(!output.stderr.contains("panicked"), "{}", output.stderr);
+        assert!(!std::path::Path::new("/tmp/kelp-escaped").exists());
+    }
+}
+
+#[test]
+fn an_image_for_another_machine_is_refused_by_name() {
+    let (home, _registry, name) = with_image(json!({}), &[]);
+    home.kelp(&["run", "--rm", "--platform", "linux/s390x", &name, "/probe"]).refuse(125, &["linux/s390x"]);
+}
+
+#[test]
+fn two_fetch_the_same_image_at_once() {
+    let (home, _registry, name) = with_image(json!({"Entrypoint": ["/probe"]}), &[]);
+    let mut all: Vec<_> = (0..4).map(|_| home.kelp(&["run", "--rm", &name, "exit", "6"]).start()).collect();
+    for running in &mut all {
+        let output = running.wait();
+        assert_eq!(output.code, 6, "{}", output.stderr);
+    }
+}
+
+#[test]
+fn changes_to_a_container_do_not_reach_its_image() {
+    let (home, _registry, name) = with_image(json!({"Entrypoint": ["/probe"]}), &[]);
+    home.kelp(&["run", "--rm", &name, "write", "/etc/passwd", "gone"]).succeed();
+    let said = home.kelp(&["run", "--rm", &name, "read", "/etc/passwd"]).succeed();
+    assert!(said.starts_with(image::ACCOUNTS[0].1.lines().next().unwrap()), "{said}");
+}

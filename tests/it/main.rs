@@ -1,0 +1,19 @@
+//! The real kelp as a real user: one binary, a file a topic.
+//!
+//! Each test has a [`harness::Home`] of its own and meets no other. Nothing
+//! here needs the internet: images are made from `probe` (examples/probe.rs).
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, unreachable_pub)]
+
+mod harness;
+
+mod crash;
+mod exit;
+mod images;
+mod mounts;
+mod namespaces;
+mod refusals;
+mod run;
+mod security;
+mod terminal;
+mod user;
