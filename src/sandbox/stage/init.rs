@@ -103,10 +103,10 @@ fn prepare(
     if spec.root.read_only {
         steps.run("make root read-only", || Ok(mount::set_attributes(root.as_fd(), mount::RDONLY, 0, false, "/")?))?;
     }
-    steps.run("pivot root", || pivot(root.as_fd()))?;
     if !spec.sysctls.is_empty() {
-        steps.run("write sysctls", || write_sysctls(&spec.sysctls))?;
+        steps.run("write sysctls", || write_sysctls(&spec.sysctls, &spec.namespaces.pid))?;
     }
+    steps.run("pivot root", || pivot(root.as_fd()))?;
     if let Some(hostname) = &spec.hostname {
         steps.run("set host name", || set_hostname(hostname))?;
     }
@@ -160,9 +160,13 @@ fn pivot(root: BorrowedFd<'_>) -> Result<()> {
 }
 
 /// Writes below a procfs of kelp's own that nothing of the image can reach
-/// (rule P2; CVE-2025-52881).
-fn write_sysctls(sysctls: &[(String, String)]) -> Result<()> {
-    let own = mount::Context::new(c"proc")?.mount(mount::NOSUID | mount::NODEV | mount::NOEXEC)?;
+/// (rule P2; CVE-2025-52881). Only the owner of the pid namespace may mount a
+/// new one; else it is the host's, which the image cannot reach yet either.
+fn write_sysctls(sysctls: &[(String, String)], pid: &Namespace) -> Result<()> {
+    let own = match pid {
+        Namespace::Private => mount::Context::new(c"proc")?.mount(mount::NOSUID | mount::NODEV | mount::NOEXEC)?,
+        _ => mount::clone_tree(open::cwd(), Path::new("/proc"), true)?,
+    };
     if file::file_system_magic(own.as_fd())? != libc::PROC_SUPER_MAGIC {
         return Err(Failure::bug("a fresh procfs is not a procfs"));
     }
