@@ -16,6 +16,7 @@ mod images;
 mod import;
 mod inspect;
 mod load;
+mod man;
 mod ns;
 mod progress;
 mod ps;

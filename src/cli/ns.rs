@@ -8,6 +8,7 @@ use super::output::{self, Format};
 use crate::container::namespaces::{self, Entry};
 use crate::container::record::Status;
 use crate::container::store;
+use crate::engine::lifecycle;
 use crate::error::Result;
 
 /// Arguments of `kelp ns`.
@@ -34,7 +35,7 @@ struct Row {
 /// Prints the list.
 pub(super) fn run(arguments: Arguments, session: &Session) -> Result<i32> {
     let containers = if arguments.containers.is_empty() {
-        store::list(&session.paths)?
+        lifecycle::list(&session.paths)?
     } else {
         arguments.containers.iter().map(|name| store::find(&session.paths, name)).collect::<Result<Vec<_>>>()?
     };

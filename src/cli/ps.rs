@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::output::{self, Format};
 use super::{Session, units};
 use crate::container::record::{Record, Status, now_s};
-use crate::container::store;
+use crate::engine::lifecycle;
 use crate::error::Result;
 
 /// Arguments of `kelp ps`.
@@ -41,7 +41,7 @@ struct Row<'a> {
 
 /// Prints the list.
 pub(super) fn run(arguments: Arguments, session: &Session) -> Result<i32> {
-    let containers = store::list(&session.paths)?;
+    let containers = lifecycle::list(&session.paths)?;
     let records: Vec<&Record> = containers
         .iter()
         .map(|container| &container.record)

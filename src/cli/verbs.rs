@@ -3,7 +3,7 @@
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
 use super::{
-    Session, base_command, completion, images, import, inspect, load, ns, ps, pull, rm, rmi, run, tag, version,
+    Session, base_command, completion, images, import, inspect, load, man, ns, ps, pull, rm, rmi, run, tag, version,
 };
 use crate::error::{Failure, Result};
 
@@ -51,6 +51,7 @@ pub(super) const ALL: &[Verb] = &[
     verb!("tag", "Give an image one more name", tag),
     verb!("inspect", "Print all about containers and images as JSON", inspect),
     verb!("version", "Print the version", version),
+    verb!("man", "Write the manual pages to a directory", man),
     verb!("completion", "Print a shell's completion script", completion),
 ];
 

@@ -207,7 +207,9 @@ fn load(paths: &Paths, id: &str) -> Result<Option<Container>> {
     }
     let Ok(mut record) = Record::load(&directory) else {
         // Never finished being made, and nobody is at it.
-        discard(paths, &directory, id, None)?;
+        fs::remove_dir_all(paths.run.join("containers").join(id)).ok();
+        let name = name_of(paths, id);
+        discard(paths, &directory, id, name.as_deref())?;
         return Ok(None);
     };
     if let Status::Running { payload, .. } = &record.status {
@@ -227,6 +229,13 @@ fn load(paths: &Paths, id: &str) -> Result<Option<Container>> {
         return Ok(None);
     }
     Ok(Some(Container { directory, record }))
+}
+
+/// The name that an id holds, for a container without a record.
+fn name_of(paths: &Paths, id: &str) -> Option<String> {
+    let names = fs::read_dir(paths.names()).ok()?;
+    let holder = |entry: &fs::DirEntry| fs::read_link(entry.path()).is_ok_and(|holder| holder.as_os_str() == id);
+    names.flatten().find(holder)?.file_name().into_string().ok()
 }
 
 fn ignore_missing(error: io::Error) -> io::Result<()> {

@@ -90,10 +90,14 @@ fn proc(pid: &Namespace) -> Step {
     mount("/proc", source, QUIET)
 }
 
-/// A sysfs shows the network devices of its namespace, so it may be mounted
-/// only by that namespace's owner; else the host's is shown.
+/// A sysfs shows the network devices of its namespace, and only that
+/// namespace's owner may mount it: a joined one is shared.
 fn sys(network: &Namespace) -> Step {
-    let source = if *network == Namespace::Private { Source::Sysfs } else { Source::HostSys };
+    let source = match network {
+        Namespace::Private => Source::Sysfs,
+        Namespace::Host => Source::HostSys,
+        Namespace::Join(identity) => Source::Shared(*identity),
+    };
     mount("/sys", source, QUIET_READ_ONLY)
 }
 

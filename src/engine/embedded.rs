@@ -21,6 +21,7 @@ use crate::image::compression::Compression;
 use crate::image::config::{History, ImageConfig, RootFs, RunConfig};
 use crate::image::descriptor::{Descriptor, OCI_CONFIG, OCI_MANIFEST};
 use crate::image::digest::Digest;
+use crate::image::garbage;
 use crate::image::lookup;
 use crate::image::manifest::Manifest;
 use crate::image::platform::Platform;
@@ -141,6 +142,8 @@ impl Build {
 }
 
 fn make(paths: &Paths, before: Option<Digest>) -> Result<()> {
+    // Held until the tag is set: a collection must not take the blobs away before that.
+    let _guard = garbage::hold(paths)?;
     let build = Build::of_this()?;
     let executable = File::open("/proc/self/exe").doing(|| "open kelp's own executable")?;
     let blobs = Blobs::open(paths)?;
@@ -156,7 +159,12 @@ fn make(paths: &Paths, before: Option<Digest>) -> Result<()> {
     // The record first: an image with the name but without a record would be the user's.
     save(paths, &Record { version: RECORD_VERSION, build, image, before })?;
     let tag = Tag::new(Some(Reference::parse(NAME)?), Descriptor::of(OCI_MANIFEST, &manifest), image);
-    tags::set(paths, &tag)
+    tags::set(paths, &tag)?;
+    // Nobody wants an older kelp's back: it may go with the next collection.
+    if let Some(old) = before.filter(|old| *old != image) {
+        tags::remove_untagged(paths, &old)?;
+    }
+    Ok(())
 }
 
 fn config(diff_id: Digest) -> ImageConfig {

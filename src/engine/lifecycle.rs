@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use crate::container::record::Status;
-use crate::container::store;
+use crate::container::store::{self, Container};
 use crate::error::{Failure, Result};
 use crate::kernel::process;
 use crate::paths::Paths;
@@ -15,6 +15,14 @@ use crate::process::stage::Stage;
 
 /// How long a killed container may take to be gone.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
+
+/// All containers, newest first. Those whose supervisor was killed are
+/// repaired on the way, and what they left is deleted.
+pub fn list(paths: &Paths) -> Result<Vec<Container>> {
+    let containers = store::list(paths)?;
+    delete_removed(paths)?;
+    Ok(containers)
+}
 
 /// Removes the container called `name`; one that runs only with `force`.
 pub fn remove(paths: &Paths, name: &str, force: bool) -> Result<()> {
@@ -44,7 +52,7 @@ pub fn remove(paths: &Paths, name: &str, force: bool) -> Result<()> {
 }
 
 /// The supervisor lets go of the lock when it has written the end down.
-fn wait_until_dead(container: &store::Container, name: &str) -> Result<()> {
+fn wait_until_dead(container: &Container, name: &str) -> Result<()> {
     let start = Instant::now();
     while store::is_alive(&container.directory) {
         if start.elapsed() > KILL_PATIENCE {

@@ -179,3 +179,88 @@ fn add_container(blobs: &Blobs, image_id: &str, needed: &mut Parts) -> Result<()
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::container::record::Record;
+    use crate::engine::images;
+    use crate::image::archive::{self, ImportOptions, Loaded};
+    use crate::image::platform::Platform;
+
+    struct Home {
+        paths: Paths,
+        _dir: tempfile::TempDir,
+    }
+
+    fn home() -> Home {
+        let dir = tempfile::tempdir().unwrap();
+        Home { paths: Paths { data: dir.path().join("data"), run: dir.path().join("run") }, _dir: dir }
+    }
+
+    /// An image of one empty layer; `author` tells one from the other.
+    fn import(home: &Home, name: &str, author: &str) -> Loaded {
+        let options = ImportOptions {
+            reference: Some(Reference::parse_local(name).unwrap()),
+            message: Some(author.to_owned()),
+            changes: Vec::new(),
+            platform: Platform::host(),
+        };
+        archive::import(&home.paths, &mut [0; 1024].as_slice(), &options).unwrap()
+    }
+
+    fn blobs(home: &Home) -> usize {
+        Blobs::open(&home.paths).unwrap().list().unwrap().len()
+    }
+
+    #[test]
+    fn the_last_name_takes_the_image_along() {
+        let home = home();
+        let image = import(&home, "a", "x");
+        import(&home, "other", "y");
+        images::tag(&home.paths, "a", "b:2").unwrap();
+        // Two manifests and configs, one layer.
+        assert_eq!(blobs(&home), 5);
+        let id = image.id.hex();
+        assert!(remove(&home.paths, &id, false).unwrap_err().to_string().contains("several names"));
+        let removed = remove(&home.paths, "a", false).unwrap();
+        assert_eq!((removed.untagged.len(), removed.deleted, blobs(&home)), (1, None, 5));
+        let removed = remove(&home.paths, &id[..12], false).unwrap();
+        assert_eq!((removed.deleted, removed.postponed, blobs(&home)), (Some(image.id), None, 3));
+        assert_eq!(remove(&home.paths, "a", false).unwrap_err().kind, crate::error::Kind::NotFound);
+    }
+
+    #[test]
+    fn a_container_keeps_its_image() {
+        let home = home();
+        let image = import(&home, "a", "x");
+        let made = store::create(&home.paths, "web").unwrap();
+        let (id, directory) = (made.container.record.id.clone(), made.container.directory.clone());
+        // On its way: nothing may go yet.
+        assert!(store::is_one_being_made(&home.paths).unwrap());
+        let mut record = Record::new(id, "web".to_owned());
+        record.image_id = image.id.to_string();
+        record.save(&directory).unwrap();
+        drop(made);
+        let refused = remove(&home.paths, "a", false).unwrap_err();
+        assert!(refused.to_string().contains("used by container \"web\""), "{refused}");
+        assert_eq!(remove(&home.paths, "a", true).unwrap().deleted, Some(image.id));
+        // Its config is left, for the layers it names.
+        assert_eq!(blobs(&home), 1);
+    }
+
+    #[test]
+    fn who_brings_an_image_is_waited_for() {
+        let home = home();
+        import(&home, "a", "x");
+        let guard = garbage::hold(&home.paths).unwrap();
+        let removed = remove(&home.paths, "a", false).unwrap();
+        assert!(removed.deleted.is_some() && removed.postponed.is_some());
+        assert_eq!(blobs(&home), 3);
+        drop(guard);
+        // Blobs that nothing needs are kept for a day, for a pull that is repeated.
+        import(&home, "b", "y");
+        remove(&home.paths, "b", false).unwrap();
+        assert_eq!(blobs(&home), 2);
+    }
+}

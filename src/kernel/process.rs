@@ -268,3 +268,10 @@ pub fn close_standard_streams() {
         unsafe { libc::close(number) };
     }
 }
+
+/// Puts /dev/null on descriptors 0 to 2, for a process that outlives the
+/// command whose streams they were.
+pub fn silence_standard_streams() -> Result<()> {
+    let null = super::open::open(std::path::Path::new("/dev/null"), libc::O_RDWR)?;
+    (0..=2).try_for_each(|number| place(null.as_fd(), number))
+}

@@ -227,7 +227,7 @@ pub enum Source {
     HostProc,
     /// A sysfs of the container's network namespace.
     Sysfs,
-    /// The host's /sys, when the network namespace is the host's or joined.
+    /// The host's /sys, when the network namespace is the host's.
     HostSys,
     /// The cgroup v2 tree, rooted at the container's cgroup. Skipped with a
     /// notice on a host that has no cgroup v2.
@@ -239,7 +239,8 @@ pub enum Source {
     /// The container's own terminal on /dev/console.
     Console,
     /// What the process has mounted at the same path in its own mount
-    /// namespace: /proc of a joined pid namespace, /dev/shm of a joined IPC one.
+    /// namespace: /proc of a joined pid namespace, /sys of a joined network one,
+    /// /dev/shm of a joined IPC one.
     Shared(Identity),
 }
 

@@ -79,6 +79,7 @@ pub fn stage() -> Result<()> {
     kernel::process::set_no_new_privileges()?;
     let Some(paths) = channel.receive::<Paths>()?.map(|received| received.message) else { return Ok(()) };
     kernel::process::new_session()?;
+    kernel::process::silence_standard_streams()?;
     collect_stale(&paths, STALE)?;
     empty_trash(&paths)?;
     crate::process::base::unregister(&paths);

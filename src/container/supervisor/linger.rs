@@ -13,13 +13,16 @@ use std::time::{Duration, SystemTime};
 use crate::limits;
 use crate::paths::Paths;
 
-/// Returns when the process should end.
-pub(super) fn linger(paths: &Paths) {
-    let Ok(lock) = File::options().create(true).truncate(false).write(true).open(paths.linger_lock()) else { return };
+/// Returns when the process should end: at once, with false, where another one
+/// lingers already.
+pub(super) fn linger(paths: &Paths) -> bool {
+    let Ok(lock) = File::options().create(true).truncate(false).write(true).open(paths.linger_lock()) else {
+        return false;
+    };
     let now = FileTimes::new().set_modified(SystemTime::now());
     // The one that lingers already sees the new time and stays longer.
     if lock.set_times(now).is_err() || lock.try_lock().is_err() {
-        return;
+        return false;
     }
     let enough = Duration::from_millis(limits::BASE_LINGER_MS);
     loop {
@@ -28,7 +31,7 @@ pub(super) fn linger(paths: &Paths) {
         let idle = SystemTime::now().duration_since(used).unwrap_or_default();
         match enough.checked_sub(idle) {
             Some(rest) if !rest.is_zero() => sleep(rest),
-            _ => return,
+            _ => return true,
         }
     }
 }

@@ -109,8 +109,11 @@ pub fn main() -> Result<()> {
     supervisor.forget_files();
     // Only now the mounts go: taking them down may sync the container's changes.
     drop(supervisor);
+    // What cannot be deleted now is met again by the next one.
     sweep::empty_trash(&paths).ok();
-    linger::linger(&paths);
+    if linger::linger(&paths) {
+        sweep::empty_trash(&paths).ok();
+    }
     base::unregister(&paths);
     result
 }
@@ -180,7 +183,10 @@ impl Supervisor {
         self.mounts = started.mounts.take();
         // Not before: the payload would inherit it, and sudo in an image must work.
         process::set_no_new_privileges()?;
-        self.let_go_of_the_command(&null)?;
+        // The command's streams and directory are the program's now; holding
+        // them would keep pipes open and file systems busy.
+        process::silence_standard_streams()?;
+        std::env::set_current_dir("/").doing(|| "enter /")?;
         match self.follow_init(&started) {
             Ok(()) => {}
             Err(failure) => {
@@ -199,15 +205,6 @@ impl Supervisor {
         self.steps.mark("write the record");
         self.channel.send(&FromSupervisor::Started, &[]).ok();
         Ok(started)
-    }
-
-    /// The command's streams and directory are the program's now; holding them
-    /// would keep pipes open and file systems busy.
-    fn let_go_of_the_command(&self, null: &File) -> Result<()> {
-        for number in 0..=2 {
-            process::place(null.as_fd(), number)?;
-        }
-        std::env::set_current_dir("/").doing(|| "enter /")
     }
 
     /// Passes on what init says until it has become the image's program.

@@ -1,0 +1,189 @@
+//! Plans, held as they are: request + image + id map + host facts → SandboxSpec.
+//!
+//! `INSTA_UPDATE=always cargo test --test golden` writes new snapshots; review
+//! them as code.
+
+use std::path::{Path, PathBuf};
+
+use kelp::engine::options::namespaces::{Choice, UserChoice};
+use kelp::engine::options::{device, mount, security, tmpfs, volume};
+use kelp::engine::plan::{self, HostFacts, Input};
+use kelp::engine::request::{Pull, RootSource, RunRequest};
+use kelp::image::config::RunConfig;
+use kelp::process::identity::Identity;
+use kelp::process::idmap::{Extent, IdMap};
+use kelp::sandbox::spec::{HostPath, Root};
+
+fn request() -> RunRequest {
+    RunRequest {
+        source: RootSource::Image("alpine".to_owned()),
+        command: vec!["true".to_owned()],
+        entrypoint: None,
+        interactive: false,
+        terminal: false,
+        init: false,
+        read_only: false,
+        variables: Vec::new(),
+        user: None,
+        groups: Vec::new(),
+        hostname: None,
+        name: None,
+        auto_remove: true,
+        labels: Vec::new(),
+        id_file: None,
+        pid: Choice::Private,
+        ipc: Choice::Private,
+        uts: Choice::Private,
+        network: Choice::None,
+        cgroup: Choice::Private,
+        user_namespace: UserChoice::Default,
+        time_offsets: None,
+        mounts: Vec::new(),
+        devices: Vec::new(),
+        shm_bytes: 64 << 20,
+        directory: None,
+        limits: Vec::new(),
+        sysctls: Vec::new(),
+        capabilities_added: Vec::new(),
+        capabilities_dropped: Vec::new(),
+        security: security::Security::default(),
+        stop_signal: None,
+        platform: None,
+        pull: Pull::Missing,
+    }
+}
+
+fn full_map() -> IdMap {
+    let extents =
+        vec![Extent { inside: 0, outside: 1001, count: 1 }, Extent { inside: 1, outside: 100_000, count: 65_536 }];
+    IdMap { uids: extents.clone(), gids: extents }
+}
+
+/// The plan as JSON, or its refusal; the filter as its length.
+fn planned(request: &RunRequest, image: &RunConfig, base_map: &IdMap) -> serde_json::Value {
+    let root = Root {
+        lowers: vec![HostPath("/layers/top".into()), HostPath("/layers/bottom".into())],
+        upper: HostPath("/containers/ID/upper".into()),
+        work: HostPath("/containers/ID/work".into()),
+        volatile: request.auto_remove,
+        read_only: request.read_only,
+    };
+    let host = HostFacts {
+        hosts: "127.0.0.1 localhost\n10.0.0.1 host\n".to_owned(),
+        resolv_conf: "nameserver 10.0.0.53\n".to_owned(),
+        has_mqueue: true,
+        directory: PathBuf::from("/home/alice"),
+    };
+    let spec = plan::plan(Input {
+        request,
+        image,
+        id: "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+        base_map,
+        caller: (1001, 1001),
+        root: (root, Vec::new()),
+        run_directory: Path::new("/run/kelp/containers/ID"),
+        joined: &|_| Ok(Identity { pid: 4242, start_time: 77 }),
+        volumes: &|name| Ok(HostPath(PathBuf::from("/volumes").join(name.unwrap_or("anonymous")).join("data"))),
+        profile: None,
+        host: &host,
+    });
+    match spec {
+        Ok(spec) => {
+            let length = spec.process.seccomp.as_ref().map(|filter| filter.0.len());
+            let mut json = serde_json::to_value(&spec).expect("a spec is plain data");
+            json["process"]["seccomp"] = length.map(|length| format!("{length} instructions")).into();
+            json
+        }
+        Err(failure) => serde_json::json!({ "refused": failure.to_string(), "hints": failure.hints }),
+    }
+}
+
+fn check(name: &str, request: &RunRequest, image: &RunConfig, base_map: &IdMap) {
+    insta::with_settings!({ snapshot_path => "golden", prepend_module_to_snapshot => false }, {
+        insta::assert_json_snapshot!(name, planned(request, image, base_map));
+    });
+}
+
+#[test]
+fn nothing_asked_for() {
+    check("default", &request(), &RunConfig::default(), &full_map());
+}
+
+#[test]
+fn what_an_image_may_say() {
+    let image = RunConfig {
+        user: "www-data".to_owned(),
+        env: vec!["PATH=/opt/bin".to_owned(), "MODE=image".to_owned()],
+        entrypoint: vec!["/entry".to_owned()],
+        cmd: vec!["serve".to_owned()],
+        working_dir: "/srv".to_owned(),
+        labels: [("io.kelp.security".to_owned(), "none".to_owned())].into(),
+        ..RunConfig::default()
+    };
+    check("image", &RunRequest { command: Vec::new(), ..request() }, &image, &full_map());
+}
+
+#[test]
+fn as_little_as_possible() {
+    let options = ["no-new-privileges", "mask=/etc/shadow"].map(str::to_owned);
+    let hardened = RunRequest {
+        read_only: true,
+        mounts: vec![tmpfs::parse("/tmp:size=1m").expect("legal")],
+        capabilities_dropped: vec!["ALL".to_owned()],
+        security: security::parse(&options).expect("legal"),
+        user: Some("1000:1000".to_owned()),
+        ..request()
+    };
+    check("hardened", &hardened, &RunConfig::default(), &full_map());
+}
+
+#[test]
+fn as_much_of_the_host_as_possible() {
+    let shared = RunRequest {
+        pid: Choice::Host,
+        ipc: Choice::Host,
+        uts: Choice::Host,
+        network: Choice::Host,
+        cgroup: Choice::Host,
+        ..request()
+    };
+    check("host", &shared, &RunConfig::default(), &full_map());
+}
+
+#[test]
+fn namespaces_of_another_container() {
+    let other = || Choice::Container("web".to_owned());
+    let joined = RunRequest { pid: other(), ipc: other(), uts: other(), network: other(), ..request() };
+    check("joined", &joined, &RunConfig::default(), &full_map());
+}
+
+#[test]
+fn volumes_and_devices_under_my_own_id() {
+    let mounted = RunRequest {
+        user_namespace: UserChoice::KeepId { uid: None, gid: None },
+        terminal: true,
+        mounts: vec![
+            volume::parse("data:/var/lib/data").expect("legal"),
+            volume::parse("./src:/src:ro").expect("legal"),
+            mount::parse("type=bind,source=/mnt/a,target=/a/b/c,bind-propagation=rslave").expect("legal"),
+        ],
+        devices: vec![device::parse("/dev/fuse").expect("legal")],
+        ..request()
+    };
+    check("mounts", &mounted, &RunConfig::default(), &full_map());
+}
+
+#[test]
+fn with_a_single_id() {
+    check("single", &request(), &RunConfig::default(), &IdMap::single(1001, 1001));
+    let keep = RunRequest { user_namespace: UserChoice::KeepId { uid: None, gid: None }, ..request() };
+    check("single-keep-id", &keep, &RunConfig::default(), &IdMap::single(1001, 1001));
+}
+
+#[test]
+fn refusals() {
+    let over_proc = RunRequest { mounts: vec![volume::parse("/a:/proc/self").expect("legal")], ..request() };
+    check("refused-proc", &over_proc, &RunConfig::default(), &full_map());
+    let nothing = RunRequest { command: Vec::new(), ..request() };
+    check("refused-no-command", &nothing, &RunConfig::default(), &full_map());
+}
