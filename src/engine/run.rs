@@ -25,7 +25,7 @@ use crate::container::supervisor::{self, ToSupervisor};
 use crate::error::{Context, Failure, Result};
 use crate::image::config::RunConfig;
 use crate::image::registry::Progress;
-use crate::kernel::process;
+use crate::kernel::{process, terminal};
 use crate::limits;
 use crate::paths::Paths;
 use crate::process::base::Base;
@@ -212,6 +212,7 @@ fn start(
         directory,
         paths: paths.clone(),
         stdin: request.interactive,
+        size: terminal::size(std::io::stdin().as_fd()).ok(),
         debug: observer.wants_steps(),
     };
     match launched.channel.send(&ToSupervisor::Start(Box::new(start)), &[made.lock.as_fd()]) {
