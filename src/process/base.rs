@@ -11,6 +11,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use super::identity::Identity;
@@ -43,20 +44,23 @@ pub(super) enum Entry {
 }
 
 impl Base {
-    /// Finds the live base namespace, or gets ready to make one. `notice` is
-    /// set only when one is made: a later start need not hear it again.
+    /// Finds the live base namespace, or gets ready to make one.
     pub fn find(paths: &Paths) -> Result<Self> {
         let holders = paths.holders();
         if let Some(held) = find_held(&holders) {
-            return Ok(Self { map: held.1, notice: None, helpers_said: None, entry: Entry::Held(held.0), holders });
+            return Ok(Self::held(held, holders));
         }
-        fs::DirBuilder::new().recursive(true).create(&holders).doing(|| format!("make {}", holders.display()))?;
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&holders)
+            .doing(|| format!("make {}", holders.display()))?;
         let path = paths.base_lock();
         let lock = File::create(&path).doing(|| format!("open {}", path.display()))?;
         lock.lock().doing(|| format!("lock {}", path.display()))?;
         // Somebody may have made one while we waited for the lock.
         if let Some(held) = find_held(&holders) {
-            return Ok(Self { map: held.1, notice: None, helpers_said: None, entry: Entry::Held(held.0), holders });
+            return Ok(Self::held(held, holders));
         }
         let (uid, gid) = (nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw());
         let rung = subids::find(uid, gid);
@@ -68,6 +72,12 @@ impl Base {
             }
         };
         Ok(Self { map, notice, helpers_said: None, entry: Entry::New { helpers, _lock: lock }, holders })
+    }
+
+    fn held((fd, map): (OwnedFd, IdMap), holders: PathBuf) -> Self {
+        let notice =
+            map.is_single().then(|| "only your own id is mapped, as root; kelp run --rm hello says why".to_owned());
+        Self { map, notice, helpers_said: None, entry: Entry::Held(fd), holders }
     }
 
     /// Falls back to the single-id rung after the helpers failed with `cause`.
