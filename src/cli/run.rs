@@ -326,15 +326,7 @@ fn labels(arguments: &ProcessArguments) -> Result<Vec<(String, String)>> {
 }
 
 fn read_bounded(path: &Path) -> Result<Vec<u8>> {
-    use std::io::Read;
-    let doing = || format!("read \"{}\"", path.display());
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).doing(doing)?;
-    file.take(limits::USER_FILE_BYTES_MAX + 1).read_to_end(&mut bytes).doing(doing)?;
-    if bytes.len() as u64 > limits::USER_FILE_BYTES_MAX {
-        return Err(Failure::user(format!("it is larger than {} bytes", limits::USER_FILE_BYTES_MAX)).doing(doing()));
-    }
-    Ok(bytes)
+    limits::read_file(path, limits::USER_FILE_BYTES_MAX).doing(|| format!("read \"{}\"", path.display()))
 }
 
 /// A signal by name, with or without SIG, or by number.

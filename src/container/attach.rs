@@ -41,8 +41,6 @@ pub trait Observer {
     fn wants_steps(&self) -> bool;
     /// What was done and how long it took.
     fn steps(&mut self, steps: &[Step]);
-    /// The image's program runs.
-    fn started(&mut self) {}
 }
 
 /// Stays with a container until it ends; returns its exit status. `stdin` is
@@ -120,7 +118,7 @@ impl Session<'_> {
         match received.message {
             FromSupervisor::Notice(notice) => self.observer.notice(&notice),
             FromSupervisor::Steps(steps) => self.observer.steps(&steps),
-            FromSupervisor::Started => self.observer.started(),
+            FromSupervisor::Started => {}
             FromSupervisor::Console => self.take_console(received.descriptors.into_iter().next())?,
             FromSupervisor::Exited(code) => return Ok(Some(code)),
             FromSupervisor::Failed(failure) => return Err(failure),

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Failure, Result};
 use crate::kernel::process::Exit;
+use crate::limits;
 use crate::process::identity::Identity;
 
 /// The version this kelp writes.
@@ -95,7 +96,7 @@ impl Record {
     /// Reads the record of the container at `directory`.
     pub fn load(directory: &Path) -> Result<Self> {
         let path = directory.join("record.json");
-        let bytes = fs::read(&path).doing(|| format!("read {}", path.display()))?;
+        let bytes = limits::read_file(&path, limits::RECORD_BYTES_MAX).doing(|| format!("read {}", path.display()))?;
         let record: Self = serde_json::from_slice(&bytes)
             .map_err(|error| Failure::host(error.to_string()))
             .doing(|| format!("read {}", path.display()))?;

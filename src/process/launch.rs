@@ -34,10 +34,6 @@ use crate::kernel::{mount, namespace, open, process};
 
 /// A stage that was started.
 pub struct Launched {
-    /// Its pid.
-    pub pid: i32,
-    /// A descriptor of it.
-    pub pidfd: OwnedFd,
     /// The channel to it.
     pub channel: Channel,
 }
@@ -96,7 +92,7 @@ fn try_launch(
             }
             // A stage that is gone already has said why on its channel.
             base.register(pid).ok();
-            Ok(Launched { pid, pidfd, channel: ours })
+            Ok(Launched { channel: ours })
         }
     }
 }

@@ -45,7 +45,7 @@ pub fn start(
     join_namespaces(&spec.namespaces)?;
     let sources = open_shared(spec)?;
     let (ours, theirs) = Channel::pair()?;
-    match clone3(clone_flags(&spec.namespaces), None).map_err(crate::host::explain_namespaces)? {
+    match clone3(clone_flags(&spec.namespaces)).map_err(crate::host::explain_namespaces)? {
         Side::Child => {
             drop(ours);
             init::run(spec, Handed { channel: theirs, mount_point, sources, stdin, debug })

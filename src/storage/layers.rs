@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Failure, Result};
+use crate::limits;
 use crate::paths::Paths;
 
 use super::sweep;
@@ -116,9 +117,7 @@ pub fn publish(paths: &Paths, staged: Staged, id: &LayerId, summary: &Summary) -
     let dir = id.dir(paths);
     sweep::make_own_dir(&paths.layers().join(&id.id_map))?;
     write_record(&staged.dir.join(RECORD_NAME), &Record { version: RECORD_VERSION, summary: summary.clone() })?;
-    if !publish_dir(paths, &staged.dir, &dir).doing(|| format!("publish layer \"{}\"", id.diff_id))? {
-        log::debug!("layer {} was there already", id.diff_id);
-    }
+    publish_dir(paths, &staged.dir, &dir).doing(|| format!("publish layer \"{}\"", id.diff_id))?;
     Ok(dir.join(ROOT_NAME))
 }
 
@@ -181,7 +180,7 @@ pub(super) fn write_record(path: &Path, record: &impl Serialize) -> Result<()> {
 fn read_summary(dir: &Path) -> Result<Summary> {
     let path = dir.join(RECORD_NAME);
     let doing = || format!("read \"{}\"", path.display());
-    let json = std::fs::read(&path).doing(doing)?;
+    let json = limits::read_file(&path, limits::RECORD_BYTES_MAX).doing(doing)?;
     let record: Record =
         serde_json::from_slice(&json).map_err(|error| Failure::host(error.to_string())).doing(doing)?;
     if record.version != RECORD_VERSION {

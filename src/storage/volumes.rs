@@ -102,8 +102,8 @@ pub fn create(paths: &Paths, name: &VolumeName, labels: BTreeMap<String, String>
 pub fn get(paths: &Paths, name: &VolumeName) -> Result<Option<Volume>> {
     let dir = dir(paths, name);
     let doing = || format!("read volume \"{}\"", name.0);
-    let json = match std::fs::read(dir.join(RECORD_NAME)) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+    let json = match limits::read_file(&dir.join(RECORD_NAME), limits::RECORD_BYTES_MAX) {
+        Err(failure) if failure.is_errno(libc::ENOENT) => return Ok(None),
         result => result.doing(doing)?,
     };
     let record: Record =

@@ -120,7 +120,7 @@ fn start_worker(channel: &Channel, request: &Request, work: VecDeque<Work>) -> R
         | libc::CLONE_NEWIPC
         | libc::CLONE_NEWUTS;
     let (ours, theirs) = Channel::pair()?;
-    match clone3(flags as u64, None).map_err(crate::host::explain_namespaces)? {
+    match clone3(flags as u64).map_err(crate::host::explain_namespaces)? {
         Side::Child => {
             drop(ours);
             if let Err(failure) = unpack_all(channel, &theirs, request, work) {
