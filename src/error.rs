@@ -17,6 +17,10 @@ use crate::kernel;
 /// The result of everything that can fail for a reason outside of kelp.
 pub type Result<T, E = Failure> = std::result::Result<T, E>;
 
+/// The exit status where not the container's program failed but kelp, before
+/// it ran (Docker's).
+pub const EXIT_OWN_FAILURE: i32 = 125;
+
 /// Who has to act on a failure; decides the exit status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -19,6 +19,7 @@
 //!   linger.lock                held by the one lingering supervisor
 //! ```
 
+use std::fs::DirBuilder;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -78,6 +79,12 @@ impl Paths {
     /// All containers.
     pub fn containers(&self) -> PathBuf {
         self.data.join("containers")
+    }
+
+    /// What a container needs only while it lives: where its root is mounted,
+    /// generated files.
+    pub fn container_run(&self, id: &str) -> PathBuf {
+        self.run.join("containers").join(id)
     }
 
     /// Links from names to container ids.
@@ -144,10 +151,20 @@ fn runtime_dir() -> Result<PathBuf> {
     Ok(path)
 }
 
+/// Makes a directory of kelp's own, closed to others, and those above it that
+/// are missing.
+pub fn make_private(path: &Path) -> Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .doing(|| format!("make directory \"{}\"", path.display()))
+}
+
 /// Makes `path` where it is missing, then checks that it is a directory, not a
 /// link, that we own it and that nobody else can write to it.
 fn own_dir(path: &Path) -> Result<()> {
-    if let Err(error) = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+    if let Err(error) = DirBuilder::new().recursive(true).mode(0o700).create(path)
         && error.kind() != std::io::ErrorKind::AlreadyExists
     {
         return Err(Failure::from(error));

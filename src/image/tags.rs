@@ -15,7 +15,7 @@ use super::digest::Digest;
 use super::reference::Reference;
 use crate::error::{Context, Failure, Result};
 use crate::limits;
-use crate::paths::Paths;
+use crate::paths::{self, Paths};
 
 /// The version of [`Tag`] on disk.
 const VERSION: u32 = 1;
@@ -73,8 +73,8 @@ mod rfc3339 {
 /// Sets a tag, replacing one of the same name. The image that loses its last
 /// name by that is kept without one, as docker does.
 pub fn set(paths: &Paths, tag: &Tag) -> Result<()> {
-    blobs::make_dir(&paths.tags())?;
-    blobs::make_dir(&paths.staging())?;
+    paths::make_private(&paths.tags())?;
+    paths::make_private(&paths.staging())?;
     let others = list(paths)?;
     let is_named = |config: &Digest| {
         let mut named = others.iter().filter(|other| other.reference.is_some() && other.config == *config);

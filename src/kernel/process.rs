@@ -17,6 +17,16 @@ pub enum Exit {
     Signal(i32),
 }
 
+impl Exit {
+    /// The exit status as a shell and Docker have it: 128+n for a signal.
+    pub fn status(self) -> i32 {
+        match self {
+            Self::Code(code) => code,
+            Self::Signal(signal) => 128 + signal,
+        }
+    }
+}
+
 /// A descriptor of a running process (pidfd_open(2)); ESRCH when there is none.
 pub fn pidfd_open(pid: i32) -> Result<OwnedFd> {
     // SAFETY: the call takes two integers.
@@ -199,6 +209,11 @@ pub fn random<const N: usize>() -> Result<[u8; N]> {
     let value = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), N, 0) };
     check(value as libc::c_long, "getrandom", String::new)?;
     Ok(bytes)
+}
+
+/// `N` random bytes in hexadecimal digits.
+pub fn random_hex<const N: usize>() -> Result<String> {
+    Ok(random::<N>()?.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// A file in memory with `name` in /proc, for a sealed copy of the executable.

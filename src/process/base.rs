@@ -18,7 +18,7 @@ use super::idmap::{Extent, IdMap};
 use super::subids::{self, Full, Rung};
 use crate::error::{Context, Failure, Result};
 use crate::kernel::namespace;
-use crate::paths::Paths;
+use crate::paths::{self, Paths};
 
 /// The base namespace as a stage enters it.
 pub struct Base {
@@ -50,7 +50,7 @@ impl Base {
         if let Some(held) = find_held(&holders) {
             return Ok(Self { map: held.1, notice: None, helpers_said: None, entry: Entry::Held(held.0), holders });
         }
-        fs::DirBuilder::new().recursive(true).create(&holders).doing(|| format!("make {}", holders.display()))?;
+        paths::make_private(&holders)?;
         let path = paths.base_lock();
         let lock = File::create(&path).doing(|| format!("open {}", path.display()))?;
         lock.lock().doing(|| format!("lock {}", path.display()))?;

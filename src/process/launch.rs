@@ -28,7 +28,7 @@ use super::channel::Channel;
 use super::idmap::{Extent, IdMap};
 use super::stage::{CHANNEL_FD, Stage};
 use super::subids::Full;
-use crate::error::{Context, Failure, Result};
+use crate::error::{Context, EXIT_OWN_FAILURE, Failure, Result};
 use crate::kernel::process::Fork;
 use crate::kernel::{mount, namespace, open, process};
 
@@ -78,7 +78,7 @@ fn try_launch(
             let failure = become_stage(stage, base, title, &executable, &theirs, sync_theirs, handed);
             // The parent may be gone; then there is nobody left to tell.
             theirs.send(&StageFailed { failed: failure }, &[]).ok();
-            process::exit_now(125)
+            process::exit_now(EXIT_OWN_FAILURE)
         }
         Fork::Parent(pid) => {
             drop((theirs, sync_theirs));

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Failure, Result};
 use crate::limits;
-use crate::paths::Paths;
+use crate::paths::{self, Paths};
 
 use super::sweep;
 use super::unpack::Summary;
@@ -106,7 +106,7 @@ pub fn find(paths: &Paths, id: &LayerId) -> Option<PathBuf> {
 pub fn stage_dir(paths: &Paths) -> Result<Staged> {
     let (dir, lock) = stage(paths)?;
     let staged = Staged { dir, _lock: lock };
-    sweep::make_own_dir(&staged.root())?;
+    paths::make_private(&staged.root())?;
     Ok(staged)
 }
 
@@ -115,7 +115,7 @@ pub fn stage_dir(paths: &Paths) -> Result<Staged> {
 /// The caller has compared the diff id and called `unpack::finish`.
 pub fn publish(paths: &Paths, staged: Staged, id: &LayerId, summary: &Summary) -> Result<PathBuf> {
     let dir = id.dir(paths);
-    sweep::make_own_dir(&paths.layers().join(&id.id_map))?;
+    paths::make_private(&paths.layers().join(&id.id_map))?;
     write_record(&staged.dir.join(RECORD_NAME), &Record { version: RECORD_VERSION, summary: summary.clone() })?;
     publish_dir(paths, &staged.dir, &dir).doing(|| format!("publish layer \"{}\"", id.diff_id))?;
     Ok(dir.join(ROOT_NAME))
@@ -144,7 +144,7 @@ pub fn remove(paths: &Paths, id: &LayerId) -> Result<()> {
 /// A new directory in `staging/` with its lock held.
 pub(super) fn stage(paths: &Paths) -> Result<(PathBuf, File)> {
     let dir = paths.staging().join(sweep::unique_name());
-    sweep::make_own_dir(&dir)?;
+    paths::make_private(&dir)?;
     let lock = File::create_new(dir.join(sweep::LOCK_NAME))
         .and_then(|lock| lock.try_lock().map_err(io::Error::from).map(|()| lock))
         .doing(|| format!("lock \"{}\"", dir.display()))?;

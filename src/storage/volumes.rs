@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Failure, Result};
 use crate::limits;
-use crate::paths::Paths;
+use crate::paths::{self, Paths};
 
 use super::{layers, sweep};
 
@@ -87,7 +87,7 @@ pub fn ensure(paths: &Paths, name: &VolumeName) -> Result<Volume> {
 pub fn create(paths: &Paths, name: &VolumeName, labels: BTreeMap<String, String>) -> Result<bool> {
     let doing = || format!("make volume \"{}\"", name.0);
     let place = dir(paths, name);
-    sweep::make_own_dir(&paths.volumes())?;
+    paths::make_private(&paths.volumes())?;
     let (staged, _lock) = layers::stage(paths)?;
     let data = staged.join(DATA_NAME);
     std::fs::create_dir(&data).doing(doing)?;

@@ -299,10 +299,9 @@ fn unreachable_host(origin: &Origin, error: ureq::Error) -> Failed {
 fn tls_failure(host: &str, error: &rustls::Error) -> Error {
     use rustls::{CertificateError, Error as Tls};
     let (cause, hint) = match error {
-        Tls::InvalidCertificate(CertificateError::UnknownIssuer) => (
-            UNKNOWN_ISSUER.to_owned(),
-            "if the authority is your own, point SSL_CERT_FILE at its certificate",
-        ),
+        Tls::InvalidCertificate(CertificateError::UnknownIssuer) => {
+            (UNKNOWN_ISSUER.to_owned(), "if the authority is your own, point SSL_CERT_FILE at its certificate")
+        }
         Tls::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
             ("its certificate has expired".to_owned(), "check the clock of this host")
         }

@@ -10,8 +10,8 @@ use nix::sys::signal::Signal;
 
 use super::init::FromInit;
 use super::payload::{self, Ready};
-use crate::error::Result;
-use crate::kernel::process::{Exit, Fork};
+use crate::error::{EXIT_OWN_FAILURE, Result};
+use crate::kernel::process::Fork;
 use crate::kernel::signal::Signals;
 use crate::kernel::{capability, process};
 use crate::process::channel::Channel;
@@ -24,7 +24,7 @@ const KILL: u64 = capabilities::bit(5);
 /// Forks the program and stays with it. The exit status is the program's,
 /// 128+n for a signal.
 pub fn run(spec: &SandboxSpec, ready: Ready, channel: Channel) -> ! {
-    match start(spec, ready, &channel) {
+    match start(spec, ready, &channel).and_then(|started| give_up_rights().map(|()| started)) {
         Ok((pid, signals)) => {
             // Ours is the copy that would keep the supervisor from seeing the program start.
             drop(channel);
@@ -32,7 +32,7 @@ pub fn run(spec: &SandboxSpec, ready: Ready, channel: Channel) -> ! {
         }
         Err(failure) => {
             channel.send(&FromInit::Failed(failure), &[]).ok();
-            process::exit_now(125)
+            process::exit_now(EXIT_OWN_FAILURE)
         }
     }
 }
@@ -51,7 +51,7 @@ fn start(spec: &SandboxSpec, ready: Ready, channel: &Channel) -> Result<(i32, Si
             };
             // The supervisor hears of it; if it is gone the exit status says it too.
             channel.send(&FromInit::Failed(failure), &[]).ok();
-            process::exit_now(125)
+            process::exit_now(EXIT_OWN_FAILURE)
         }
     }
 }
@@ -62,12 +62,16 @@ fn is_kept(signal: Signal) -> bool {
     matches!(signal, SIGKILL | SIGSTOP | SIGSEGV | SIGBUS | SIGFPE | SIGILL | SIGTRAP | SIGSYS)
 }
 
+/// All that is left to do is to wait, and to signal a program that may be
+/// another user's (kill(2)).
+fn give_up_rights() -> Result<()> {
+    process::set_no_new_privileges()?;
+    Ok(capability::set(KILL, KILL, 0)?)
+}
+
 /// Forwards and reaps until the program has ended; the kernel then kills what
 /// is left in the pid namespace.
 fn stay(pid: i32, signals: &Signals) -> ! {
-    // All that is left to do is to wait, and to signal a program that may be
-    // another user's (kill(2)).
-    capability::set(KILL, KILL, 0).ok();
     process::close_standard_streams();
     loop {
         let mut fds = [nix::poll::PollFd::new(signals.as_fd(), nix::poll::PollFlags::POLLIN)];
@@ -79,15 +83,8 @@ fn stay(pid: i32, signals: &Signals) -> ! {
         }
         while let Ok(Some((ended, exit))) = process::reap_any() {
             if ended == pid {
-                process::exit_now(status(exit));
+                process::exit_now(exit.status());
             }
         }
-    }
-}
-
-fn status(exit: Exit) -> i32 {
-    match exit {
-        Exit::Code(code) => code,
-        Exit::Signal(signal) => 128 + signal,
     }
 }
