@@ -162,9 +162,7 @@ impl Session<'_> {
     /// A supervisor that is ending does not listen any more; what it said
     /// before is read next.
     fn tell(&self, message: &ToSupervisor) -> Result<()> {
-        self.channel
-            .send(message, &[])
-            .or_else(|failure| if failure.is_errno(libc::EPIPE) { Ok(()) } else { Err(failure) })
+        self.channel.send_if_open(message, &[])
     }
 
     /// Terminal to standard output. EIO: the last program on it has closed it.
