@@ -26,6 +26,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Failure, Result};
+use crate::limits;
 
 /// Where this user's kelp keeps things. Absolute paths.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -149,6 +150,24 @@ fn runtime_dir() -> Result<PathBuf> {
         .doing(|| format!("use runtime directory \"{}\"", path.display()))
         .hint(|| "set KELP_RUN to a directory of yours on a local disk")?;
     Ok(path)
+}
+
+/// Checks the name of a container or a volume: Docker's rule,
+/// `[a-zA-Z0-9][a-zA-Z0-9_.-]+`. It becomes a file name, so it cannot begin
+/// with a dot.
+pub fn check_name(name: &str) -> Result<()> {
+    if name.len() > limits::NAME_BYTES_MAX {
+        return Err(Failure::usage(format!("a name is longer than {} bytes", limits::NAME_BYTES_MAX)));
+    }
+    let mut bytes = name.bytes();
+    let starts = bytes.next().is_some_and(|first| first.is_ascii_alphanumeric());
+    if starts && name.len() >= 2 && bytes.all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte)) {
+        return Ok(());
+    }
+    Err(Failure::usage(format!(
+        "\"{}\" is not a name: two or more letters, digits, \"_\", \".\" and \"-\", beginning with a letter or digit",
+        name.escape_debug()
+    )))
 }
 
 /// Makes a directory of kelp's own, closed to others, and those above it that

@@ -26,22 +26,14 @@ const DATA_NAME: &str = "data";
 const RECORD_NAME: &str = "volume.json";
 const RECORD_VERSION: u32 = 1;
 
-/// The name of a volume: as Docker has it, `[a-zA-Z0-9][a-zA-Z0-9_.-]+`.
+/// The legal name of a volume.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct VolumeName(String);
 
 impl VolumeName {
-    /// Checks a name.
+    /// Checks a name ([`paths::check_name`]).
     pub fn parse(name: &str) -> Result<Self> {
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
-        let first = name.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
-        if !first || name.len() < 2 || !name.bytes().all(allowed) {
-            return Err(Failure::user(format!("\"{}\" is not a volume name", name.escape_debug()))
-                .hint("use two or more letters, digits, \"_\", \".\" and \"-\", a letter or digit first"));
-        }
-        if name.len() > limits::NAME_BYTES_MAX {
-            return Err(Failure::user(format!("volume name is longer than {} bytes", limits::NAME_BYTES_MAX)));
-        }
+        paths::check_name(name)?;
         Ok(Self(name.to_owned()))
     }
 
