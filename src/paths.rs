@@ -7,14 +7,15 @@
 //!   tags/ENCODED-REFERENCE     a tag: one JSON file, replaced by rename
 //!   images.lock                shared while images are brought, exclusive while garbage is collected
 //!   layers/IDMAP/HEX/          one layer unpacked for one id mapping, by diff id
-//!   containers/ID/             record.json, lock, upper, work, etc
-//!   names/NAME                 symbolic link to a container's id: unique by link(2)
-//!   volumes/NAME/data          named volumes
+//!   containers/ID/             record.json, lock; upper and work of the overlay; changes: those of --rootfs /
+//!   names/NAME                 symbolic link to a container's id: unique by symlink(2)
+//!   volumes/NAME/              named volumes: data, volume.json
 //!   embedded.json              which image is the embedded one
 //!   staging/                   writes in progress, on the same file system
 //!   trash/                     renamed away, deleted when there is time
 //! $KELP_RUN, else $XDG_RUNTIME_DIR/kelp, else /tmp/kelp-UID           (0700)
-//!   holders/PID.START          live processes in the base user namespace
+//!   containers/ID/             while it lives: where its root is mounted, files that are bound into it
+//!   holders/PID                live processes in the base user namespace: a link to the start time
 //!   base.lock                  held while a base user namespace is being made
 //!   linger.lock                held by the one lingering supervisor
 //! ```
