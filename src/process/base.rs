@@ -81,6 +81,14 @@ impl Base {
         }
     }
 
+    /// After a new base namespace was made and its maker, `pid`, registered:
+    /// later stages join it, and others need not wait for the lock.
+    pub(super) fn hold(&mut self, pid: i32) {
+        if let (Entry::New { .. }, Ok(namespace)) = (&self.entry, File::open(format!("/proc/{pid}/ns/user"))) {
+            self.entry = Entry::Held(namespace.into());
+        }
+    }
+
     /// Records that process `pid` is in the base namespace and, where it made
     /// it, lets others look for it.
     pub(super) fn register(&self, pid: i32) -> Result<()> {

@@ -65,7 +65,7 @@ impl<E: Into<Failure>> From<E> for LaunchFailure {
 
 fn try_launch(
     stage: Stage,
-    base: &Base,
+    base: &mut Base,
     title: &str,
     handed: &[BorrowedFd<'_>],
 ) -> std::result::Result<Launched, LaunchFailure> {
@@ -91,7 +91,9 @@ fn try_launch(
                 return Err(failure);
             }
             // A stage that is gone already has said why on its channel.
-            base.register(pid).ok();
+            if base.register(pid).is_ok() {
+                base.hold(pid);
+            }
             Ok(Launched { channel: ours })
         }
     }
