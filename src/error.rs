@@ -17,6 +17,10 @@ use crate::kernel;
 /// The result of everything that can fail for a reason outside of kelp.
 pub type Result<T, E = Failure> = std::result::Result<T, E>;
 
+/// The exit status where not the container's program failed but kelp, before
+/// it ran (Docker's).
+pub const EXIT_OWN_FAILURE: i32 = 125;
+
 /// Who has to act on a failure; decides the exit status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -107,6 +111,17 @@ impl Failure {
     /// Adds the candidate that is nearest to a misspelt `word`, if one is near.
     #[must_use]
     pub fn did_you_mean<'a>(self, word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Self {
+        self.did_you_mean_by_spelling(word, candidates.into_iter().map(|candidate| (candidate, candidate)))
+    }
+
+    /// The same for things that can be written in several ways: pairs of a
+    /// spelling, which is compared, and what is proposed.
+    #[must_use]
+    pub fn did_you_mean_by_spelling<'a>(
+        self,
+        word: &str,
+        candidates: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Self {
         // Distance grows with length times length: nobody misspells a word of that many bytes.
         if word.len() > 128 {
             return self;
@@ -119,7 +134,7 @@ impl Failure {
         };
         let near = candidates
             .into_iter()
-            .map(|candidate| (likeness(candidate), candidate))
+            .map(|(spelling, candidate)| (likeness(spelling), candidate))
             .filter(|(likeness, _)| *likeness > 0.8)
             .max_by(|a, b| a.0.total_cmp(&b.0));
         match near {

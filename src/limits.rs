@@ -1,6 +1,12 @@
 //! Every bound kelp keeps, with its reason. Input from outside meets one of
 //! these before it can cost memory, disk or time without end.
 
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use crate::error::{Failure, Result};
+
 /// A message between two kelp processes. A sandbox spec with the largest
 /// environment the kernel takes (ARG_MAX, 2 MiB by default, escaped) fits.
 pub const FRAME_BYTES_MAX: usize = 16 << 20;
@@ -124,3 +130,32 @@ pub const COLLECT_PATIENCE_MS: u64 = 2_000;
 /// What the embedded image is told about its host: some KiB, more only with
 /// hundreds of ranges in /etc/subuid.
 pub const HOST_VIEW_BYTES_MAX: u64 = 1 << 20;
+
+/// A record of our own beside a container, a layer or a volume. The largest
+/// holds argv and labels that came in one message ([`FRAME_BYTES_MAX`]).
+pub const RECORD_BYTES_MAX: u64 = 16 << 20;
+
+/// The whole of a file of at most `max` bytes; a larger one is refused, never
+/// cut. The caller says what was being read.
+pub fn read_file(path: &Path, max: u64) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(max.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > max {
+        return Err(Failure::user(format!("it is larger than {max} bytes")));
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_too_large_is_refused() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "four").unwrap();
+        assert_eq!(read_file(file.path(), 4).unwrap(), b"four");
+        assert_eq!(read_file(file.path(), 3).unwrap_err().to_string(), "it is larger than 3 bytes");
+        assert!(read_file(&file.path().join("x"), 3).unwrap_err().is_errno(libc::ENOTDIR));
+    }
+}

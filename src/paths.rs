@@ -7,24 +7,27 @@
 //!   tags/ENCODED-REFERENCE     a tag: one JSON file, replaced by rename
 //!   images.lock                shared while images are brought, exclusive while garbage is collected
 //!   layers/IDMAP/HEX/          one layer unpacked for one id mapping, by diff id
-//!   containers/ID/             record.json, lock, upper, work, etc
-//!   names/NAME                 symbolic link to a container's id: unique by link(2)
-//!   volumes/NAME/data          named volumes
+//!   containers/ID/             record.json, lock; upper and work of the overlay; changes: those of --rootfs /
+//!   names/NAME                 symbolic link to a container's id: unique by symlink(2)
+//!   volumes/NAME/              named volumes: data, volume.json
 //!   embedded.json              which image is the embedded one
 //!   staging/                   writes in progress, on the same file system
 //!   trash/                     renamed away, deleted when there is time
 //! $KELP_RUN, else $XDG_RUNTIME_DIR/kelp, else /tmp/kelp-UID           (0700)
-//!   holders/PID.START          live processes in the base user namespace
+//!   containers/ID/             while it lives: where its root is mounted, files that are bound into it
+//!   holders/PID                live processes in the base user namespace: a link to the start time
 //!   base.lock                  held while a base user namespace is being made
 //!   linger.lock                held by the one lingering supervisor
 //! ```
 
+use std::fs::DirBuilder;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Failure, Result};
+use crate::limits;
 
 /// Where this user's kelp keeps things. Absolute paths.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,6 +81,12 @@ impl Paths {
     /// All containers.
     pub fn containers(&self) -> PathBuf {
         self.data.join("containers")
+    }
+
+    /// What a container needs only while it lives: where its root is mounted,
+    /// generated files.
+    pub fn container_run(&self, id: &str) -> PathBuf {
+        self.run.join("containers").join(id)
     }
 
     /// Links from names to container ids.
@@ -144,10 +153,38 @@ fn runtime_dir() -> Result<PathBuf> {
     Ok(path)
 }
 
+/// Checks the name of a container or a volume: Docker's rule,
+/// `[a-zA-Z0-9][a-zA-Z0-9_.-]+`. It becomes a file name, so it cannot begin
+/// with a dot.
+pub fn check_name(name: &str) -> Result<()> {
+    if name.len() > limits::NAME_BYTES_MAX {
+        return Err(Failure::usage(format!("a name is longer than {} bytes", limits::NAME_BYTES_MAX)));
+    }
+    let mut bytes = name.bytes();
+    let starts = bytes.next().is_some_and(|first| first.is_ascii_alphanumeric());
+    if starts && name.len() >= 2 && bytes.all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte)) {
+        return Ok(());
+    }
+    Err(Failure::usage(format!(
+        "\"{}\" is not a name: two or more letters, digits, \"_\", \".\" and \"-\", beginning with a letter or digit",
+        name.escape_debug()
+    )))
+}
+
+/// Makes a directory of kelp's own, closed to others, and those above it that
+/// are missing.
+pub fn make_private(path: &Path) -> Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .doing(|| format!("make directory \"{}\"", path.display()))
+}
+
 /// Makes `path` where it is missing, then checks that it is a directory, not a
 /// link, that we own it and that nobody else can write to it.
 fn own_dir(path: &Path) -> Result<()> {
-    if let Err(error) = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+    if let Err(error) = DirBuilder::new().recursive(true).mode(0o700).create(path)
         && error.kind() != std::io::ErrorKind::AlreadyExists
     {
         return Err(Failure::from(error));

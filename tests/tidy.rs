@@ -27,7 +27,7 @@ const LAYERS: &[&[&str]] = &[
 /// the kernel may look at all of them.
 const COMMON_GROUND: &[(&str, &[&str])] = &[
     ("error", &["kernel"]),
-    ("limits", &[]),
+    ("limits", &["error"]),
     ("paths", &["error", "limits"]),
     ("host", &["error", "kernel", "limits", "paths"]),
 ];

@@ -6,8 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Session, output};
 use crate::container::record::{Record, Status};
-use crate::container::store;
-use crate::engine::images;
+use crate::engine::{images, lifecycle};
 use crate::error::{Failure, Kind, Result};
 use crate::image::lookup::StoredImage;
 use crate::image::reference::Reference;
@@ -53,7 +52,7 @@ pub(super) fn run(arguments: Arguments, session: &Session) -> Result<i32> {
 
 /// A container goes before an image of the same name, as with Docker.
 fn describe(paths: &Paths, name: &str, kind: Option<Wanted>) -> Result<Value> {
-    let as_container = || store::find(paths, name).map(|container| of_container(&container.record));
+    let as_container = || lifecycle::find(paths, name).map(|container| of_container(&container.record));
     let as_image = || images::inspect(paths, name).map(|(image, size)| of_image(&image, size));
     match kind {
         Some(Wanted::Container) => as_container(),

@@ -7,7 +7,6 @@ use super::Session;
 use super::output::{self, Format};
 use crate::container::namespaces::{self, Entry};
 use crate::container::record::Status;
-use crate::container::store;
 use crate::engine::lifecycle;
 use crate::error::Result;
 
@@ -37,7 +36,7 @@ pub(super) fn run(arguments: Arguments, session: &Session) -> Result<i32> {
     let containers = if arguments.containers.is_empty() {
         lifecycle::list(&session.paths)?.0
     } else {
-        arguments.containers.iter().map(|name| store::find(&session.paths, name)).collect::<Result<Vec<_>>>()?
+        arguments.containers.iter().map(|name| lifecycle::find(&session.paths, name)).collect::<Result<Vec<_>>>()?
     };
     let rows: Vec<Row> = containers
         .into_iter()

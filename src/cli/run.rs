@@ -9,7 +9,8 @@ use super::{Session, progress};
 use crate::container::attach::Observer;
 use crate::engine::options::environment::Variable;
 use crate::engine::options::{
-    device, environment, hostname, label, mount, name, namespaces, security, size, time_offset, tmpfs, volume,
+    device, environment, hostname, label, mount, name, namespaces, security, size, stop_signal, time_offset, tmpfs,
+    volume,
 };
 use crate::engine::request::{Pull, RootSource, RunRequest};
 use crate::engine::run;
@@ -277,7 +278,7 @@ fn request(arguments: Arguments) -> Result<RunRequest> {
         capabilities_added: isolation.cap_add,
         capabilities_dropped: isolation.cap_drop,
         security: security::parse(&isolation.security_opt)?,
-        stop_signal: process.stop_signal.as_deref().map(signal).transpose()?,
+        stop_signal: process.stop_signal.as_deref().map(stop_signal::parse).transpose()?,
         platform: image.platform.as_deref().map(Platform::parse).transpose()?,
         pull: match image.pull {
             PullWhen::Always => Pull::Always,
@@ -336,28 +337,5 @@ fn labels(arguments: &ProcessArguments) -> Result<Vec<(String, String)>> {
 }
 
 fn read_bounded(path: &Path) -> Result<Vec<u8>> {
-    use std::io::Read;
-    let doing = || format!("read \"{}\"", path.display());
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).doing(doing)?;
-    file.take(limits::USER_FILE_BYTES_MAX + 1).read_to_end(&mut bytes).doing(doing)?;
-    if bytes.len() as u64 > limits::USER_FILE_BYTES_MAX {
-        return Err(Failure::user(format!("it is larger than {} bytes", limits::USER_FILE_BYTES_MAX)).doing(doing()));
-    }
-    Ok(bytes)
-}
-
-/// A signal by name, with or without SIG, or by number.
-fn signal(text: &str) -> Result<String> {
-    use nix::sys::signal::Signal;
-    let upper = text.to_ascii_uppercase();
-    let name = if upper.starts_with("SIG") { upper } else { format!("SIG{upper}") };
-    let known = match text.parse::<i32>() {
-        Ok(number) => Signal::try_from(number).ok(),
-        Err(_) => name.parse().ok(),
-    };
-    known.map(|signal| signal.as_str().to_owned()).ok_or_else(|| {
-        Failure::usage(format!("--stop-signal: no signal \"{text}\""))
-            .did_you_mean(&name, Signal::iterator().map(Signal::as_str))
-    })
+    limits::read_file(path, limits::USER_FILE_BYTES_MAX).doing(|| format!("read \"{}\"", path.display()))
 }

@@ -5,7 +5,10 @@ use clap::{ArgMatches, Args, Command, FromArgMatches};
 use super::{
     Session, base_command, completion, images, import, inspect, load, man, ns, ps, pull, rm, rmi, run, tag, version,
 };
-use crate::error::{Failure, Result};
+use crate::error::{EXIT_OWN_FAILURE, Failure, Result};
+
+/// What `run` ends with where its program did not.
+const OWN_FAILURE: u8 = EXIT_OWN_FAILURE as u8;
 
 /// One verb.
 pub(super) struct Verb {
@@ -25,7 +28,7 @@ macro_rules! verb {
     ($name:literal, $about:literal, $module:ident) => {
         verb!($name, $about, $module, 2, 1)
     };
-    ($name:literal, $about:literal, $module:ident, $usage:literal, $failure:literal) => {
+    ($name:literal, $about:literal, $module:ident, $usage:expr, $failure:expr) => {
         Verb {
             name: $name,
             about: $about,
@@ -39,7 +42,7 @@ macro_rules! verb {
 
 /// All of them.
 pub(super) const ALL: &[Verb] = &[
-    verb!("run", "Run a command in a new container", run, 125, 125),
+    verb!("run", "Run a command in a new container", run, OWN_FAILURE, OWN_FAILURE),
     verb!("ps", "List containers", ps),
     verb!("rm", "Remove containers", rm),
     verb!("ns", "List the namespaces of running containers", ns),

@@ -39,8 +39,6 @@ pub trait Observer {
     fn wants_steps(&self) -> bool;
     /// What was done and how long it took.
     fn steps(&mut self, steps: &[Step]);
-    /// The image's program runs.
-    fn started(&mut self) {}
 }
 
 /// Stays with a container until it ends; returns its exit status. `stdin` is
@@ -113,7 +111,7 @@ impl Session<'_> {
         match received.message {
             FromSupervisor::Notice(notice) => self.observer.notice(&notice),
             FromSupervisor::Steps(steps) => self.observer.steps(&steps),
-            FromSupervisor::Started => self.observer.started(),
+            FromSupervisor::Started => {}
             FromSupervisor::Console => self.take_console(received.descriptors.into_iter().next())?,
             FromSupervisor::Exited(code) => return Ok(Some(code)),
             FromSupervisor::Failed(failure) => return Err(failure),
@@ -153,8 +151,6 @@ impl Session<'_> {
     /// A supervisor that is ending does not listen any more; what it said
     /// before is read next.
     fn tell(&self, message: &ToSupervisor) -> Result<()> {
-        self.channel
-            .send(message, &[])
-            .or_else(|failure| if failure.is_errno(libc::EPIPE) { Ok(()) } else { Err(failure) })
+        self.channel.send_if_open(message, &[])
     }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Failure, Result};
-use crate::kernel::process::Exit;
+use crate::limits;
 use crate::process::identity::Identity;
 
 /// The version this kelp writes.
@@ -95,7 +95,7 @@ impl Record {
     /// Reads the record of the container at `directory`.
     pub fn load(directory: &Path) -> Result<Self> {
         let path = directory.join("record.json");
-        let bytes = fs::read(&path).doing(|| format!("read {}", path.display()))?;
+        let bytes = limits::read_file(&path, limits::RECORD_BYTES_MAX).doing(|| format!("read {}", path.display()))?;
         let record: Self = serde_json::from_slice(&bytes)
             .map_err(|error| Failure::host(error.to_string()))
             .doing(|| format!("read {}", path.display()))?;
@@ -110,14 +110,6 @@ impl Record {
         let (path, new) = (directory.join("record.json"), directory.join("record.json.new"));
         let bytes = serde_json::to_vec(self).map_err(|error| Failure::bug(error.to_string()))?;
         fs::write(&new, bytes).and_then(|()| fs::rename(&new, &path)).doing(|| format!("write {}", path.display()))
-    }
-}
-
-/// Docker's exit status for an end of a program.
-pub fn exit_code(exit: Exit) -> i32 {
-    match exit {
-        Exit::Code(code) => code,
-        Exit::Signal(signal) => 128 + signal,
     }
 }
 

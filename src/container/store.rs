@@ -14,8 +14,8 @@ use std::time::Duration;
 use super::record::{Record, Status, now_s};
 use crate::error::{Context, Failure, Kind, Result};
 use crate::kernel::process;
-use crate::paths::Paths;
-use crate::storage::volumes;
+use crate::paths::{self, Paths};
+use crate::storage::{sweep, volumes};
 
 /// What a container whose supervisor was killed is said to have returned:
 /// 128 + SIGKILL, for that is how its processes ended.
@@ -41,12 +41,12 @@ pub struct Made {
 /// Makes the directories of a new container with a fresh id. `name` must be
 /// legal; a name that is taken is an error that says by whom.
 pub fn create(paths: &Paths, name: &str) -> Result<Made> {
-    let id = new_id()?;
+    let id = process::random_hex::<32>()?;
     let directory = paths.containers().join(&id);
-    let mut builder = DirBuilder::new();
-    builder.recursive(true).mode(0o700).create(&directory).doing(|| format!("make {}", directory.display()))?;
+    paths::make_private(&directory)?;
     let lock = File::create(directory.join("lock")).doing(|| format!("make {}/lock", directory.display()))?;
     lock.lock().doing(|| format!("lock {}/lock", directory.display()))?;
+    // After the lock: by them `load` tells that the lock was held once.
     for part in ["upper", "work"] {
         DirBuilder::new()
             .mode(0o755)
@@ -60,18 +60,13 @@ pub fn create(paths: &Paths, name: &str) -> Result<Made> {
     Ok(Made { container: Container { directory, record: Record::new(id, name.to_owned()) }, lock })
 }
 
-fn new_id() -> Result<String> {
-    let bytes = process::random::<32>()?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
 fn take_name(paths: &Paths, name: &str, id: &str) -> Result<()> {
     let link = paths.names().join(name);
     for _ in 0..2 {
         match symlink(id, &link) {
             Ok(()) => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                DirBuilder::new().recursive(true).mode(0o700).create(paths.names()).doing(|| "make names")?;
+                paths::make_private(&paths.names())?;
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 match holder(paths, &link) {
@@ -189,22 +184,14 @@ pub fn remove_volumes(paths: &Paths, names: &[String]) -> Result<()> {
 
 /// Throws a container away. It must not be alive.
 pub fn remove(paths: &Paths, container: &Container) -> Result<()> {
-    fs::remove_dir_all(paths.run.join("containers").join(&container.record.id)).ok();
+    fs::remove_dir_all(paths.container_run(&container.record.id)).ok();
     discard(paths, &container.directory, &container.record.id, Some(&container.record.name))
 }
 
 /// Renames a container's directory into the trash and frees its name.
 pub fn discard(paths: &Paths, directory: &Path, id: &str, name: Option<&str>) -> Result<()> {
-    let trash = paths.trash();
-    let target = trash.join(format!("container-{id}"));
-    let renamed = fs::rename(directory, &target).or_else(|error| {
-        if error.kind() != io::ErrorKind::NotFound || trash.exists() {
-            return Err(error);
-        }
-        DirBuilder::new().recursive(true).mode(0o700).create(&trash)?;
-        fs::rename(directory, &target)
-    });
-    renamed.or_else(ignore_missing).doing(|| format!("remove {}", directory.display()))?;
+    sweep::trash(paths, directory)
+        .or_else(|failure| if failure.is_errno(libc::ENOENT) { Ok(()) } else { Err(failure) })?;
     let Some(name) = name else { return Ok(()) };
     let link = paths.names().join(name);
     // Only its own name: another container may have taken it since a crash.
@@ -254,7 +241,7 @@ fn load(paths: &Paths, id: &str) -> Result<Option<Container>> {
     }
     if record.auto_remove {
         remove_volumes(paths, &record.anonymous_volumes)?;
-        fs::remove_dir_all(paths.run.join("containers").join(id)).ok();
+        fs::remove_dir_all(paths.container_run(id)).ok();
         discard(paths, &directory, id, Some(&record.name))?;
         return Ok(None);
     }

@@ -217,9 +217,7 @@ fn write_layer(to: impl Write, executable: impl Read, size: u64) -> io::Result<(
 /// The record; none where it is missing or not to be understood, which costs
 /// no more than making the image again.
 fn load(paths: &Paths) -> Option<Record> {
-    let file = File::open(paths.embedded_record()).ok()?;
-    let mut bytes = Vec::new();
-    file.take(limits::TAG_BYTES_MAX).read_to_end(&mut bytes).ok()?;
+    let bytes = limits::read_file(&paths.embedded_record(), limits::TAG_BYTES_MAX).ok()?;
     serde_json::from_slice(&bytes).ok().filter(|record: &Record| record.version == RECORD_VERSION)
 }
 

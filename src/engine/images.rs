@@ -3,7 +3,7 @@
 //! themselves, removal.rs removes them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 
 use super::request::Pull;
 use crate::error::{Context, Failure, Result};
@@ -22,7 +22,6 @@ use crate::image::tags::{self, Tag};
 use crate::kernel::open;
 use crate::paths::Paths;
 use crate::process::base::Base;
-use crate::process::channel::Channel;
 use crate::process::idmap::IdMap;
 use crate::process::launch;
 use crate::process::stage::Stage;
@@ -144,7 +143,7 @@ fn unpack(
     let blobs = Blobs::open(paths)?;
     let launched = launch::launch(Stage::Unpack, base, "", &[])?;
     let request = Request { id_map: id_map.clone(), layers: missing.len() };
-    send(&launched.channel, &request, &[])?;
+    launched.channel.send_if_open(&request, &[])?;
     let mut staged: Vec<Option<(Staged, &LayerId)>> = Vec::new();
     for &index in missing {
         let (Some(id), Some(layer)) = (ids.get(index), image.manifest.layers.get(index)) else {
@@ -154,7 +153,9 @@ fn unpack(
         let stage = layers::stage_dir(paths)?;
         let directory = open::open_dir(&stage.root())?;
         progress.start(&format!("unpack {}", layer.digest.short()), 0);
-        send(&launched.channel, &Layer { diff_id: id.diff_id().to_owned() }, &[blob.as_fd(), directory.as_fd()])?;
+        launched
+            .channel
+            .send_if_open(&Layer { diff_id: id.diff_id().to_owned() }, &[blob.as_fd(), directory.as_fd()])?;
         staged.push(Some((stage, id)));
     }
     while let Some(received) = launched.channel.receive::<FromUnpack>()? {
@@ -174,13 +175,6 @@ fn unpack(
         return Err(Failure::host("the process that unpacks was killed"));
     }
     Ok(())
-}
-
-/// A stage that is gone already has said why: that is read next.
-fn send<T: serde::Serialize>(channel: &Channel, message: &T, descriptors: &[BorrowedFd<'_>]) -> Result<()> {
-    channel
-        .send(message, descriptors)
-        .or_else(|failure| if failure.is_errno(libc::EPIPE) { Ok(()) } else { Err(failure) })
 }
 
 /// A name in the store, or an image that has none.

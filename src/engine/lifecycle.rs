@@ -26,6 +26,11 @@ pub fn list(paths: &Paths) -> Result<(Vec<Container>, Vec<Failure>)> {
     Ok(found)
 }
 
+/// The container called `name`: by name, by id or by the unique start of an id.
+pub fn find(paths: &Paths, name: &str) -> Result<Container> {
+    store::find(paths, name)
+}
+
 /// Removes the container called `name`; one that runs only with `force`.
 pub fn remove(paths: &Paths, name: &str, force: bool) -> Result<()> {
     let container = store::find(paths, name)?;

@@ -169,7 +169,7 @@ impl Prepared {
         id: &str,
         volumes: &dyn Fn(Option<&str>) -> Result<HostPath>,
     ) -> Result<SandboxSpec> {
-        let run_directory = run_directory(paths, id);
+        let run_directory = paths.container_run(id);
         plan::plan(Input {
             request,
             image: &self.image,
@@ -196,7 +196,7 @@ fn prepare(
 ) -> Result<(SandboxSpec, Record)> {
     let id = &made.container.record.id;
     let prepared = Prepared::of(paths, request, base, id, &made.container.directory, Effort::Make, progress)?;
-    let run_directory = run_directory(paths, id);
+    let run_directory = paths.container_run(id);
     fs::create_dir_all(&run_directory).doing(|| format!("make {}", run_directory.display()))?;
     tell_of_degradations(request, observer);
     let mut record = made.container.record.clone();
@@ -253,10 +253,6 @@ fn abandon(paths: &Paths, made: &Made) -> Result<()> {
 fn root_of(lowers: Vec<HostPath>, directory: &std::path::Path, volatile: bool, read_only: bool) -> Root {
     let (upper, work) = (HostPath(directory.join("upper")), HostPath(directory.join("work")));
     Root { lowers, upper, work, volatile, read_only }
-}
-
-fn run_directory(paths: &Paths, id: &str) -> PathBuf {
-    paths.run.join("containers").join(id)
 }
 
 fn caller() -> (u32, u32) {

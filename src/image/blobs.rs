@@ -9,7 +9,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -18,7 +18,7 @@ use super::digest::{Digest, Hasher};
 use crate::error::{Context, Failure, Result};
 use crate::kernel;
 use crate::limits;
-use crate::paths::Paths;
+use crate::paths::{self, Paths};
 
 /// The store's blobs.
 pub struct Blobs {
@@ -33,7 +33,7 @@ impl Blobs {
     pub fn open(paths: &Paths) -> Result<Self> {
         let (dir, staging) = (paths.blobs(), paths.staging());
         for dir in [&dir, &staging] {
-            make_dir(dir)?;
+            paths::make_private(dir)?;
         }
         let layout = paths.data.join("oci-layout");
         if !layout.exists() {
@@ -261,15 +261,6 @@ pub(super) fn replace(staging: &Path, path: &Path, bytes: &[u8]) -> Result<()> {
     temporary.file.write_all(bytes).doing(doing)?;
     temporary.file.sync_data().doing(doing)?;
     temporary.rename(path).doing(doing)
-}
-
-/// Makes a directory of the store, closed to others.
-pub(super) fn make_dir(path: &Path) -> Result<()> {
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .doing(|| format!("make directory \"{}\"", path.display()))
 }
 
 #[cfg(test)]

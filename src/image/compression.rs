@@ -42,7 +42,10 @@ impl Compression {
             // RFC 8878, 3.1.1 and 3.1.2 (a skippable frame may come first).
             [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Ok(Self::Zstd),
             [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => other("xz", "unxz"),
-            [b'B', b'Z', b'h', b'1'..=b'9', ..] => other("bzip2", "bunzip2"),
+            // Three letters and a digit may begin a tar too; a block's magic does not.
+            [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41, ..] => other("bzip2", "bunzip2"),
+            [0x04, 0x22, 0x4d, 0x18, ..] => other("lz4", "unlz4"),
+            [b'P', b'K', 3, 4, ..] => other("zip", "unzip"),
             _ => Ok(Self::None),
         }
     }
@@ -98,7 +101,11 @@ mod tests {
         gzip.write_all(b"hello").unwrap();
         check(&gzip.finish().unwrap(), Compression::Gzip);
         check(&zstd::encode_all(&b"hello"[..], 1).unwrap(), Compression::Zstd);
-        assert!(Compression::detect(b"\xfd7zXZ\0").unwrap_err().to_string().contains("xz"));
+        assert_eq!(Compression::detect(b"\x50\x2a\x4d\x18").unwrap(), Compression::Zstd);
+        assert_eq!(Compression::detect(b"").unwrap(), Compression::None);
+        for (magic, name) in [(&b"\xfd7zXZ\0"[..], "xz"), (b"BZh91AY&SY", "bzip2"), (b"PK\x03\x04", "zip")] {
+            assert!(Compression::detect(magic).unwrap_err().to_string().contains(name));
+        }
     }
 
     #[test]

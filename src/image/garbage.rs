@@ -15,7 +15,7 @@
 use std::collections::BTreeSet;
 use std::fs::{File, TryLockError};
 
-use super::blobs::{self, Blobs};
+use super::blobs::Blobs;
 use super::descriptor::Role;
 use super::digest::Digest;
 use super::lookup;
@@ -23,7 +23,7 @@ use super::manifest::Document;
 use super::tags::Tag;
 use crate::error::{Context, Failure, Result};
 use crate::limits;
-use crate::paths::Paths;
+use crate::paths::{self, Paths};
 
 /// A held lock; let go when dropped.
 #[derive(Debug)]
@@ -53,7 +53,7 @@ pub fn try_collect(paths: &Paths) -> Result<Option<Guard>> {
 
 fn open(paths: &Paths) -> Result<File> {
     let path = paths.images_lock();
-    blobs::make_dir(&paths.data)?;
+    paths::make_private(&paths.data)?;
     // Read-write, since NFS maps flock(2) to a lock that needs it.
     let mut options = File::options();
     options.read(true).write(true).create(true).truncate(false);

@@ -19,9 +19,6 @@ use crate::paths::Paths;
 /// likely a slip than an id.
 const ID_DIGITS_MIN: usize = 4;
 
-/// How alike two names must be (Jaro-Winkler) for a "did you mean".
-const ALIKE_MIN: f64 = 0.85;
-
 /// An image that is here, its documents verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredImage {
@@ -116,22 +113,16 @@ fn not_found(all: &[Tag], text: &str) -> Failure {
         let tagged = format!("{repository}:{}", reference.tag().unwrap_or_default());
         [reference.familiar(), reference.familiar_name(), reference.to_string(), repository.to_owned(), tagged]
     };
-    let score = |reference: &Reference| {
-        let score = |name: &String| match strsim::osa_distance(name, text) {
-            // One slip in a short name weighs too much for Jaro-Winkler.
-            0 | 1 if text.len() > 2 => 1.0,
-            _ => strsim::jaro_winkler(name, text),
-        };
-        spellings(reference).iter().map(score).fold(0.0, f64::max)
-    };
-    let names = all.iter().filter_map(|tag| tag.reference.as_ref());
-    let alike = names
-        .map(|reference| (score(reference), reference))
-        .filter(|(score, _)| *score >= ALIKE_MIN)
-        .max_by(|a, b| a.0.total_cmp(&b.0));
-    match alike {
-        Some((_, reference)) => failure.hint(format!("did you mean \"{}\"?", reference.familiar())),
-        None => failure.hint("kelp images lists what is here; kelp pull fetches an image"),
+    let names: Vec<(String, String)> = all
+        .iter()
+        .filter_map(|tag| tag.reference.as_ref())
+        .flat_map(|reference| spellings(reference).map(|spelling| (spelling, reference.familiar())))
+        .collect();
+    let pairs = names.iter().map(|(spelling, name)| (spelling.as_str(), name.as_str()));
+    let failure = failure.did_you_mean_by_spelling(text, pairs);
+    match failure.hints.is_empty() {
+        true => failure.hint("kelp images lists what is here; kelp pull fetches an image"),
+        false => failure,
     }
 }
 
@@ -281,7 +272,7 @@ mod tests {
         keep(&home, "quay.io/team/web:1", "b");
         assert_eq!(hints("team/web"), ["did you mean \"quay.io/team/web:1\"?"]);
         keep(&home, "localhost/db", "b");
-        assert_eq!(hints("bd"), ["kelp images lists what is here; kelp pull fetches an image"]);
+        assert_eq!(hints("xyz"), ["kelp images lists what is here; kelp pull fetches an image"]);
         assert_eq!(hints("dbb"), ["did you mean \"localhost/db:latest\"?"]);
         assert!(hints("zzz")[0].contains("kelp pull"));
         assert_eq!(find(&home.paths, "zzz").unwrap_err().kind, crate::error::Kind::NotFound);

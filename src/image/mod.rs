@@ -9,7 +9,7 @@
 //! they are parsed; a digest is a type and never a string in a path; a tag is
 //! written last, so an image that is visible is complete; nothing here prints.
 
-mod quote;
+pub(crate) mod quote;
 
 pub mod archive;
 pub mod blobs;

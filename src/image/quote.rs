@@ -14,6 +14,11 @@ pub(crate) fn quoted(text: &str) -> String {
     format!("\"{shown}{more}\"")
 }
 
+/// The same for bytes that should be text, such as a path in an archive.
+pub(crate) fn quoted_bytes(bytes: &[u8]) -> String {
+    quoted(&String::from_utf8_lossy(bytes))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -22,5 +27,6 @@ mod tests {
     fn escapes_and_cuts() {
         assert_eq!(quoted("a\u{1b}[31m"), "\"a\\u{1b}[31m\"");
         assert_eq!(quoted(&"x".repeat(121)), format!("\"{}...\"", "x".repeat(120)));
+        assert_eq!(quoted_bytes(b"a\xff\n"), "\"a\u{fffd}\\n\"");
     }
 }

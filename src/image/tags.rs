@@ -15,7 +15,7 @@ use super::digest::Digest;
 use super::reference::Reference;
 use crate::error::{Context, Failure, Result};
 use crate::limits;
-use crate::paths::Paths;
+use crate::paths::{self, Paths};
 
 /// The version of [`Tag`] on disk.
 const VERSION: u32 = 1;
@@ -73,8 +73,8 @@ mod rfc3339 {
 /// Sets a tag, replacing one of the same name. The image that loses its last
 /// name by that is kept without one, as docker does.
 pub fn set(paths: &Paths, tag: &Tag) -> Result<()> {
-    blobs::make_dir(&paths.tags())?;
-    blobs::make_dir(&paths.staging())?;
+    paths::make_private(&paths.tags())?;
+    paths::make_private(&paths.staging())?;
     let others = list(paths)?;
     let is_named = |config: &Digest| {
         let mut named = others.iter().filter(|other| other.reference.is_some() && other.config == *config);
@@ -137,15 +137,11 @@ pub fn list(paths: &Paths) -> Result<Vec<Tag>> {
 }
 
 fn read(path: PathBuf) -> Result<Option<Tag>> {
-    use std::io::Read;
     let doing = || format!("read tag \"{}\"", path.display());
-    let file = match std::fs::File::open(&path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(Failure::from(error).doing(doing())),
+    let bytes = match limits::read_file(&path, limits::TAG_BYTES_MAX) {
+        Err(failure) if failure.is_errno(libc::ENOENT) => return Ok(None),
+        result => result.doing(doing)?,
     };
-    let mut bytes = Vec::new();
-    file.take(limits::TAG_BYTES_MAX).read_to_end(&mut bytes).doing(doing)?;
     let tag: Tag = serde_json::from_slice(&bytes)
         .map_err(|error| Failure::host(format!("it is damaged: {error}")))
         .hint(|| format!("remove {} and pull or load the image again", path.display()))

@@ -54,18 +54,3 @@ pub fn clear_ambient() -> Result<()> {
     let value = unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) };
     check(value.into(), "prctl", || "PR_CAP_AMBIENT_CLEAR_ALL".to_owned()).map(drop)
 }
-
-/// Raises one capability in the ambient set.
-pub fn raise_ambient(capability: u32) -> Result<()> {
-    // SAFETY: the option takes one integer; unused arguments must be 0.
-    let value =
-        unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE, libc::c_ulong::from(capability), 0, 0) };
-    check(value.into(), "prctl", || format!("PR_CAP_AMBIENT_RAISE {capability}")).map(drop)
-}
-
-/// Keeps the permitted set over a change of uid away from 0 (prctl(2) PR_SET_KEEPCAPS).
-pub fn keep_over_setuid() -> Result<()> {
-    // SAFETY: the option takes one integer.
-    let value = unsafe { libc::prctl(libc::PR_SET_KEEPCAPS, 1, 0, 0, 0) };
-    check(value.into(), "prctl", || "PR_SET_KEEPCAPS".to_owned()).map(drop)
-}

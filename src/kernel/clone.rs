@@ -1,11 +1,8 @@
-//! clone3(2): a child with a pidfd, namespaces and a cgroup in one call.
+//! clone3(2): a child with a pidfd and namespaces in one call.
 
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{FromRawFd, OwnedFd};
 
 use super::error::{Result, check};
-
-/// `CLONE_INTO_CGROUP` of linux/sched.h; libc's constant overflows its type.
-const INTO_CGROUP: u64 = 0x2_0000_0000;
 
 /// What a parent learns of its new child.
 pub struct Child {
@@ -23,22 +20,17 @@ pub enum Side {
     Child,
 }
 
-/// Clones the calling process into the namespaces of `flags` (CLONE_NEW*),
-/// placed in `cgroup` where given.
+/// Clones the calling process into the namespaces of `flags` (CLONE_NEW*).
 ///
 /// The caller must be single-threaded: the child runs on a copy of its memory
 /// and may allocate only under that condition.
-pub fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Side> {
+pub fn clone3(flags: u64) -> Result<Side> {
     let mut pidfd: i32 = -1;
     // SAFETY: clone_args is a plain struct of integers; all zeros is its documented default.
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
     args.flags = flags | libc::CLONE_PIDFD as u64;
     args.pidfd = &raw mut pidfd as u64;
     args.exit_signal = libc::SIGCHLD as u64;
-    if let Some(cgroup) = cgroup {
-        args.flags |= INTO_CGROUP;
-        args.cgroup = cgroup.as_raw_fd() as u64;
-    }
     // SAFETY: args points to a live clone_args of the size given; stack is 0 and CLONE_VM is not set,
     // so the child runs on a copy of our memory (fork rules), and the caller is single-threaded.
     let value = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>()) };

@@ -20,8 +20,6 @@ pub const NOSUID: u64 = libc::MOUNT_ATTR_NOSUID;
 pub const NODEV: u64 = libc::MOUNT_ATTR_NODEV;
 /// Programs cannot be executed.
 pub const NOEXEC: u64 = libc::MOUNT_ATTR_NOEXEC;
-/// Access times are not written.
-pub const NOATIME: u64 = libc::MOUNT_ATTR_NOATIME;
 
 /// A file system being configured (fsopen(2)).
 pub struct Context {

@@ -26,11 +26,6 @@ pub fn owner_uid(user_namespace: BorrowedFd<'_>) -> Result<u32> {
     Ok(uid)
 }
 
-/// The user namespace that `namespace` belongs to (NS_GET_USERNS).
-pub fn owning_user_namespace(namespace: BorrowedFd<'_>) -> Result<OwnedFd> {
-    related(namespace, libc::NS_GET_USERNS, "NS_GET_USERNS")
-}
-
 /// The parent of a user or pid namespace (NS_GET_PARENT).
 pub fn parent(namespace: BorrowedFd<'_>) -> Result<OwnedFd> {
     related(namespace, libc::NS_GET_PARENT, "NS_GET_PARENT")

@@ -5,7 +5,6 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
-use nix::unistd::Pid;
 
 use super::error::{Error, Named, Result, check};
 
@@ -16,6 +15,16 @@ pub enum Exit {
     Code(i32),
     /// This signal killed it.
     Signal(i32),
+}
+
+impl Exit {
+    /// The exit status as a shell and Docker have it: 128+n for a signal.
+    pub fn status(self) -> i32 {
+        match self {
+            Self::Code(code) => code,
+            Self::Signal(signal) => 128 + signal,
+        }
+    }
 }
 
 /// A descriptor of a running process (pidfd_open(2)); ESRCH when there is none.
@@ -75,18 +84,8 @@ fn wait_any(flags: WaitPidFlag) -> Result<Option<(i32, Exit)>> {
 /// Marks every descriptor from `first` up close-on-exec (close_range(2)), so
 /// that none is inherited by an image's program (CVE-2024-21626).
 pub fn close_on_exec_from(first: u32) -> Result<()> {
-    close_range(first, libc::CLOSE_RANGE_CLOEXEC)
-}
-
-/// Closes every descriptor from `first` up, at once.
-pub fn close_from(first: u32) -> Result<()> {
-    close_range(first, 0)
-}
-
-fn close_range(first: u32, flags: u32) -> Result<()> {
-    // SAFETY: descriptors above `first` are not used after this by contract of both callers: the first
-    // only marks them, the second runs right before exec or _exit.
-    let value = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, flags) };
+    // SAFETY: the call takes three integers, and only marks what it finds.
+    let value = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
     check(value, "close_range", || format!("{first}..")).map(drop)
 }
 
@@ -193,17 +192,6 @@ pub fn kill(pid: i32, signal: i32) -> Result<()> {
     check(value.into(), "kill", || format!("{pid} with signal {signal}")).map(drop)
 }
 
-/// Whether a descriptor of a process is readable, that is, whether it ended.
-pub fn has_ended(pidfd: BorrowedFd<'_>) -> bool {
-    let mut fds = [nix::poll::PollFd::new(pidfd.as_fd(), nix::poll::PollFlags::POLLIN)];
-    matches!(nix::poll::poll(&mut fds, nix::poll::PollTimeout::ZERO), Ok(1))
-}
-
-/// The pid as nix's type.
-pub fn pid(raw: i32) -> Pid {
-    Pid::from_raw(raw)
-}
-
 /// Puts `fd` on descriptor `number`, inherited over exec (dup2(2)).
 pub fn place(fd: BorrowedFd<'_>, number: i32) -> Result<()> {
     // SAFETY: dup2 on two numbers; what was on `number` is closed by contract of the caller, which places
@@ -223,11 +211,17 @@ pub fn move_above(fd: BorrowedFd<'_>, least: i32) -> Result<OwnedFd> {
 
 /// Bytes from the kernel's random source (getrandom(2)).
 pub fn random<const N: usize>() -> Result<[u8; N]> {
+    const { assert!(N <= 256, "a longer read may be short") }
     let mut bytes = [0_u8; N];
     // SAFETY: the buffer is live for the length given; up to 256 bytes are never short (getrandom(2)).
     let value = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), N, 0) };
     check(value as libc::c_long, "getrandom", String::new)?;
     Ok(bytes)
+}
+
+/// `N` random bytes in hexadecimal digits.
+pub fn random_hex<const N: usize>() -> Result<String> {
+    Ok(random::<N>()?.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// A file in memory with `name` in /proc, for a sealed copy of the executable.

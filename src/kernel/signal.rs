@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use nix::sys::signal::{SigSet, SigmaskHow, Signal};
+use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use super::error::{Named, Result};
@@ -51,12 +51,4 @@ pub fn ignore_broken_pipe() -> Result<()> {
     unsafe { nix::sys::signal::signal(Signal::SIGPIPE, nix::sys::signal::SigHandler::SigIgn) }
         .map(drop)
         .named("signal", || "SIGPIPE".to_owned())
-}
-
-/// Blocks every signal, e.g. around a fork that must not be interrupted.
-pub fn block_all() -> Result<SigSet> {
-    let mut before = SigSet::empty();
-    nix::sys::signal::sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut before))
-        .named("sigprocmask", String::new)?;
-    Ok(before)
 }

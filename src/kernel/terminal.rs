@@ -84,15 +84,6 @@ pub fn open_slave(master: BorrowedFd<'_>) -> Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
-/// The number of the slave: its name is /dev/pts/NUMBER.
-pub fn slave_number(master: BorrowedFd<'_>) -> Result<u32> {
-    let mut number: libc::c_uint = 0;
-    // SAFETY: TIOCGPTN writes one unsigned int to the live variable given.
-    let value = unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCGPTN, &raw mut number) };
-    check(value.into(), "ioctl", || "TIOCGPTN".to_owned())?;
-    Ok(number)
-}
-
 /// Makes `slave` the controlling terminal of the caller's session (TIOCSCTTY).
 pub fn make_controlling(slave: BorrowedFd<'_>) -> Result<()> {
     // SAFETY: TIOCSCTTY takes one integer: 0 steals nobody's terminal.

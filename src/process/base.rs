@@ -11,7 +11,6 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use super::identity::Identity;
@@ -19,7 +18,7 @@ use super::idmap::{Extent, IdMap};
 use super::subids::{self, Full, Rung};
 use crate::error::{Context, Failure, Result};
 use crate::kernel::namespace;
-use crate::paths::Paths;
+use crate::paths::{self, Paths};
 
 /// The base namespace as a stage enters it.
 pub struct Base {
@@ -50,11 +49,7 @@ impl Base {
         if let Some(held) = find_held(&holders) {
             return Ok(Self::held(held, holders));
         }
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&holders)
-            .doing(|| format!("make {}", holders.display()))?;
+        paths::make_private(&holders)?;
         let path = paths.base_lock();
         let lock = File::create(&path).doing(|| format!("open {}", path.display()))?;
         lock.lock().doing(|| format!("lock {}", path.display()))?;
@@ -88,6 +83,14 @@ impl Base {
         self.helpers_said = Some(cause.to_string());
         if let Entry::New { helpers, .. } = &mut self.entry {
             *helpers = None;
+        }
+    }
+
+    /// After a new base namespace was made and its maker, `pid`, registered:
+    /// later stages join it, and others need not wait for the lock.
+    pub(super) fn hold(&mut self, pid: i32) {
+        if let (Entry::New { .. }, Ok(namespace)) = (&self.entry, File::open(format!("/proc/{pid}/ns/user"))) {
+            self.entry = Entry::Held(namespace.into());
         }
     }
 

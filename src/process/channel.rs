@@ -63,6 +63,13 @@ impl Channel {
         matches!(nix::poll::poll(&mut fds, PollTimeout::ZERO), Ok(1))
     }
 
+    /// Sends one message, unless the other end is gone: what it said before
+    /// is there to be read, and says why.
+    pub fn send_if_open<T: Serialize>(&self, message: &T, descriptors: &[BorrowedFd<'_>]) -> Result<()> {
+        self.send(message, descriptors)
+            .or_else(|failure| if failure.is_errno(libc::EPIPE) { Ok(()) } else { Err(failure) })
+    }
+
     /// Receives one message; `None` where the other end is gone.
     pub fn receive<T: DeserializeOwned>(&self) -> Result<Option<Received<T>>> {
         let mut descriptors = Vec::new();

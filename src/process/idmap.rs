@@ -8,6 +8,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Context, Result};
+
 /// A run of ids: `inside + n` stands for `outside + n`, for n below `count`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Extent {
@@ -66,6 +68,22 @@ impl IdMap {
         };
         let (uids, gids) = (part(&self.uids), part(&self.gids));
         if uids == gids { format!("b{uids}") } else { format!("u{uids}+g{gids}") }
+    }
+
+    /// The ids outside that root inside stands for; 0 where it has none.
+    pub fn root(&self) -> (u32, u32) {
+        let owner = |extents| outside_of(extents, 0).unwrap_or(0);
+        (owner(&self.uids), owner(&self.gids))
+    }
+
+    /// Gives the new user namespace of `pid` this map: one write(2) a file,
+    /// uids first (user_namespaces(7)).
+    pub fn write_for(&self, pid: i32) -> Result<()> {
+        for (name, extents) in [("uid_map", &self.uids), ("gid_map", &self.gids)] {
+            let path = format!("/proc/{pid}/{name}");
+            std::fs::write(&path, Self::lines(extents)).doing(|| format!("write {path}"))?;
+        }
+        Ok(())
     }
 
     /// The lines of /proc/PID/uid_map, written in one write(2).

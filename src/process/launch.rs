@@ -29,16 +29,12 @@ use super::channel::Channel;
 use super::idmap::{Extent, IdMap};
 use super::stage::{CHANNEL_FD, Stage};
 use super::subids::Full;
-use crate::error::{Context, Failure, Result};
+use crate::error::{Context, EXIT_OWN_FAILURE, Failure, Result};
 use crate::kernel::process::Fork;
 use crate::kernel::{mount, namespace, open, process};
 
 /// A stage that was started.
 pub struct Launched {
-    /// Its pid.
-    pub pid: i32,
-    /// A descriptor of it.
-    pub pidfd: OwnedFd,
     /// The channel to it.
     pub channel: Channel,
 }
@@ -71,7 +67,7 @@ impl<E: Into<Failure>> From<E> for LaunchFailure {
 
 fn try_launch(
     stage: Stage,
-    base: &Base,
+    base: &mut Base,
     title: &str,
     handed: &[BorrowedFd<'_>],
 ) -> std::result::Result<Launched, LaunchFailure> {
@@ -84,7 +80,7 @@ fn try_launch(
             let failure = become_stage(stage, base, title, &executable, &theirs, sync_theirs, handed);
             // The parent may be gone; then there is nobody left to tell.
             theirs.send(&StageFailed { failed: failure }, &[]).ok();
-            process::exit_now(125)
+            process::exit_now(EXIT_OWN_FAILURE)
         }
         Fork::Parent(pid) => {
             drop((theirs, sync_theirs));
@@ -97,8 +93,10 @@ fn try_launch(
                 return Err(failure);
             }
             // A stage that is gone already has said why on its channel.
-            base.register(pid).ok();
-            Ok(Launched { pid, pidfd, channel: ours })
+            if base.register(pid).is_ok() {
+                base.hold(pid);
+            }
+            Ok(Launched { channel: ours })
         }
     }
 }

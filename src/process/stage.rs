@@ -4,7 +4,6 @@
 //! channel on descriptor 3; everything else it needs comes over the channel.
 
 use std::ffi::OsStr;
-use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use super::channel::Channel;
@@ -51,9 +50,4 @@ pub fn take_channel() -> Result<Channel> {
     let socket = kernel::socket::take(CHANNEL_FD)
         .ok_or_else(|| Failure::usage("this is a stage of kelp, not a command").hint("run kelp --help"))?;
     Ok(Channel::new(socket))
-}
-
-/// Takes the descriptors handed over after the channel, `count` of them.
-pub fn take_handed(count: usize) -> Vec<OwnedFd> {
-    (0..count).map_while(|index| kernel::socket::take(CHANNEL_FD + 1 + index as i32)).collect()
 }

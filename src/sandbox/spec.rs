@@ -1,8 +1,10 @@
 //! `SandboxSpec`: one confined process tree, as data.
 //!
-//! Made by [`super::plan`] (pure), printed by `kelp run --dry-run`, sent to the
-//! supervisor over its channel and carried out by [`super::stage`]. Nothing in
-//! it is optional to enforce: a step that cannot be done is a failure.
+//! Made by engine::plan (pure), printed by `kelp run --dry-run`, sent to the
+//! supervisor over its channel and carried out by [`super::stage`]. A step that
+//! cannot be done is a failure, with two exceptions that are told to the user:
+//! [`Source::Cgroup2`] and [`Source::Overlay`]. A path to mask or to make
+//! read-only that is not there is no failure: there is nothing to hide.
 
 use std::path::{Path, PathBuf};
 

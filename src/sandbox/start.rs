@@ -1,7 +1,7 @@
 //! Starting a sandbox, the supervisor's side: open what init may not, clone it
 //! into its namespaces, write its id maps.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
@@ -16,7 +16,6 @@ use crate::kernel::clone::{Child, Side, clone3};
 use crate::kernel::{mount, namespace, open};
 use crate::process::channel::Channel;
 use crate::process::identity::Identity;
-use crate::process::idmap::{self, IdMap};
 
 /// A sandbox whose init is at work.
 pub struct Started {
@@ -35,19 +34,18 @@ pub struct Started {
 /// root until init pivots to it. The caller is single-threaded and in the base
 /// user namespace.
 pub fn start(spec: &SandboxSpec, mount_point: &HostPath, streams: Streams<'_>, debug: bool) -> Result<Started> {
-    let owner = |extents| idmap::outside_of(extents, 0).unwrap_or(0);
-    root::give(&spec.root, (owner(&spec.id_map.uids), owner(&spec.id_map.gids)))?;
+    root::give(&spec.root, spec.id_map.root())?;
     join_namespaces(&spec.namespaces)?;
     let sources = open_shared(spec)?;
     let (ours, theirs) = Channel::pair()?;
-    match clone3(clone_flags(&spec.namespaces), None).map_err(crate::host::explain_namespaces)? {
+    match clone3(clone_flags(&spec.namespaces)).map_err(crate::host::explain_namespaces)? {
         Side::Child => {
             drop(ours);
             init::run(spec, Handed { channel: theirs, mount_point, sources, streams, debug })
         }
         Side::Parent(Child { pid, pidfd }) => {
             drop(theirs);
-            write_map(pid, &spec.id_map)?;
+            spec.id_map.write_for(pid)?;
             // An init that is gone already has said why: the supervisor reads that next.
             ours.send(&ToInit::Mapped, &[]).ok();
             let mounts = File::open(format!("/proc/{pid}/ns/mnt")).ok();
@@ -122,13 +120,4 @@ fn copy_from(identity: Identity, path: &Path) -> Result<OwnedFd> {
     let tree = mount::clone_tree(open::cwd(), path, true);
     namespace::setns(ours.as_fd(), CloneFlags::CLONE_NEWNS, "own mnt")?;
     Ok(tree?)
-}
-
-/// One write(2) a file, uids first (user_namespaces(7)).
-fn write_map(pid: i32, map: &IdMap) -> Result<()> {
-    for (name, extents) in [("uid_map", &map.uids), ("gid_map", &map.gids)] {
-        let path = format!("/proc/{pid}/{name}");
-        fs::write(&path, IdMap::lines(extents)).doing(|| format!("write {path}"))?;
-    }
-    Ok(())
 }

@@ -25,12 +25,8 @@ pub struct Resolved {
     /// All groups for setgroups(2), the primary one first: without it a
     /// program that drops it keeps what "others" may not do (CVE-2022-36109).
     pub groups: Vec<u32>,
-    /// Login name, if the user has an entry.
-    pub name: Option<String>,
     /// Home directory; `/` without an entry.
     pub home: String,
-    /// Login shell, if the entry has one.
-    pub shell: Option<String>,
 }
 
 /// Looks up `user` (`USER[:GROUP]`, names or numbers; empty is uid 0) and more
@@ -68,9 +64,7 @@ pub fn resolve(user: &str, groups: &[String], passwd: &[u8], group: &[u8]) -> Re
         uid,
         gid,
         groups: without_doubles(all)?,
-        name: login.as_ref().map(|login| login.name.to_owned()),
-        home: login.as_ref().map(|login| login.home).filter(|home| home.starts_with('/')).unwrap_or("/").to_owned(),
-        shell: login.and_then(|login| login.shell).map(str::to_owned),
+        home: login.map(|login| login.home).filter(|home| home.starts_with('/')).unwrap_or("/").to_owned(),
     })
 }
 
@@ -115,7 +109,6 @@ struct Login<'a> {
     uid: u32,
     gid: u32,
     home: &'a str,
-    shell: Option<&'a str>,
 }
 
 impl<'a> Login<'a> {
@@ -125,8 +118,7 @@ impl<'a> Login<'a> {
         let uid = number(fields.nth(1)?).ok()??;
         let gid = number(fields.next()?).ok()??;
         let home = fields.nth(1).unwrap_or("");
-        let shell = fields.next().filter(|shell| !shell.is_empty());
-        Some(Self { name, uid, gid, home, shell })
+        Some(Self { name, uid, gid, home })
     }
 }
 

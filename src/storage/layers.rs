@@ -17,7 +17,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Failure, Result};
-use crate::paths::Paths;
+use crate::limits;
+use crate::paths::{self, Paths};
 
 use super::sweep;
 use super::unpack::Summary;
@@ -110,7 +111,7 @@ pub fn find(paths: &Paths, id: &LayerId) -> Option<PathBuf> {
 pub fn stage_dir(paths: &Paths) -> Result<Staged> {
     let (dir, lock) = stage(paths)?;
     let staged = Staged { dir, _lock: lock };
-    sweep::make_own_dir(&staged.root())?;
+    paths::make_private(&staged.root())?;
     Ok(staged)
 }
 
@@ -119,11 +120,9 @@ pub fn stage_dir(paths: &Paths) -> Result<Staged> {
 /// The caller has compared the diff id and called `unpack::finish`.
 pub fn publish(paths: &Paths, staged: Staged, id: &LayerId, summary: &Summary) -> Result<PathBuf> {
     let dir = id.dir(paths);
-    sweep::make_own_dir(&paths.layers().join(&id.id_map))?;
+    paths::make_private(&paths.layers().join(&id.id_map))?;
     write_record(&staged.dir.join(RECORD_NAME), &Record { version: RECORD_VERSION, summary: summary.clone() })?;
-    if !publish_dir(paths, &staged.dir, &dir).doing(|| format!("publish layer \"{}\"", id.diff_id))? {
-        log::debug!("layer {} was there already", id.diff_id);
-    }
+    publish_dir(paths, &staged.dir, &dir).doing(|| format!("publish layer \"{}\"", id.diff_id))?;
     Ok(dir.join(ROOT_NAME))
 }
 
@@ -150,7 +149,7 @@ pub fn remove(paths: &Paths, id: &LayerId) -> Result<()> {
 /// A new directory in `staging/` with its lock held.
 pub(super) fn stage(paths: &Paths) -> Result<(PathBuf, File)> {
     let dir = paths.staging().join(sweep::unique_name());
-    sweep::make_own_dir(&dir)?;
+    paths::make_private(&dir)?;
     let lock = File::create_new(dir.join(sweep::LOCK_NAME))
         .and_then(|lock| lock.try_lock().map_err(io::Error::from).map(|()| lock))
         .doing(|| format!("lock \"{}\"", dir.display()))?;
@@ -186,7 +185,7 @@ pub(super) fn write_record(path: &Path, record: &impl Serialize) -> Result<()> {
 fn read_summary(dir: &Path) -> Result<Summary> {
     let path = dir.join(RECORD_NAME);
     let doing = || format!("read \"{}\"", path.display());
-    let json = std::fs::read(&path).doing(doing)?;
+    let json = limits::read_file(&path, limits::RECORD_BYTES_MAX).doing(doing)?;
     let record: Record =
         serde_json::from_slice(&json).map_err(|error| Failure::host(error.to_string())).doing(doing)?;
     if record.version != RECORD_VERSION {

@@ -9,11 +9,10 @@
 //! with mode 000 (`work/work`).
 
 use std::ffi::{CStr, OsStr};
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
@@ -22,7 +21,7 @@ use crate::error::{Context, Failure, Result};
 use crate::kernel::file::Listing;
 use crate::kernel::open::Resolve;
 use crate::kernel::{self, Errno};
-use crate::paths::Paths;
+use crate::paths::{self, Paths};
 
 /// Held with flock(2) by whoever works in a directory below `staging/`; it
 /// guards that directory against [`collect_stale`]. Nothing is locked after it.
@@ -34,12 +33,12 @@ const OPEN_MAX: usize = 64;
 
 /// How old an unfinished write without an owner must be. Its lock says whether
 /// somebody is at it; the age covers the moment before the lock is taken.
-const STALE: Duration = Duration::from_secs(60);
+pub const STALE: Duration = Duration::from_secs(60);
 
 /// Renames `path` into the trash. It is gone from its place when this returns.
 pub fn trash(paths: &Paths, path: &Path) -> Result<()> {
     let trash = paths.trash();
-    make_own_dir(&trash)?;
+    paths::make_private(&trash)?;
     loop {
         match std::fs::rename(path, trash.join(unique_name())) {
             // ENOTEMPTY or EEXIST: the name is taken; not by us, so look for another.
@@ -99,8 +98,7 @@ pub fn collect_stale(paths: &Paths, age: Duration) -> Result<u64> {
         let path = entry.doing(|| "read staging directory")?.path();
         // Gone meanwhile: it was renamed into place.
         let Ok(status) = path.symlink_metadata() else { continue };
-        let old = status.modified().is_ok_and(|then| SystemTime::now().duration_since(then).is_ok_and(|it| it >= age));
-        if !old || is_locked(&path, status.is_dir()) {
+        if !is_older(&status, age) || is_locked(&path, status.is_dir()) {
             continue;
         }
         match trash(paths, &path) {
@@ -112,6 +110,11 @@ pub fn collect_stale(paths: &Paths, age: Duration) -> Result<u64> {
         }
     }
     Ok(count)
+}
+
+/// Whether nothing was changed for as long as `age`.
+pub fn is_older(status: &Metadata, age: Duration) -> bool {
+    status.modified().is_ok_and(|then| SystemTime::now().duration_since(then).is_ok_and(|it| it >= age))
 }
 
 /// Whether somebody holds the lock of a staging entry. One without a lock
@@ -217,15 +220,6 @@ pub(super) fn unique_name() -> String {
     format!("{time:020}-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// Makes a directory of kelp's own, closed to others, and those above it.
-pub(super) fn make_own_dir(path: &Path) -> Result<()> {
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .doing(|| format!("make directory \"{}\"", path.display()))
-}
-
 fn path_of(name: &CStr) -> PathBuf {
     PathBuf::from(OsStr::from_bytes(name.to_bytes()))
 }
@@ -283,7 +277,7 @@ mod tests {
     #[test]
     fn removes_trees_deeper_than_the_descriptor_table() {
         let (_dir, paths) = paths();
-        make_own_dir(&paths.trash()).unwrap();
+        paths::make_private(&paths.trash()).unwrap();
         let top = kernel::open::open_dir(&paths.trash()).unwrap();
         let mut at = top.try_clone().unwrap();
         for _ in 0..5000 {
@@ -299,7 +293,7 @@ mod tests {
     fn collects_only_what_nobody_holds() {
         let (_dir, paths) = paths();
         for name in ["held", "left", "bare"] {
-            make_own_dir(&paths.staging().join(name)).unwrap();
+            paths::make_private(&paths.staging().join(name)).unwrap();
         }
         let held = File::create(paths.staging().join("held").join(LOCK_NAME)).unwrap();
         held.try_lock().unwrap();

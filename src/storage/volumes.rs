@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Failure, Result};
 use crate::limits;
-use crate::paths::Paths;
+use crate::paths::{self, Paths};
 
 use super::{layers, sweep};
 
@@ -30,22 +30,14 @@ pub const ANONYMOUS_OF: &str = "kelp.anonymous-of";
 const RECORD_NAME: &str = "volume.json";
 const RECORD_VERSION: u32 = 1;
 
-/// The name of a volume: as Docker has it, `[a-zA-Z0-9][a-zA-Z0-9_.-]+`.
+/// The legal name of a volume.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct VolumeName(String);
 
 impl VolumeName {
-    /// Checks a name.
+    /// Checks a name ([`paths::check_name`]).
     pub fn parse(name: &str) -> Result<Self> {
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
-        let first = name.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
-        if !first || name.len() < 2 || !name.bytes().all(allowed) {
-            return Err(Failure::user(format!("\"{}\" is not a volume name", name.escape_debug()))
-                .hint("use two or more letters, digits, \"_\", \".\" and \"-\", a letter or digit first"));
-        }
-        if name.len() > limits::NAME_BYTES_MAX {
-            return Err(Failure::user(format!("volume name is longer than {} bytes", limits::NAME_BYTES_MAX)));
-        }
+        paths::check_name(name)?;
         Ok(Self(name.to_owned()))
     }
 
@@ -96,7 +88,7 @@ pub fn data_directory(paths: &Paths, name: &VolumeName) -> PathBuf {
 pub fn create(paths: &Paths, name: &VolumeName, labels: BTreeMap<String, String>) -> Result<bool> {
     let doing = || format!("make volume \"{}\"", name.0);
     let place = dir(paths, name);
-    sweep::make_own_dir(&paths.volumes())?;
+    paths::make_private(&paths.volumes())?;
     let (staged, _lock) = layers::stage(paths)?;
     let data = staged.join(DATA_NAME);
     std::fs::create_dir(&data).doing(doing)?;
@@ -111,8 +103,8 @@ pub fn create(paths: &Paths, name: &VolumeName, labels: BTreeMap<String, String>
 pub fn get(paths: &Paths, name: &VolumeName) -> Result<Option<Volume>> {
     let dir = dir(paths, name);
     let doing = || format!("read volume \"{}\"", name.0);
-    let json = match std::fs::read(dir.join(RECORD_NAME)) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+    let json = match limits::read_file(&dir.join(RECORD_NAME), limits::RECORD_BYTES_MAX) {
+        Err(failure) if failure.is_errno(libc::ENOENT) => return Ok(None),
         result => result.doing(doing)?,
     };
     let record: Record =

@@ -13,7 +13,6 @@ mod text;
 mod tests;
 
 use std::ffi::{OsStr, OsString};
-use std::io::Read;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -77,7 +76,6 @@ fn show(arguments: &Arguments) -> Result<()> {
 
 /// What kelp told about the outside; `Err` with the reason where it did not.
 fn read_host_view() -> Result<HostView> {
-    let mut bytes = Vec::new();
-    std::fs::File::open(host_view::PATH)?.take(limits::HOST_VIEW_BYTES_MAX).read_to_end(&mut bytes)?;
+    let bytes = limits::read_file(Path::new(host_view::PATH), limits::HOST_VIEW_BYTES_MAX)?;
     serde_json::from_slice(&bytes).map_err(|error| Failure::host(error.to_string()))
 }

@@ -24,7 +24,7 @@ use std::path::PathBuf;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use serde::{Deserialize, Serialize};
 
-use super::record::{Record, Status, exit_code, now_s};
+use super::record::{Record, Status, now_s};
 use super::store;
 use crate::error::{Context, Failure, Result};
 use crate::kernel::terminal::{self, Size};
@@ -174,7 +174,7 @@ impl Supervisor {
         let null = File::options().read(true).write(true).open("/dev/null").doing(|| "open /dev/null")?;
         let stdin = (!self.request.stdin).then(|| null.as_fd());
         // Not the container's own directory: what is in it is still needed.
-        let mount_point = HostPath(self.paths.run.join("containers").join(&spec.id));
+        let mount_point = HostPath(self.paths.container_run(&spec.id));
         if let Some(top) = spec.root.lowers.first() {
             overlay::take_mode(spec.root.upper.as_path(), top.as_path())?;
         }
@@ -250,7 +250,7 @@ impl Supervisor {
         if self.request.spec.namespaces.pid != Namespace::Private {
             kill_orphans();
         }
-        Ok(exit_code(exit))
+        Ok(exit.status())
     }
 
     fn wait(&self, started: &Started) -> Result<Woken> {
@@ -287,7 +287,7 @@ impl Supervisor {
 
     /// The generated files of a container that has ended: nobody waits for this.
     fn forget_files(&self) {
-        std::fs::remove_dir_all(self.paths.run.join("containers").join(&self.request.spec.id)).ok();
+        std::fs::remove_dir_all(self.paths.container_run(&self.request.spec.id)).ok();
     }
 
     fn discard(&self) -> Result<()> {

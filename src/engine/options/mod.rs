@@ -14,6 +14,7 @@ pub mod name;
 pub mod namespaces;
 pub mod security;
 pub mod size;
+pub mod stop_signal;
 pub mod sysctl;
 pub mod time_offset;
 pub mod tmpfs;

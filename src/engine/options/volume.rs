@@ -183,7 +183,7 @@ mod tests {
         check("/a:/b:ro,rw", Err("\"rw\" repeats or contradicts what was said before it"));
         check("/a:/b:ro,", Err("an option is empty"));
         check("/a:/b:nocopy", Err("\"copy\" and \"nocopy\" are for volumes, not for directories of the host"));
-        check("v:/b:shared", Err("bind and propagation options are for directories of the host, not for volumes"));
+        check("vol:/b:shared", Err("bind and propagation options are for directories of the host, not for volumes"));
         check("a/b:/c", Err("\"a/b\" is neither a path nor the name of a volume"));
         check("~/a:/c", Err("\"~\" is not expanded here, only by a shell, at the beginning of a word"));
         check(":/c", Err("the source is empty"));

@@ -92,20 +92,6 @@ impl Client {
         })
     }
 
-    /// Whether a registry answers there and lets us in.
-    pub fn ping(&self) -> Result<(), Error> {
-        let request = Request::document(self.url("/v2/")?, &[]);
-        self.checked(&request, "its API").map(drop)
-    }
-
-    /// The digest a tag stands for, where the registry tells it.
-    pub fn head_manifest(&self, reference: &Reference) -> Result<Option<Digest>, Error> {
-        let mut request = Request::document(self.manifest_url(reference)?, &ACCEPT);
-        request.is_head = true;
-        let reply = self.checked(&request, &shown(reference))?;
-        Ok(told_digest(&reply))
-    }
-
     /// The manifest or index of `reference`: by digest if it has one, else by
     /// tag.
     pub fn manifest(&self, reference: &Reference) -> Result<Sent, Error> {

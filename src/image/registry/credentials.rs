@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
@@ -91,15 +90,10 @@ pub fn find(files: &[PathBuf], reference: &Reference) -> Result<Option<Credentia
 }
 
 fn read(path: &Path) -> Result<Option<AuthFile>> {
-    let file = match std::fs::File::open(path) {
-        Ok(file) => file,
-        Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
-            return Ok(None);
-        }
-        Err(error) => return Err(Failure::from(error)),
+    let bytes = match limits::read_file(path, limits::USER_FILE_BYTES_MAX) {
+        Err(failure) if matches!(failure.errno, Some(libc::ENOENT | libc::ENOTDIR)) => return Ok(None),
+        result => result?,
     };
-    let mut bytes = Vec::new();
-    file.take(limits::USER_FILE_BYTES_MAX).read_to_end(&mut bytes)?;
     if bytes.is_empty() {
         return Ok(None);
     }

@@ -56,7 +56,6 @@ impl fmt::Debug for Authorization {
 /// What to ask for.
 #[derive(Debug, Clone)]
 pub(super) struct Request<'a> {
-    pub(super) is_head: bool,
     pub(super) url: Url,
     pub(super) accept: &'a [&'a str],
     /// For the origin of `url` only.
@@ -70,7 +69,7 @@ pub(super) struct Request<'a> {
 impl<'a> Request<'a> {
     /// Asks for a document.
     pub(super) fn document(url: Url, accept: &'a [&'a str]) -> Self {
-        Self { is_head: false, url, accept, authorization: None, from: 0, is_document: true }
+        Self { url, accept, authorization: None, from: 0, is_document: true }
     }
 }
 
@@ -121,11 +120,13 @@ pub(super) struct Connections {
     plain: OnceLock<ureq::Agent>,
     /// Made at need: reading the system's certificates takes milliseconds.
     tls: OnceLock<ureq::Agent>,
+    /// Why one of this host's certificates could not be read, if it was so.
+    unreadable: OnceLock<String>,
 }
 
 impl Connections {
     pub(super) fn new(timeouts: Timeouts) -> Self {
-        Self { timeouts, plain: OnceLock::new(), tls: OnceLock::new() }
+        Self { timeouts, plain: OnceLock::new(), tls: OnceLock::new(), unreadable: OnceLock::new() }
     }
 
     /// Sends a request, as often as it takes, and returns the answer of any
@@ -144,7 +145,6 @@ impl Connections {
                 Err(Failed::Transient(_)) if !last => self.backoff(tries),
                 Err(Failed::Transient(error) | Failed::Final(error)) => return Err(error),
             };
-            log::debug!("registry: {} again in {} ms", request.url.origin, wait.as_millis());
             std::thread::sleep(wait);
             tries += 1;
         }
@@ -176,8 +176,7 @@ impl Connections {
 
     fn once(&self, request: &Request<'_>, url: &Url) -> Result<Reply, Failed> {
         let agent = self.agent(&url.origin);
-        let method = if request.is_head { http::Method::HEAD } else { http::Method::GET };
-        let mut builder = http::Request::builder().method(method).uri(url.to_string());
+        let mut builder = http::Request::builder().method(http::Method::GET).uri(url.to_string());
         if !request.accept.is_empty() {
             builder = builder.header(header::ACCEPT, request.accept.join(", "));
         }
@@ -201,7 +200,7 @@ impl Connections {
         if request.is_document {
             call = call.timeout_global(Some(self.timeouts.document));
         }
-        let answer = agent.run(call.build()).map_err(|error| unreachable_host(&url.origin, error))?;
+        let answer = agent.run(call.build()).map_err(|error| self.unreachable(&url.origin, error))?;
         let (parts, body) = answer.into_parts();
         let encoding = parts.headers.get(header::CONTENT_ENCODING).map(|value| value.as_bytes());
         if encoding.is_some_and(|encoding| !encoding.is_empty() && encoding != b"identity") {
@@ -214,8 +213,33 @@ impl Connections {
     fn agent(&self, origin: &Origin) -> &ureq::Agent {
         // Both take a proxy from ALL_PROXY, HTTPS_PROXY, HTTP_PROXY and NO_PROXY.
         match origin.is_tls {
-            true => self.tls.get_or_init(|| self.config().tls_config(tls()).build().into()),
+            true => self.tls.get_or_init(|| self.config().tls_config(self.tls_config()).build().into()),
             false => self.plain.get_or_init(|| self.config().build().into()),
+        }
+    }
+
+    /// TLS as we want it: ring, and the certificates this host trusts
+    /// (SSL_CERT_FILE and SSL_CERT_DIR first). The one place to change either.
+    fn tls_config(&self) -> ureq::tls::TlsConfig {
+        let native = rustls_native_certs::load_native_certs();
+        if let Some(error) = native.errors.first() {
+            self.unreadable.get_or_init(|| error.to_string());
+        }
+        let roots = native.certs.iter().map(|cert| ureq::tls::Certificate::from_der(cert).to_owned());
+        ureq::tls::TlsConfig::builder()
+            .root_certs(ureq::tls::RootCerts::from(roots))
+            .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .build()
+    }
+
+    /// A certificate that could not be read may be the one that is missed.
+    fn unreachable(&self, origin: &Origin, error: ureq::Error) -> Failed {
+        match (unreachable_host(origin, error), self.unreadable.get()) {
+            (Failed::Final(Error::Unreachable { host, mut cause, hint }), Some(why)) if cause == UNKNOWN_ISSUER => {
+                cause.push_str(&format!("; one of this host's certificates cannot be read: {why}"));
+                Failed::Final(Error::Unreachable { host, cause, hint })
+            }
+            (failed, _) => failed,
         }
     }
 
@@ -233,19 +257,7 @@ impl Connections {
     }
 }
 
-/// TLS as we want it: ring, and the certificates this host trusts
-/// (SSL_CERT_FILE and SSL_CERT_DIR first). The one place to change either.
-fn tls() -> ureq::tls::TlsConfig {
-    let native = rustls_native_certs::load_native_certs();
-    for error in &native.errors {
-        log::warn!("registry: a certificate of this host cannot be read: {error}");
-    }
-    let roots = native.certs.iter().map(|cert| ureq::tls::Certificate::from_der(cert).to_owned());
-    ureq::tls::TlsConfig::builder()
-        .root_certs(ureq::tls::RootCerts::from(roots))
-        .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .build()
-}
+const UNKNOWN_ISSUER: &str = "its certificate is signed by an authority that this host does not know";
 
 enum Failed {
     /// Worth another try.
@@ -287,10 +299,9 @@ fn unreachable_host(origin: &Origin, error: ureq::Error) -> Failed {
 fn tls_failure(host: &str, error: &rustls::Error) -> Error {
     use rustls::{CertificateError, Error as Tls};
     let (cause, hint) = match error {
-        Tls::InvalidCertificate(CertificateError::UnknownIssuer) => (
-            "its certificate is signed by an authority that this host does not know".to_owned(),
-            "if the authority is your own, point SSL_CERT_FILE at its certificate",
-        ),
+        Tls::InvalidCertificate(CertificateError::UnknownIssuer) => {
+            (UNKNOWN_ISSUER.to_owned(), "if the authority is your own, point SSL_CERT_FILE at its certificate")
+        }
         Tls::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
             ("its certificate has expired".to_owned(), "check the clock of this host")
         }

@@ -20,17 +20,6 @@ use crate::limits::FILTER_INSTRUCTIONS_MAX;
 use crate::sandbox::spec::Filter;
 use profile::{Architecture, Profile};
 
-/// The default filter for a container with these capabilities (bit n is
-/// capability n).
-pub fn default_filter(capabilities: u64) -> Filter {
-    Policy::default_profile(capabilities).filter().unwrap_or_else(|_| unreachable!("a test makes the default filter"))
-}
-
-/// The filter of a profile in Docker's JSON (`--security-opt seccomp=FILE`).
-pub fn from_docker_json(json: &[u8], capabilities: u64) -> Result<Filter> {
-    Policy::from_docker_json(json, capabilities)?.filter()
-}
-
 /// A profile for one container, before it is instructions.
 #[derive(Debug, Clone)]
 pub struct Policy {

@@ -18,6 +18,10 @@ struct Seen {
     arguments: [u64; 6],
 }
 
+fn default_filter(capabilities: u64) -> Filter {
+    Policy::default_profile(capabilities).filter().unwrap()
+}
+
 /// Runs a filter, checking what the kernel's verifier does: jumps stay inside,
 /// and the end is a return.
 fn run(program: &[Instruction], seen: Seen) -> u32 {
@@ -186,7 +190,7 @@ proptest! {
 
     #[test]
     fn no_bytes_make_the_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-        prop_assert!(from_docker_json(&bytes, 0).is_err());
+        prop_assert!(Policy::from_docker_json(&bytes, 0).is_err());
     }
 }
 

@@ -10,8 +10,8 @@ use nix::sys::signal::Signal;
 
 use super::init::FromInit;
 use super::payload::{self, Ready};
-use crate::error::Result;
-use crate::kernel::process::{Exit, Fork};
+use crate::error::{EXIT_OWN_FAILURE, Result};
+use crate::kernel::process::Fork;
 use crate::kernel::signal::Signals;
 use crate::kernel::{Errno, capability, process, seccomp};
 use crate::process::channel::Channel;
@@ -29,7 +29,7 @@ pub fn run(spec: &SandboxSpec, ready: Ready, channel: Channel) -> ! {
         Ok((pid, signals)) => stay(pid, &signals, channel),
         Err(failure) => {
             channel.send(&FromInit::Failed(failure), &[]).ok();
-            process::exit_now(125)
+            process::exit_now(EXIT_OWN_FAILURE)
         }
     }
 }
@@ -50,7 +50,7 @@ fn start(spec: &SandboxSpec, ready: Ready, channel: &Channel) -> Result<(i32, Si
             };
             // The supervisor hears of it; if it is gone the exit status says it too.
             channel.send(&FromInit::Failed(failure), &[]).ok();
-            process::exit_now(125)
+            process::exit_now(EXIT_OWN_FAILURE)
         }
     }
 }
@@ -65,7 +65,7 @@ fn is_kept(signal: Signal) -> bool {
 /// is left in the pid namespace.
 fn stay(pid: i32, signals: &Signals, channel: Channel) -> ! {
     if confine().is_err() || channel.is_closed() {
-        process::exit_now(125);
+        process::exit_now(EXIT_OWN_FAILURE);
     }
     // Ours is the copy that would keep the supervisor from seeing the program start.
     drop(channel);
@@ -80,7 +80,7 @@ fn stay(pid: i32, signals: &Signals, channel: Channel) -> ! {
         }
         while let Ok(Some((ended, exit))) = process::reap_any() {
             if ended == pid {
-                process::exit_now(status(exit));
+                process::exit_now(exit.status());
             }
         }
     }
@@ -102,11 +102,4 @@ fn confine() -> Result<()> {
     capability::set(KILL, KILL, 0)?;
     process::set_parent_death_signal(libc::SIGKILL)?;
     Ok(())
-}
-
-fn status(exit: Exit) -> i32 {
-    match exit {
-        Exit::Code(code) => code,
-        Exit::Signal(signal) => 128 + signal,
-    }
 }

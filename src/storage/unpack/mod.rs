@@ -28,6 +28,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::fd::BorrowedFd;
 
 use crate::error::{Context, Failure, Result};
+use crate::image::quote::quoted_bytes;
 use crate::{kernel, limits};
 
 use archive::{Archive, Entry, Kind};
@@ -180,7 +181,7 @@ fn named(failure: Failure, entry: &Entry, number: u64) -> Failure {
     if entry.path.is_empty() {
         failure.doing(format!("entry {number}"))
     } else {
-        failure.doing(format!("entry \"{}\"", path::shown(&entry.path)))
+        failure.doing(format!("entry {}", quoted_bytes(&entry.path)))
     }
 }
 

@@ -130,18 +130,6 @@ pub(super) fn push(clean: &mut Vec<u8>, component: &[u8]) {
     clean.extend_from_slice(component);
 }
 
-/// A path from outside as it may be shown: without control characters, cut
-/// where it is long.
-pub(super) fn shown(raw: &[u8]) -> String {
-    const SHOWN_CHARS_MAX: usize = 200;
-    let text = String::from_utf8_lossy(raw);
-    let mut shown: String = text.chars().take(SHOWN_CHARS_MAX).flat_map(char::escape_debug).collect();
-    if text.chars().nth(SHOWN_CHARS_MAX).is_some() {
-        shown.push('…');
-    }
-    shown
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -207,12 +195,6 @@ mod tests {
         check_role("a/.wh...", Err(PathError::WhiteoutName));
         check_role(".wh.a/b", Err(PathError::WhiteoutParent));
         check_role(".wh..wh..opq/b", Err(PathError::WhiteoutParent));
-    }
-
-    #[test]
-    fn shows_no_control_characters() {
-        assert_eq!(shown(b"a\x1b[2Jb\n"), "a\\u{1b}[2Jb\\n");
-        assert_eq!(shown(&[b'x'; 300]).chars().count(), 201);
     }
 
     proptest! {

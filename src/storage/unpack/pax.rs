@@ -4,10 +4,10 @@
 //! comment on it are passed over; those kelp cannot honour are refused.
 
 use crate::error::{Failure, Result};
+use crate::image::quote::quoted_bytes;
 use crate::limits;
 
 use super::archive::{Timestamp, valid_id};
-use super::path::shown;
 
 /// Prefix of an extended attribute's key, as written by star, GNU tar and Go.
 const ATTRIBUTE: &[u8] = b"SCHILY.xattr.";
@@ -98,12 +98,12 @@ fn decimal(digits: &[u8]) -> Result<u64> {
     });
     value
         .filter(|_| !digits.is_empty())
-        .ok_or_else(|| Failure::user(format!("\"{}\" in a pax header is not a number", shown(digits))))
+        .ok_or_else(|| Failure::user(format!("{} in a pax header is not a number", quoted_bytes(digits))))
 }
 
 /// Seconds since 1970 as a decimal number with sign and fraction.
 fn timestamp(text: &[u8]) -> Result<Timestamp> {
-    let invalid = || Failure::user(format!("\"{}\" in a pax header is not a time", shown(text)));
+    let invalid = || Failure::user(format!("{} in a pax header is not a time", quoted_bytes(text)));
     let (negative, number) = match text.strip_prefix(b"-") {
         Some(number) => (true, number),
         None => (false, text),

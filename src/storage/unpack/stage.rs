@@ -26,7 +26,7 @@ use crate::error::{Context, Failure, Result};
 use crate::kernel::clone::{Child, Side, clone3};
 use crate::kernel::{capability, file, mount, process};
 use crate::process::channel::Channel;
-use crate::process::idmap::{self, IdMap};
+use crate::process::idmap::IdMap;
 use crate::process::stage;
 
 /// What is to be unpacked.
@@ -94,8 +94,7 @@ pub fn main() -> Result<()> {
 fn receive(channel: &Channel) -> Result<Option<(Request, VecDeque<Work>)>> {
     let Some(received) = channel.receive::<Request>()? else { return Ok(None) };
     let request = received.message;
-    let owner = |extents| idmap::outside_of(extents, 0).unwrap_or(0);
-    let (uid, gid) = (owner(&request.id_map.uids), owner(&request.id_map.gids));
+    let (uid, gid) = request.id_map.root();
     let mut work = VecDeque::new();
     for index in 0..request.layers {
         let Some(received) = channel.receive::<Layer>()? else { return Ok(None) };
@@ -120,7 +119,7 @@ fn start_worker(channel: &Channel, request: &Request, work: VecDeque<Work>) -> R
         | libc::CLONE_NEWIPC
         | libc::CLONE_NEWUTS;
     let (ours, theirs) = Channel::pair()?;
-    match clone3(flags as u64, None).map_err(crate::host::explain_namespaces)? {
+    match clone3(flags as u64).map_err(crate::host::explain_namespaces)? {
         Side::Child => {
             drop(ours);
             if let Err(failure) = unpack_all(channel, &theirs, request, work) {
@@ -130,10 +129,7 @@ fn start_worker(channel: &Channel, request: &Request, work: VecDeque<Work>) -> R
         }
         Side::Parent(Child { pid, pidfd }) => {
             drop((theirs, work));
-            for (name, extents) in [("uid_map", &request.id_map.uids), ("gid_map", &request.id_map.gids)] {
-                let path = format!("/proc/{pid}/{name}");
-                std::fs::write(&path, IdMap::lines(extents)).doing(|| format!("write {path}"))?;
-            }
+            request.id_map.write_for(pid)?;
             ours.send(&(), &[])?;
             match process::wait_pidfd(pidfd.as_fd())? {
                 process::Exit::Code(_) => Ok(()),

@@ -18,6 +18,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Context, Failure, Result};
+use crate::image::compression::Compression;
 
 use super::{Options, Summary, apply_buffered};
 
@@ -25,25 +26,15 @@ use super::{Options, Summary, apply_buffered};
 const CHUNK_BYTES: usize = 512 << 10;
 /// Chunks under way to each reader: bounds memory to some MiB.
 const CHUNKS_MAX: usize = 8;
-/// The longest magic below.
-const MAGIC_BYTES: usize = 6;
 
 type Chunk = Arc<Vec<u8>>;
-
-/// How a blob is compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Compression {
-    None,
-    Gzip,
-    Zstd,
-}
 
 /// Unpacks a layer's blob into the empty directory `root`. Returns the diff
 /// id (SHA-256 of the uncompressed bytes, in hex) for the caller to compare
 /// before the layer is used.
 pub fn apply_blob(blob: File, root: BorrowedFd<'_>, options: &Options) -> Result<(String, Summary)> {
     let mut blob = BufReader::with_capacity(CHUNK_BYTES, blob);
-    let compression = detect(blob.fill_buf().doing(|| "read layer")?)?;
+    let compression = Compression::detect(blob.fill_buf().doing(|| "read layer")?)?;
     let (to_apply, from_inflate) = sync_channel(CHUNKS_MAX);
     let (to_hash, hashable) = sync_channel::<Chunk>(CHUNKS_MAX);
     std::thread::scope(|scope| {
@@ -65,24 +56,6 @@ pub fn apply_blob(blob: File, root: BorrowedFd<'_>, options: &Options) -> Result
     })
 }
 
-/// Reads the magic of what a blob begins with; what kelp cannot inflate is
-/// refused by its name.
-fn detect(start: &[u8]) -> Result<Compression> {
-    let start = start.split_at(start.len().min(MAGIC_BYTES)).0;
-    let unsupported = match start {
-        [0x1f, 0x8b, ..] => return Ok(Compression::Gzip),
-        // RFC 8878: a frame, or a skippable frame before it.
-        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => return Ok(Compression::Zstd),
-        [0xfd, b'7', b'z', b'X', b'Z', 0] => "xz",
-        [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41] => "bzip2",
-        [0x04, 0x22, 0x4d, 0x18, ..] => "lz4",
-        [b'P', b'K', 3, 4, ..] => "zip",
-        _ => return Ok(Compression::None),
-    };
-    Err(Failure::user(format!("layer is compressed with {unsupported}, which image layers cannot be"))
-        .hint("use gzip or zstd"))
-}
-
 /// Inflates into both channels. Ends early when the applier is gone.
 fn inflate(
     blob: BufReader<File>,
@@ -90,11 +63,7 @@ fn inflate(
     to_apply: &SyncSender<Chunk>,
     to_hash: &SyncSender<Chunk>,
 ) -> Result<()> {
-    let mut stream: Box<dyn Read> = match compression {
-        Compression::None => Box::new(blob),
-        Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(blob)),
-        Compression::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(blob)?),
-    };
+    let mut stream = compression.decoder(blob)?;
     loop {
         let mut chunk = Vec::with_capacity(CHUNK_BYTES);
         let ended = stream.by_ref().take(CHUNK_BYTES as u64).read_to_end(&mut chunk);
@@ -143,21 +112,4 @@ impl Read for Chunks {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn detects_by_magic() {
-        assert_eq!(detect(b"\x1f\x8b\x08").unwrap(), Compression::Gzip);
-        assert_eq!(detect(b"\x28\xb5\x2f\xfd1").unwrap(), Compression::Zstd);
-        assert_eq!(detect(b"\x50\x2a\x4d\x18").unwrap(), Compression::Zstd);
-        assert_eq!(detect(b"etc/passwd\0").unwrap(), Compression::None);
-        assert_eq!(detect(b"").unwrap(), Compression::None);
-        for (magic, name) in [(&b"\xfd7zXZ\0"[..], "xz"), (b"BZh91AY&SY", "bzip2"), (b"PK\x03\x04", "zip")] {
-            assert!(detect(magic).unwrap_err().to_string().contains(name));
-        }
-    }
 }

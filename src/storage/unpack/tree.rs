@@ -21,6 +21,7 @@ use nix::sys::stat::{FileStat, SFlag};
 use nix::sys::time::TimeSpec;
 
 use crate::error::{Context, Failure, Result};
+use crate::image::quote::quoted_bytes;
 use crate::kernel::open::Resolve;
 use crate::kernel::{self, Errno};
 use crate::limits;
@@ -28,7 +29,7 @@ use crate::storage::sweep;
 
 use super::archive::{Archive, Entry, Timestamp};
 use super::attributes::{self, Treatment};
-use super::path::{self, shown};
+use super::path;
 use super::{Options, Owners, Summary, Whiteouts};
 
 const DIRECTORY_FLAGS: i32 = libc::O_RDONLY | libc::O_DIRECTORY;
@@ -208,7 +209,7 @@ impl<'a> Tree<'a> {
         path::clean(&entry.target, &mut target)
             .map_err(|error| Failure::user(error.to_string()))
             .and_then(|()| self.link(name, &target))
-            .map_err(|failure| failure.doing(format!("link to \"{}\"", shown(&entry.target))))
+            .map_err(|failure| failure.doing(format!("link to {}", quoted_bytes(&entry.target))))
     }
 
     fn link(&mut self, name: &[u8], target: &[u8]) -> Result<()> {
@@ -286,7 +287,7 @@ impl<'a> Tree<'a> {
     /// forbidden (a seccomp filter around us, some network file systems).
     fn make_whiteout_file(&mut self, name: &[u8]) -> kernel::Result<()> {
         if !kernel_reads_whiteout_files() {
-            return Err(kernel::Error::new("mknodat", shown(name), Errno::EPERM));
+            return Err(kernel::Error::new("mknodat", quoted_bytes(name), Errno::EPERM));
         }
         let dir = self.parent.fd.as_fd();
         let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL;
@@ -324,7 +325,7 @@ impl<'a> Tree<'a> {
         self.directories.entry(Vec::new()).or_default();
         // In reverse order of names a directory comes after all that are in it.
         for (path, directory) in std::mem::take(&mut self.directories).into_iter().rev() {
-            self.settle_directory(&path, &directory).doing(|| format!("directory \"{}\"", shown(&path)))?;
+            self.settle_directory(&path, &directory).doing(|| format!("directory {}", quoted_bytes(&path)))?;
         }
         Ok(self.summary)
     }
@@ -507,10 +508,10 @@ impl<'a> Tree<'a> {
         let name = as_path(component);
         let opened = match kernel::file::open_at(at.fd.as_fd(), name, DIRECTORY_FLAGS, 0) {
             Err(error) if error.errno == Errno::ENOENT && from_link => {
-                let parent = shown(&at.asked);
+                let parent = quoted_bytes(&at.asked);
                 return Err(Failure::user(format!(
-                    "its parent \"{parent}\" leads to \"{}\", which is not in this layer",
-                    shown(&real)
+                    "its parent {parent} leads to {}, which is not in this layer",
+                    quoted_bytes(&real)
                 )));
             }
             Err(error) if error.errno == Errno::ENOENT && missing == Missing::Make => {
@@ -523,7 +524,7 @@ impl<'a> Tree<'a> {
                     return Ok(Some(kernel::file::read_link_at(at.fd.as_fd(), name)?.into_vec()));
                 }
                 if missing == Missing::Refuse || !self.is_whiteout(at.fd.as_fd(), component, &status)? {
-                    return Err(Failure::user(format!("its parent \"{}\" is not a directory", shown(&real))));
+                    return Err(Failure::user(format!("its parent {} is not a directory", quoted_bytes(&real))));
                 }
                 kernel::file::remove(at.fd.as_fd(), name)?;
                 let fd = self.make_implied(at.fd.as_fd(), name, real.clone())?;
