@@ -152,7 +152,7 @@ impl Prepared {
                 let lowers = lowers.into_iter().map(HostPath).collect();
                 let mut root = (root_of(lowers, directory, volatile, read_only), Vec::new());
                 if effort == Effort::Make && super::embedded::is_embedded(paths, &image) {
-                    let file = HostPath(run_directory(paths, id).join("host.json"));
+                    let file = HostPath(paths.container_run(id).join("host.json"));
                     root.1.push(super::host_view::step(file, base, &root.0)?);
                 }
                 let (image_name, image_id) = (text.clone(), image.id.to_string());
