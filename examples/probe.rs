@@ -140,6 +140,7 @@ fn syscall(words: &[&str]) -> String {
         "open_by_handle_at" => libc::SYS_open_by_handle_at,
         "perf_event_open" => libc::SYS_perf_event_open,
         "personality" => libc::SYS_personality,
+        "ptrace" => libc::SYS_ptrace,
         "setns" => libc::SYS_setns,
         "setuid" => libc::SYS_setuid,
         "socket" => libc::SYS_socket,

@@ -76,8 +76,11 @@ impl Session<'_> {
     /// Waits for one thing to happen and deals with it; `Some` at the end.
     fn turn(&mut self, signals: &Signals) -> Result<Option<i32>> {
         let woken = self.wait(signals)?;
-        if let Some(relay) = &mut self.relay {
-            relay.turn(woken.terminal);
+        if let Some(relay) = &mut self.relay
+            && !relay.turn(woken.terminal)
+        {
+            self.relay = None;
+            self.tell(&ToSupervisor::Hangup)?;
         }
         if woken.signals {
             while let Some(number) = signals.next()? {

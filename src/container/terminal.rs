@@ -1,9 +1,9 @@
 //! Between the user's terminal and the container's: bytes each way, neither
 //! able to hold up the other.
 //!
-//! What the user types waits here while the program does not read; what the
-//! program prints is thrown away once nobody reads it, so that the program is
-//! not stopped by a `head -1` outside.
+//! What the user types waits here while the program does not read. Where nobody
+//! reads what the program prints (`| head -1`), its terminal is hung up, as if
+//! a window had been closed.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -27,8 +27,6 @@ pub(super) struct Relay {
     typed: Vec<u8>,
     /// Whether standard input still has something for it.
     stdin: bool,
-    /// Whether anybody reads standard output.
-    stdout: bool,
     /// Puts the user's terminal back when dropped.
     _raw: Option<Raw>,
 }
@@ -50,7 +48,7 @@ impl Relay {
             true => Some(Raw::enter(keyboard.as_fd())?),
             false => None,
         };
-        Ok(Self { master: Some(master), typed: Vec::new(), stdin, stdout: true, _raw: raw })
+        Ok(Self { master: Some(master), typed: Vec::new(), stdin, _raw: raw })
     }
 
     /// The descriptors to wait for: the master first, then standard input if
@@ -79,17 +77,16 @@ impl Relay {
         }
     }
 
-    /// Moves what can move.
-    pub(super) fn turn(&mut self, ready: Ready) {
-        if ready.output {
-            self.copy_output();
-        }
+    /// Moves what can move; false where nobody reads the output any more.
+    pub(super) fn turn(&mut self, ready: Ready) -> bool {
+        let is_read = !ready.output || self.copy_output();
         if ready.input {
             self.read_keys();
         }
         if ready.typed || ready.input {
             self.pass_keys();
         }
+        is_read
     }
 
     /// Passes on what the program wrote right before it ended.
@@ -98,25 +95,25 @@ impl Relay {
             let mut fds = [PollFd::new(master.as_fd(), PollFlags::POLLIN)];
             let has_bytes = matches!(nix::poll::poll(&mut fds, PollTimeout::ZERO), Ok(1))
                 && fds.iter().any(|fd| fd.revents().is_some_and(|events| events.contains(PollFlags::POLLIN)));
-            if !has_bytes {
+            if !has_bytes || !self.copy_output() {
                 return;
             }
-            self.copy_output();
         }
     }
 
-    /// EIO: the last program on the terminal has closed it.
-    fn copy_output(&mut self) {
-        let Some(master) = &self.master else { return };
+    /// False where nobody reads it. EIO: the last program has closed the terminal.
+    fn copy_output(&mut self) -> bool {
+        let Some(master) = &self.master else { return true };
         let mut buffer = [0_u8; CHUNK];
         match nix::unistd::read(master.as_fd(), &mut buffer) {
             Ok(count) if count > 0 => {
                 let bytes = buffer.get(..count).unwrap_or_default();
-                self.stdout = self.stdout && write_all(std::io::stdout().as_fd(), bytes);
+                return write_all(std::io::stdout().as_fd(), bytes);
             }
             Err(Errno::EINTR | Errno::EAGAIN) => {}
             _ => self.master = None,
         }
+        true
     }
 
     fn read_keys(&mut self) {

@@ -269,3 +269,8 @@ pub fn silence_standard_streams() -> Result<()> {
     let null = super::open::open(std::path::Path::new("/dev/null"), libc::O_RDWR)?;
     (0..=2).try_for_each(|number| place(null.as_fd(), number))
 }
+
+/// A pipe, close-on-exec: the reading end, then the writing one (pipe2(2)).
+pub fn pipe() -> Result<(OwnedFd, OwnedFd)> {
+    nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).named("pipe2", String::new)
+}

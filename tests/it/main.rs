@@ -13,6 +13,7 @@ mod images;
 mod mounts;
 mod namespaces;
 mod refusals;
+mod regressions;
 mod run;
 mod security;
 mod terminal;

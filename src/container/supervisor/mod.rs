@@ -15,6 +15,7 @@
 //!  5                             <-     Exited(code)
 //! ```
 
+mod files;
 mod linger;
 
 use std::fs::File;
@@ -24,6 +25,7 @@ use std::path::PathBuf;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use serde::{Deserialize, Serialize};
 
+use self::files::Files;
 use super::record::{Record, Status, now_s};
 use super::store;
 use crate::error::{Context, Failure, Result};
@@ -67,6 +69,8 @@ pub enum ToSupervisor {
     Start(Box<Request>),
     /// Pass on a signal.
     Signal(i32),
+    /// Nobody looks at the terminal any more: hang it up.
+    Hangup,
     /// The terminal has a new size.
     Resize(Size),
 }
@@ -103,8 +107,16 @@ pub fn main() -> Result<()> {
     let paths = request.paths.clone();
     let lock = first.descriptors;
     steps.mark("receive the plan");
-    let mut supervisor =
-        Supervisor { channel, request: *request, paths: paths.clone(), lock, steps, terminal: None, mounts: None };
+    let mut supervisor = Supervisor {
+        channel,
+        request: *request,
+        paths: paths.clone(),
+        lock,
+        steps,
+        files: Files::default(),
+        terminal: None,
+        mounts: None,
+    };
     let result = supervisor.live();
     supervisor.forget_files();
     // Only now the mounts go: taking them down may sync the container's changes.
@@ -126,6 +138,8 @@ struct Supervisor {
     /// The container's lock, held while it lives.
     lock: Vec<OwnedFd>,
     steps: Steps,
+    /// Standard streams that are files, to which the program has only pipes.
+    files: Files,
     /// A copy of the terminal's master, to resize it.
     terminal: Option<OwnedFd>,
     /// The container's mount namespace, held so that taking it down (a
@@ -137,6 +151,7 @@ struct Supervisor {
 enum Woken {
     Payload,
     Command,
+    Files,
 }
 
 impl Supervisor {
@@ -172,30 +187,46 @@ impl Supervisor {
             process::become_subreaper()?;
         }
         let null = File::options().read(true).write(true).open("/dev/null").doing(|| "open /dev/null")?;
-        let stdin = (!self.request.stdin).then(|| null.as_fd());
+        // With a terminal, all three are that terminal.
+        let (files, ends) = match spec.process.terminal {
+            true => Default::default(),
+            false => Files::take(self.request.stdin)?,
+        };
+        let nothing = (!self.request.stdin).then(|| null.as_fd());
         // Not the container's own directory: what is in it is still needed.
         let mount_point = HostPath(self.paths.container_run(&spec.id));
         if let Some(top) = spec.root.lowers.first() {
             overlay::take_mode(spec.root.upper.as_path(), top.as_path())?;
         }
-        let streams = Streams { stdin, size: self.request.size };
+        let streams = Streams {
+            stdin: ends.stdin.as_ref().map(AsFd::as_fd).or(nothing),
+            stdout: ends.stdout.as_ref().map(AsFd::as_fd),
+            stderr: ends.stderr.as_ref().map(AsFd::as_fd),
+            size: self.request.size,
+        };
         let mut started = start::start(spec, &mount_point, streams, self.request.debug)?;
         self.steps.mark("clone and map ids");
         self.mounts = started.mounts.take();
+        self.files = files;
+        drop(ends);
+        if let Err(failure) = self.watch_the_start(&started) {
+            // Nothing may go on that nobody looks after. It may have ended by itself.
+            process::pidfd_send_signal(started.pidfd.as_fd(), libc::SIGKILL).ok();
+            process::wait_pidfd(started.pidfd.as_fd())?;
+            return Err(failure);
+        }
+        self.channel.send(&FromSupervisor::Started, &[]).ok();
+        Ok(started)
+    }
+
+    fn watch_the_start(&mut self, started: &Started) -> Result<()> {
         // Not before: the payload would inherit it, and sudo in an image must work.
         process::set_no_new_privileges()?;
         // The command's streams and directory are the program's now; holding
         // them would keep pipes open and file systems busy.
         process::silence_standard_streams()?;
         std::env::set_current_dir("/").doing(|| "enter /")?;
-        match self.follow_init(&started) {
-            Ok(()) => {}
-            Err(failure) => {
-                process::pidfd_send_signal(started.pidfd.as_fd(), libc::SIGKILL).ok();
-                process::wait_pidfd(started.pidfd.as_fd())?;
-                return Err(failure);
-            }
-        }
+        self.follow_init(started)?;
         self.request.record.status = Status::Running {
             supervisor: Identity::of(nix::unistd::getpid().as_raw())?,
             payload: Identity::of(started.pid)?,
@@ -204,8 +235,7 @@ impl Supervisor {
         self.steps.mark("follow init until it executes");
         self.request.record.save(&self.request.directory)?;
         self.steps.mark("write the record");
-        self.channel.send(&FromSupervisor::Started, &[]).ok();
-        Ok(started)
+        Ok(())
     }
 
     /// Passes on what init says until it has become the image's program.
@@ -228,7 +258,15 @@ impl Supervisor {
 
     /// Waits for the program to end; returns its exit status.
     fn stay(&mut self, started: &Started) -> Result<i32> {
-        while let Woken::Command = self.wait(started)? {
+        loop {
+            match self.wait(started)? {
+                Woken::Payload => break,
+                Woken::Files => {
+                    self.files.turn();
+                    continue;
+                }
+                Woken::Command => {}
+            }
             match self.channel.receive::<ToSupervisor>()?.map(|received| received.message) {
                 Some(ToSupervisor::Signal(number)) => {
                     // It may end at this very moment.
@@ -239,6 +277,8 @@ impl Supervisor {
                         terminal::resize(terminal.as_fd(), size).ok();
                     }
                 }
+                // The last copy of the master: the kernel hangs up the terminal.
+                Some(ToSupervisor::Hangup) => self.terminal = None,
                 Some(ToSupervisor::Start(_)) => return Err(Failure::bug("a supervisor was told twice to start")),
                 None => {
                     process::pidfd_send_signal(started.pidfd.as_fd(), libc::SIGKILL).ok();
@@ -250,20 +290,30 @@ impl Supervisor {
         if self.request.spec.namespaces.pid != Namespace::Private {
             kill_orphans();
         }
+        self.files.drain();
         Ok(exit.status())
     }
 
     fn wait(&self, started: &Started) -> Result<Woken> {
-        let mut fds = [
+        let mut fds = vec![
             PollFd::new(started.pidfd.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.channel.as_fd(), PollFlags::POLLIN),
         ];
+        fds.extend(self.files.interests());
         loop {
             match nix::poll::poll(&mut fds, PollTimeout::NONE) {
                 Err(nix::errno::Errno::EINTR) => {}
                 Err(errno) => return Err(Failure::from(std::io::Error::from(errno)).doing("wait for the container")),
-                Ok(_) if fds[0].any() == Some(true) => return Ok(Woken::Payload),
-                Ok(_) => return Ok(Woken::Command),
+                Ok(_) => {
+                    let is_up = |index: usize| fds.get(index).and_then(PollFd::any) == Some(true);
+                    return Ok(if is_up(0) {
+                        Woken::Payload
+                    } else if is_up(1) {
+                        Woken::Command
+                    } else {
+                        Woken::Files
+                    });
+                }
             }
         }
     }

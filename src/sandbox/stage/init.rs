@@ -62,6 +62,10 @@ pub struct Handed<'a> {
 pub struct Streams<'a> {
     /// Standard input, where it is not the command's own.
     pub stdin: Option<BorrowedFd<'a>>,
+    /// Standard output, where it is not the command's own.
+    pub stdout: Option<BorrowedFd<'a>>,
+    /// Standard error, where it is not the command's own.
+    pub stderr: Option<BorrowedFd<'a>>,
     /// Size of the terminal, if there is one and it is known: the program may
     /// ask as its first act.
     pub size: Option<Size>,
@@ -209,8 +213,12 @@ fn place_streams(pair: Option<(OwnedFd, OwnedFd)>, streams: Streams<'_>, channel
             process::place(slave.as_fd(), number)?;
         }
         channel.send(&FromInit::Console, &[master.as_fd()])?;
-    } else if let Some(stdin) = streams.stdin {
-        process::place(stdin, 0)?;
+    } else {
+        for (stream, number) in [(streams.stdin, 0), (streams.stdout, 1), (streams.stderr, 2)] {
+            if let Some(stream) = stream {
+                process::place(stream, number)?;
+            }
+        }
     }
     Ok(())
 }
