@@ -9,11 +9,14 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use nix::poll::{PollFd, PollFlags};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal};
 use serde_json::{Value, json};
 
@@ -158,7 +161,11 @@ fn terminal_size() -> String {
     if result < 0 { format!("{:?}", nix::errno::Errno::last()) } else { format!("{}x{}", size.ws_col, size.ws_row) }
 }
 
-extern "C" fn ignore(_: i32) {}
+static WINDOW_CHANGES: AtomicU32 = AtomicU32::new(0);
+
+extern "C" fn count(_: i32) {
+    WINDOW_CHANGES.fetch_add(1, Ordering::Relaxed);
+}
 
 fn handled() -> SigSet {
     let mut set = SigSet::empty();
@@ -183,18 +190,24 @@ fn wait_for_signal(stubborn: bool) {
     }
 }
 
-/// Prints the terminal's size now and each time it changes; ends at a line of
+/// Prints the terminal's size now and at each SIGWINCH; ends at a line of
 /// input.
 fn wait_for_sizes() {
-    let action = SigAction::new(SigHandler::Handler(ignore), SaFlags::empty(), SigSet::empty());
-    // SAFETY: the handler does nothing, so it is safe at any time.
+    let action = SigAction::new(SigHandler::Handler(count), SaFlags::empty(), SigSet::empty());
+    // SAFETY: the handler changes one atomic number, which is safe at any time.
     unsafe { nix::sys::signal::sigaction(Signal::SIGWINCH, &action) }.unwrap();
-    let mut byte = [0_u8];
+    let mut told = None;
     loop {
-        say(&format!("size {}", terminal_size()));
-        match io::stdin().read(&mut byte) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            _ => return,
+        let changes = WINDOW_CHANGES.load(Ordering::Relaxed);
+        if told != Some(changes) {
+            told = Some(changes);
+            say(&format!("size {}", terminal_size()));
+        }
+        // A signal between the two is seen in the next turn.
+        let stdin = io::stdin();
+        let mut fds = [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
+        if matches!(nix::poll::poll(&mut fds, 10_u8), Ok(1)) {
+            return;
         }
     }
 }

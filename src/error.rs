@@ -46,7 +46,7 @@ pub enum Kind {
 pub struct Failure {
     /// Who has to act.
     pub kind: Kind,
-    /// What was being done, innermost first.
+    /// What was being done, innermost first; each begins with a verb.
     doing: Vec<String>,
     /// The cause, as one clause.
     cause: String,
@@ -143,6 +143,11 @@ impl Failure {
         }
     }
 
+    /// The one line that a person reads: `cannot VERB OBJECT: CAUSE`.
+    pub fn sentence(&self) -> String {
+        if self.doing.is_empty() { self.to_string() } else { format!("cannot {self}") }
+    }
+
     /// Whether the kernel answered with `errno` (a libc::E* value).
     pub fn is_errno(&self, errno: i32) -> bool {
         self.errno == Some(errno)
@@ -201,8 +206,8 @@ mod tests {
 
     #[test]
     fn prints_the_outermost_action_first() {
-        let failure = Failure::host("Invalid argument (EINVAL)").doing("mount overlay").doing("cannot start container");
-        assert_eq!(failure.to_string(), "cannot start container: mount overlay: Invalid argument (EINVAL)");
+        let failure = Failure::host("Invalid argument (EINVAL)").doing("mount overlay").doing("start container");
+        assert_eq!(failure.sentence(), "cannot start container: mount overlay: Invalid argument (EINVAL)");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use kelp::engine::request::{Pull, RootSource, RunRequest};
 use kelp::image::config::RunConfig;
 use kelp::process::identity::Identity;
 use kelp::process::idmap::{Extent, IdMap};
-use kelp::sandbox::spec::{HostPath, Root};
+use kelp::sandbox::spec::{HostPath, Namespace, Root};
 
 fn request() -> RunRequest {
     RunRequest {
@@ -40,7 +40,7 @@ fn request() -> RunRequest {
         time_offsets: None,
         mounts: Vec::new(),
         devices: Vec::new(),
-        shm_bytes: 64 << 20,
+        shm_bytes: None,
         directory: None,
         limits: Vec::new(),
         sysctls: Vec::new(),
@@ -82,7 +82,7 @@ fn planned(request: &RunRequest, image: &RunConfig, base_map: &IdMap) -> serde_j
         caller: (1001, 1001),
         root: (root, Vec::new()),
         run_directory: Path::new("/run/kelp/containers/ID"),
-        joined: &|_| Ok(Identity { pid: 4242, start_time: 77 }),
+        joined: &|_, _| Ok(Namespace::Join(Identity { pid: 4242, start_time: 77 })),
         volumes: &|name| Ok(HostPath(PathBuf::from("/volumes").join(name.unwrap_or("anonymous")).join("data"))),
         profile: None,
         host: &host,

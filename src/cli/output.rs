@@ -88,7 +88,7 @@ pub fn remark(text: &str) {
 /// Prints a failure: one line, then its hints.
 pub fn failure(failure: &Failure) {
     let mut err = anstream::stderr().lock();
-    writeln!(err, "{ERROR}kelp{ERROR:#}: {failure}").ok();
+    writeln!(err, "{ERROR}kelp{ERROR:#}: {}", failure.sentence()).ok();
     if failure.kind == Kind::Bug {
         writeln!(err, "{HINT}hint{HINT:#}: this is a bug in kelp {}: please report it", env!("CARGO_PKG_VERSION")).ok();
     }

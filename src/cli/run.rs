@@ -115,9 +115,9 @@ struct MountArguments {
     /// Give access to a device of the host
     #[arg(long, value_name = "HOST[:TARGET[:RIGHTS]]")]
     device: Vec<String>,
-    /// Size of /dev/shm
-    #[arg(long, value_name = "SIZE", default_value = "64m")]
-    shm_size: String,
+    /// Size of /dev/shm (64m if not given)
+    #[arg(long, value_name = "SIZE")]
+    shm_size: Option<String>,
     /// Make the root file system read-only
     #[arg(long)]
     read_only: bool,
@@ -188,6 +188,7 @@ enum PullWhen {
 pub(super) fn run(arguments: Arguments, session: &Session) -> Result<i32> {
     let dry = arguments.dry_run;
     let request = request(arguments)?;
+    check_terminal(&request)?;
     let progress = progress::Bars::new();
     if dry {
         output::json(&run::dry_run(&session.paths, &request, &progress)?)?;
@@ -197,6 +198,15 @@ pub(super) fn run(arguments: Arguments, session: &Session) -> Result<i32> {
     let result = run::run(&session.paths, &request, &progress, &mut observer);
     observer.print_steps();
     result
+}
+
+/// As Docker: a terminal inside for an input that is none outside is a slip.
+fn check_terminal(request: &RunRequest) -> Result<()> {
+    use std::io::IsTerminal;
+    if request.terminal && request.interactive && !std::io::stdin().is_terminal() {
+        return Err(Failure::user("the input is not a terminal").hint("leave out -t, or -i"));
+    }
+    Ok(())
 }
 
 struct Printer {
@@ -261,7 +271,7 @@ fn request(arguments: Arguments) -> Result<RunRequest> {
         time_offsets: time_offset::parse(&isolation.time_offset)?,
         mounts: parsed_mounts(&mounts)?,
         devices: each(&mounts.device, device::parse)?,
-        shm_bytes: size::parse(&mounts.shm_size).doing(|| "--shm-size")?,
+        shm_bytes: mounts.shm_size.as_deref().map(size::parse).transpose().doing(|| "use --shm-size")?,
         directory: process.workdir,
         limits: each(&process.ulimit, rlimits::parse)?,
         sysctls: isolation.sysctl,

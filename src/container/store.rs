@@ -41,14 +41,18 @@ pub struct Made {
 /// legal; a name that is taken is an error that says by whom.
 pub fn create(paths: &Paths, name: &str) -> Result<Made> {
     let id = process::random_hex::<32>()?;
-    let directory = paths.containers().join(&id);
-    paths::make_private(&directory)?;
-    let lock = File::create(directory.join("lock")).doing(|| format!("make {}/lock", directory.display()))?;
-    lock.lock().doing(|| format!("lock {}/lock", directory.display()))?;
-    // After the lock: by them `load` tells that the lock was held once.
+    // Made where the sweep respects the same lock, and moved when it is held:
+    // a container that shows is alive or its maker is dead, never between.
+    let staged = paths.staging().join(&id);
+    paths::make_private(&staged)?;
+    let lock = File::create(staged.join("lock")).doing(|| format!("make {}/lock", staged.display()))?;
+    lock.lock().doing(|| format!("lock {}/lock", staged.display()))?;
     for part in ["upper", "work"] {
-        DirBuilder::new().create(directory.join(part)).doing(|| format!("make {}/{part}", directory.display()))?;
+        DirBuilder::new().create(staged.join(part)).doing(|| format!("make {}/{part}", staged.display()))?;
     }
+    let directory = paths.containers().join(&id);
+    paths::make_private(&paths.containers())?;
+    fs::rename(&staged, &directory).doing(|| format!("make {}", directory.display()))?;
     if let Err(failure) = take_name(paths, name, &id) {
         fs::remove_dir_all(&directory).ok();
         return Err(failure);
@@ -188,17 +192,12 @@ fn load(paths: &Paths, id: &str) -> Result<Option<Container>> {
         return Ok(None);
     }
     let directory = paths.containers().join(id);
-    // Asked for before the lock is: a maker may be about to take it.
-    let was_locked = directory.join("upper").exists();
     if is_alive(&directory) {
         // Its supervisor writes the record; before that there is nothing to show.
         return Ok(Record::load(&directory).ok().map(|record| Container { directory, record }));
     }
     let Ok(mut record) = Record::load(&directory) else {
-        // Its maker died, or is between the directory and the lock.
-        if !was_locked && !fs::metadata(&directory).is_ok_and(|status| sweep::is_older(&status, sweep::STALE)) {
-            return Ok(None);
-        }
+        // Never finished being made, and nobody is at it.
         fs::remove_dir_all(paths.container_run(id)).ok();
         let name = name_of(paths, id);
         discard(paths, &directory, id, name.as_deref())?;
@@ -232,4 +231,23 @@ fn name_of(paths: &Paths, id: &str) -> Option<String> {
 
 fn ignore_missing(error: io::Error) -> io::Result<()> {
     if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_that_is_being_made_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths { data: dir.path().join("data"), run: dir.path().join("run") };
+        let made = create(&paths, "web").unwrap();
+        assert_eq!(fs::read_dir(paths.staging()).unwrap().count(), 0);
+        assert!(list(&paths).unwrap().is_empty() && made.container.directory.exists());
+        assert!(create(&paths, "web").is_err());
+        // Its maker dies.
+        drop(made.lock);
+        assert!(list(&paths).unwrap().is_empty() && !made.container.directory.exists());
+        assert!(!paths.names().join("web").is_symlink());
+    }
 }

@@ -45,8 +45,8 @@ const QUIET_READ_ONLY: Attributes = Attributes { read_only: true, ..QUIET };
 pub struct Choices<'a> {
     /// The namespaces.
     pub namespaces: &'a Namespaces,
-    /// Size of /dev/shm.
-    pub shm_bytes: u64,
+    /// Size of a /dev/shm of its own; `None` is no /dev/shm (`--ipc none`).
+    pub shm_bytes: Option<u64>,
     /// Whether there is a terminal for /dev/console.
     pub terminal: bool,
     /// Whether the host has /dev/mqueue, for `--ipc host`.
@@ -56,9 +56,7 @@ pub struct Choices<'a> {
 /// /proc, /sys and /dev with all that is in them, in order.
 pub fn steps(choices: &Choices<'_>) -> Vec<Step> {
     let mut steps = vec![proc(&choices.namespaces.pid), sys(&choices.namespaces.network)];
-    if choices.namespaces.cgroup == Namespace::Private {
-        steps.push(mount("/sys/fs/cgroup", Source::Cgroup2, QUIET_READ_ONLY));
-    }
+    steps.extend(cgroup(choices.namespaces));
     let dev = Source::Tmpfs { size_bytes: Some(64 << 10), mode: 0o755, owner: None };
     steps.push(mount("/dev", dev, Attributes { no_suid: true, no_exec: true, ..Attributes::default() }));
     for name in DEVICES {
@@ -101,6 +99,18 @@ fn sys(network: &Namespace) -> Step {
     mount("/sys", source, QUIET_READ_ONLY)
 }
 
+/// A cgroup tree can be mounted only in a cgroup namespace of one's own; the
+/// host's comes with its /sys, if that is shared too.
+fn cgroup(namespaces: &Namespaces) -> Option<Step> {
+    let source = match &namespaces.cgroup {
+        Namespace::Private => Source::Cgroup2,
+        Namespace::Join(identity) => Source::Shared(*identity),
+        Namespace::Host if namespaces.network == Namespace::Host => return None,
+        Namespace::Host => Source::Bind { path: HostPath("/sys/fs/cgroup".into()), recursive: true, propagation: None },
+    };
+    Some(mount("/sys/fs/cgroup", source, QUIET_READ_ONLY))
+}
+
 /// POSIX shared memory and message queues follow the IPC namespace.
 fn ipc(choices: &Choices<'_>) -> Vec<Step> {
     let shared = |identity: &Identity, target| mount(target, Source::Shared(*identity), QUIET);
@@ -110,8 +120,9 @@ fn ipc(choices: &Choices<'_>) -> Vec<Step> {
     };
     match &choices.namespaces.ipc {
         Namespace::Private => {
-            let memory = Source::Tmpfs { size_bytes: Some(choices.shm_bytes), mode: 0o1777, owner: None };
-            vec![mount("/dev/shm", memory, QUIET), mount("/dev/mqueue", Source::Mqueue, QUIET)]
+            let memory = |size| Source::Tmpfs { size_bytes: Some(size), mode: 0o1777, owner: None };
+            let shm = choices.shm_bytes.map(|size| mount("/dev/shm", memory(size), QUIET));
+            shm.into_iter().chain([mount("/dev/mqueue", Source::Mqueue, QUIET)]).collect()
         }
         Namespace::Join(identity) => vec![shared(identity, "/dev/shm"), shared(identity, "/dev/mqueue")],
         Namespace::Host if choices.host_mqueue => vec![host("/dev/shm"), host("/dev/mqueue")],

@@ -106,9 +106,7 @@ pub fn layers(
     image: &Image,
     progress: &dyn Progress,
 ) -> Result<Vec<std::path::PathBuf>> {
-    let key = base.map.compose(id_map).key();
-    let ids = image.config.rootfs.diff_ids.iter();
-    let ids = ids.map(|digest| LayerId::new(&key, &digest.hex())).collect::<Result<Vec<_>>>()?;
+    let ids = layer_ids(base, id_map, image)?;
     let missing: Vec<usize> =
         (0..ids.len()).filter(|&index| ids.get(index).is_some_and(|id| layers::find(paths, id).is_none())).collect();
     if !missing.is_empty() {
@@ -119,6 +117,16 @@ pub fn layers(
         .rev()
         .map(|id| layers::find(paths, id).ok_or_else(|| Failure::host(format!("layer {} disappeared", id.diff_id()))));
     found.collect()
+}
+
+/// Where those directories are or would be, topmost first.
+pub fn layer_paths(paths: &Paths, base: &Base, id_map: &IdMap, image: &Image) -> Result<Vec<std::path::PathBuf>> {
+    Ok(layer_ids(base, id_map, image)?.iter().rev().map(|id| layers::root(paths, id)).collect())
+}
+
+fn layer_ids(base: &Base, id_map: &IdMap, image: &Image) -> Result<Vec<LayerId>> {
+    let key = base.map.compose(id_map).key();
+    image.config.rootfs.diff_ids.iter().map(|digest| LayerId::new(&key, &digest.hex())).collect()
 }
 
 /// Has the unpack stage fill a staged directory for each missing layer and

@@ -16,16 +16,18 @@ use super::request::RunRequest;
 use crate::error::{Context, Failure, Result};
 use crate::image::config::RunConfig;
 use crate::limits;
-use crate::process::identity::Identity;
 use crate::process::idmap::{Extent, IdMap};
 use crate::sandbox::capabilities;
 use crate::sandbox::seccomp::Policy;
 use crate::sandbox::spec::{
-    ContainerPath, Filter, HostPath, Mount, Namespace, Namespaces, Process, Root, SandboxSpec, Source, Step,
+    Attributes, ContainerPath, Filter, HostPath, Mount, Namespace, Namespaces, Process, Root, SandboxSpec, Source, Step,
 };
 
 /// The search path of an image that sets none, as Docker's.
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Size of /dev/shm where none is asked for, as Docker's.
+const SHM_BYTES: u64 = 64 << 20;
 
 /// Version of [`SandboxSpec`] that this kelp writes.
 const SPEC_VERSION: u32 = 1;
@@ -46,9 +48,9 @@ pub struct Input<'a> {
     pub root: (Root, Vec<Step>),
     /// Where generated files may be put.
     pub run_directory: &'a Path,
-    /// First processes of the containers that are to be joined, by name.
-    pub joined: &'a dyn Fn(&str) -> Result<Identity>,
-    /// Data directories of named volumes, by name; the anonymous ones in order.
+    /// A namespace, by its kind in /proc/PID/ns, of a container, by name.
+    pub joined: &'a dyn Fn(&str, &str) -> Result<Namespace>,
+    /// Data directories of volumes, by name; `None` is an anonymous one.
     pub volumes: &'a dyn Fn(Option<&str>) -> Result<HostPath>,
     /// The seccomp profile's bytes, where a file was named.
     pub profile: Option<&'a [u8]>,
@@ -72,22 +74,22 @@ pub struct HostFacts {
 /// Plans one container.
 pub fn plan(input: Input<'_>) -> Result<SandboxSpec> {
     let request = input.request;
+    if request.mounts.len() + request.devices.len() > limits::MOUNTS_MAX {
+        return Err(Failure::usage(format!("more than {} mounts and devices", limits::MOUNTS_MAX)));
+    }
     let namespaces = namespaces(&input)?;
     let id_map = id_map(&request.user_namespace, input.base_map, input.caller)?;
     let hostname = hostname(&input, &namespaces)?;
     let mut steps = input.root.1.clone();
     steps.extend(base_steps::steps(&Choices {
         namespaces: &namespaces,
-        shm_bytes: request.shm_bytes,
+        shm_bytes: shm_bytes(&input, &namespaces)?,
         terminal: request.terminal,
         host_mqueue: input.host.has_mqueue,
     }));
     steps.extend(generated_files(&input, &namespaces, hostname.as_deref()));
     steps.extend(user_mounts(&input)?);
-    steps.extend(protections(&input));
-    if steps.len() > limits::MOUNTS_MAX + MASKED.len() {
-        return Err(Failure::user(format!("more than {} mounts", limits::MOUNTS_MAX)));
-    }
+    steps.extend(protections(&input)?);
     let private = sysctl::Private {
         ipc: namespaces.ipc == Namespace::Private,
         network: namespaces.network == Namespace::Private,
@@ -109,17 +111,19 @@ pub fn plan(input: Input<'_>) -> Result<SandboxSpec> {
 
 fn namespaces(input: &Input<'_>) -> Result<Namespaces> {
     let request = input.request;
-    let choose = |choice: &Choice| match choice {
+    let choose = |choice: &Choice, kind: &str| match choice {
         Choice::Private | Choice::None => Ok(Namespace::Private),
         Choice::Host => Ok(Namespace::Host),
-        Choice::Container(name) => (input.joined)(name).map(Namespace::Join),
+        Choice::Container(name) => {
+            (input.joined)(name, kind).doing(|| format!("join the {kind} namespace of \"{name}\""))
+        }
     };
     Ok(Namespaces {
-        pid: choose(&request.pid).doing(|| "--pid")?,
-        ipc: choose(&request.ipc).doing(|| "--ipc")?,
-        uts: choose(&request.uts).doing(|| "--uts")?,
-        network: choose(&request.network).doing(|| "--network")?,
-        cgroup: choose(&request.cgroup).doing(|| "--cgroupns")?,
+        pid: choose(&request.pid, "pid")?,
+        ipc: choose(&request.ipc, "ipc")?,
+        uts: choose(&request.uts, "uts")?,
+        network: choose(&request.network, "net")?,
+        cgroup: choose(&request.cgroup, "cgroup")?,
         time: Some(request.time_offsets.unwrap_or_default()),
     })
 }
@@ -143,9 +147,6 @@ pub fn id_map(choice: &UserChoice, base: &IdMap, caller: (u32, u32)) -> Result<I
             let all = |extents: &[Extent]| split(&[(0, 1, count(extents) - 1)], extents);
             Ok(IdMap { uids: all(&base.uids), gids: all(&base.gids) })
         }
-        UserChoice::Auto { .. } => Err(Failure::usage("--userns auto is not supported")
-            .hint("ids of its own for each container would mean a copy of each image for each container")),
-        UserChoice::Container(_) => Err(Failure::usage("another container's user namespace cannot be joined")),
     }
 }
 
@@ -192,31 +193,52 @@ fn hostname(input: &Input<'_>, namespaces: &Namespaces) -> Result<Option<String>
     }
 }
 
+/// The size of a /dev/shm of the container's own, where it gets one.
+fn shm_bytes(input: &Input<'_>, namespaces: &Namespaces) -> Result<Option<u64>> {
+    let asked = input.request.shm_bytes;
+    match namespaces.ipc {
+        Namespace::Private if input.request.ipc == Choice::None => refuse_size(asked),
+        Namespace::Private => Ok(Some(asked.unwrap_or(SHM_BYTES))),
+        _ => refuse_size(asked),
+    }
+}
+
+fn refuse_size(asked: Option<u64>) -> Result<Option<u64>> {
+    match asked {
+        None => Ok(None),
+        Some(_) => Err(Failure::usage("--shm-size has no effect without a /dev/shm of the container's own")
+            .hint("leave out --ipc, or --shm-size")),
+    }
+}
+
 /// /etc/hosts, /etc/hostname and /etc/resolv.conf, unless the user mounts
-/// something there.
+/// something there. Who shares a network shares its names too.
 fn generated_files(input: &Input<'_>, namespaces: &Namespaces, hostname: Option<&str>) -> Vec<Step> {
-    let host_network = namespaces.network == Namespace::Host;
-    let hosts = if host_network {
-        input.host.hosts.clone()
-    } else {
-        let own = hostname.map(|name| format!("127.0.0.1\t{name}\n")).unwrap_or_default();
-        format!("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n{own}")
-    };
-    let resolv_conf = if host_network { input.host.resolv_conf.clone() } else { String::new() };
-    let files = [
-        ("hosts", hosts),
-        ("hostname", hostname.map(|name| format!("{name}\n")).unwrap_or_default()),
-        ("resolv.conf", resolv_conf),
-    ];
+    let content =
+        |name: &str, content: String| Source::Content { path: HostPath(input.run_directory.join(name)), content };
+    let mut files = Vec::new();
+    files.extend(hostname.map(|name| ("hostname", content("hostname", format!("{name}\n")))));
+    match &namespaces.network {
+        Namespace::Join(identity) => {
+            files.extend(["hosts", "resolv.conf"].map(|name| (name, Source::Shared(*identity))));
+        }
+        Namespace::Host => {
+            files.push(("hosts", content("hosts", input.host.hosts.clone())));
+            files.push(("resolv.conf", content("resolv.conf", input.host.resolv_conf.clone())));
+        }
+        Namespace::Private => {
+            let own = hostname.map(|name| format!("127.0.0.1\t{name}\n")).unwrap_or_default();
+            let hosts = format!("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n{own}");
+            files.push(("hosts", content("hosts", hosts)));
+            files.push(("resolv.conf", content("resolv.conf", String::new())));
+        }
+    }
     let is_free = |target: &ContainerPath| !input.request.mounts.iter().any(|mount| mount.target == *target);
     files
         .into_iter()
-        .map(|(name, content)| (ContainerPath::new(format!("/etc/{name}")), name, content))
-        .filter(|(target, _, _)| is_free(target))
-        .map(|(target, name, content)| {
-            let source = Source::Content { path: HostPath(input.run_directory.join(name)), content };
-            Step::Mount(Mount { target, source, attributes: Default::default() })
-        })
+        .map(|(name, source)| (ContainerPath::new(format!("/etc/{name}")), source))
+        .filter(|(target, _)| is_free(target))
+        .map(|(target, source)| Step::Mount(Mount { target, source, attributes: Attributes::default() }))
         .collect()
 }
 
@@ -229,8 +251,9 @@ fn user_mounts(input: &Input<'_>) -> Result<Vec<Step>> {
         mounts.push(Mount { target: wish.target.clone(), source, attributes: wish.attributes });
     }
     for device in &input.request.devices {
+        check_target(&device.container)?;
         let source = Source::Device { path: HostPath(device.host.clone()) };
-        mounts.push(Mount { target: device.container.clone(), source, attributes: Default::default() });
+        mounts.push(Mount { target: device.container.clone(), source, attributes: Attributes::default() });
     }
     mounts.sort_by_key(|mount| mount.target.as_path().components().count());
     if let Some(pair) = mounts.iter().enumerate().find_map(|(index, mount)| {
@@ -268,22 +291,33 @@ fn source(input: &Input<'_>, wish: &mount::Mount) -> Result<Source> {
 
 /// Masked and read-only paths: the default ones less what the user uncovers,
 /// and what the user hides.
-fn protections(input: &Input<'_>) -> Vec<Step> {
+fn protections(input: &Input<'_>) -> Result<Vec<Step>> {
     let security = &input.request.security;
+    let (masked, read_only) = (MASKED.map(ContainerPath::new), READ_ONLY.map(ContainerPath::new));
+    if let Unmask::Paths(paths) = &security.unmask
+        && let Some(unknown) = paths.iter().find(|path| !masked.contains(path) && !read_only.contains(path))
+    {
+        return Err(Failure::usage(format!("unmask={unknown}: it is not masked"))
+            .hint(format!("masked are {}", MASKED.join(", ")))
+            .hint(format!("read-only are {}", READ_ONLY.join(", "))));
+    }
     let stays = |path: &ContainerPath| match &security.unmask {
         Unmask::None => true,
         Unmask::Paths(paths) => !paths.contains(path),
         Unmask::All => false,
     };
-    // The host's own /proc cannot be covered piece by piece: its mounts are locked together.
-    let read_only = READ_ONLY.map(ContainerPath::new).into_iter().filter(|path| stays(path)).map(Step::ReadOnly);
-    let masked = MASKED.map(ContainerPath::new).into_iter().filter(|path| stays(path)).map(Step::Mask);
+    let read_only = read_only.into_iter().filter(stays).map(Step::ReadOnly);
+    let masked = masked.into_iter().filter(stays).map(Step::Mask);
     let more = security.mask.iter().cloned().map(Step::Mask);
-    read_only.chain(masked).chain(more).collect()
+    Ok(read_only.chain(masked).chain(more).collect())
 }
 
 fn process(input: &Input<'_>, hostname: Option<&str>, id_map: &IdMap) -> Result<Process> {
     let (request, image) = (input.request, input.image);
+    if id_map.is_single() && !request.groups.is_empty() {
+        return Err(Failure::host("--group-add needs more ids than the one that is mapped for you")
+            .hint("an admin gives you a range in /etc/subuid and /etc/subgid: usermod --add-subuids"));
+    }
     let capabilities =
         capabilities::select(capabilities::DEFAULT, &request.capabilities_added, &request.capabilities_dropped)?;
     let directory = request.directory.as_deref().unwrap_or(&image.working_dir);

@@ -82,8 +82,8 @@ pub struct RunRequest {
     pub mounts: Vec<Mount>,
     /// Device nodes.
     pub devices: Vec<Device>,
-    /// Size of /dev/shm.
-    pub shm_bytes: u64,
+    /// Size of /dev/shm; `None` is the usual.
+    pub shm_bytes: Option<u64>,
     /// Working directory; `None` is the image's.
     pub directory: Option<String>,
     /// RLIMIT_* number, soft and hard limit.

@@ -4,6 +4,7 @@
 //! image is looked up and the sandbox planned: the two together are half of a
 //! start's time.
 
+use std::cell::RefCell;
 use std::fs;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -17,27 +18,26 @@ use super::plan::{self, HostFacts, Input};
 use super::request::{RootSource, RunRequest};
 use super::rootfs;
 use crate::container::attach::{self, Observer};
+use crate::container::namespaces;
 use crate::container::record::{Record, Status};
 use crate::container::store::{self, Made};
 use crate::container::supervisor::{self, ToSupervisor};
 use crate::error::{Context, Failure, Result};
 use crate::image::config::RunConfig;
 use crate::image::registry::Progress;
-use crate::kernel::process;
+use crate::kernel::{process, terminal};
 use crate::limits;
 use crate::paths::Paths;
 use crate::process::base::Base;
-use crate::process::identity::Identity;
 use crate::process::launch::{self, Launched};
 use crate::process::stage::Stage;
 use crate::process::steps::Steps;
-use crate::sandbox::spec::{HostPath, Mount, Root, SandboxSpec, Source, Step};
+use crate::sandbox::spec::{HostPath, Mount, Namespace, Root, SandboxSpec, Source, Step};
 use crate::storage::volumes::{self, VolumeName};
 
 /// Runs a container in the foreground; returns its exit status.
 pub fn run(paths: &Paths, request: &RunRequest, progress: &dyn Progress, observer: &mut dyn Observer) -> Result<i32> {
     let mut steps = Steps::new("command");
-    check(request)?;
     let mut base = Base::find(paths)?;
     steps.mark("find the base namespace");
     let name = request.name.clone().map_or_else(random_name, Ok)?;
@@ -66,19 +66,21 @@ pub fn run(paths: &Paths, request: &RunRequest, progress: &dyn Progress, observe
 
 /// The plan of a container, without making or starting anything.
 pub fn dry_run(paths: &Paths, request: &RunRequest, progress: &dyn Progress) -> Result<SandboxSpec> {
-    check(request)?;
     let mut base = Base::find(paths)?;
     let directory = paths.containers().join("ID");
-    let prepared = Prepared::of(paths, request, &mut base, "ID", &directory, true, progress)?;
-    prepared.plan(paths, request, &base, "ID", &mut Vec::new())
+    let prepared = Prepared::of(paths, request, &mut base, "ID", &directory, Effort::Name, progress)?;
+    let volumes = |name: Option<&str>| match name {
+        Some(name) => Ok(HostPath(volumes::data_directory(paths, &VolumeName::parse(name)?))),
+        None => Ok(HostPath(paths.volumes().join("ANONYMOUS/data"))),
+    };
+    prepared.plan(paths, request, &base, "ID", &volumes)
 }
 
-fn check(request: &RunRequest) -> Result<()> {
-    use std::io::IsTerminal;
-    if request.terminal && request.interactive && !std::io::stdin().is_terminal() {
-        return Err(Failure::user("the input is not a terminal").hint("leave out -t, or -i"));
-    }
-    Ok(())
+/// Whether directories are made and layers unpacked, or only named.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Effort {
+    Make,
+    Name,
 }
 
 fn random_name() -> Result<String> {
@@ -102,7 +104,7 @@ impl Prepared {
         base: &mut Base,
         id: &str,
         directory: &std::path::Path,
-        dry: bool,
+        effort: Effort,
         progress: &dyn Progress,
     ) -> Result<Self> {
         let profile = match &request.security.seccomp {
@@ -113,12 +115,7 @@ impl Prepared {
         let (volatile, read_only) = (request.auto_remove, request.read_only);
         match &request.source {
             RootSource::Directory(rootfs) => {
-                let root = if dry {
-                    let lowers = vec![HostPath(rootfs.clone())];
-                    (root_of(lowers, directory, volatile, read_only), Vec::new())
-                } else {
-                    rootfs::of_directory(rootfs, directory, volatile, read_only)?
-                };
+                let root = rootfs::of_directory(rootfs, directory, volatile, read_only, effort)?;
                 let image_name = rootfs.display().to_string();
                 let (image, image_id) = (RunConfig::default(), String::new());
                 Ok(Self { image, image_name, image_id, root, profile, host })
@@ -126,13 +123,13 @@ impl Prepared {
             RootSource::Image(text) => {
                 let image = images::get(paths, text, request.platform.as_ref(), request.pull, progress)?;
                 let id_map = plan::id_map(&request.user_namespace, &base.map, caller())?;
-                let lowers = if dry {
-                    Vec::new()
-                } else {
-                    images::layers(paths, base, &id_map, &image, progress)?.into_iter().map(HostPath).collect()
+                let lowers = match effort {
+                    Effort::Make => images::layers(paths, base, &id_map, &image, progress)?,
+                    Effort::Name => images::layer_paths(paths, base, &id_map, &image)?,
                 };
+                let lowers = lowers.into_iter().map(HostPath).collect();
                 let mut root = (root_of(lowers, directory, volatile, read_only), Vec::new());
-                if !dry && super::embedded::is_embedded(paths, &image) {
+                if effort == Effort::Make && super::embedded::is_embedded(paths, &image) {
                     let file = HostPath(run_directory(paths, id).join("host.json"));
                     root.1.push(super::host_view::step(file, base, &root.0)?);
                 }
@@ -148,10 +145,9 @@ impl Prepared {
         request: &RunRequest,
         base: &Base,
         id: &str,
-        anonymous: &mut Vec<String>,
+        volumes: &dyn Fn(Option<&str>) -> Result<HostPath>,
     ) -> Result<SandboxSpec> {
         let run_directory = run_directory(paths, id);
-        let anonymous = std::cell::RefCell::new(anonymous);
         plan::plan(Input {
             request,
             image: &self.image,
@@ -160,8 +156,8 @@ impl Prepared {
             caller: caller(),
             root: self.root.clone(),
             run_directory: &run_directory,
-            joined: &|name| first_process(paths, name),
-            volumes: &|name| volume(paths, name, &mut anonymous.borrow_mut()),
+            joined: &|name, kind| namespace_of(paths, name, kind),
+            volumes,
             profile: self.profile.as_deref(),
             host: &self.host,
         })
@@ -177,13 +173,16 @@ fn prepare(
     observer: &mut dyn Observer,
 ) -> Result<(SandboxSpec, Record)> {
     let id = &made.container.record.id;
-    let prepared = Prepared::of(paths, request, base, id, &made.container.directory, false, progress)?;
+    let prepared = Prepared::of(paths, request, base, id, &made.container.directory, Effort::Make, progress)?;
     let run_directory = run_directory(paths, id);
     fs::create_dir_all(&run_directory).doing(|| format!("make {}", run_directory.display()))?;
     make_missing_sources(request, &prepared.host)?;
     tell_of_degradations(request, observer);
     let mut record = made.container.record.clone();
-    let spec = prepared.plan(paths, request, base, id, &mut record.anonymous_volumes)?;
+    let anonymous = RefCell::new(Vec::new());
+    let volumes = |name: Option<&str>| volume(paths, name, &mut anonymous.borrow_mut());
+    let spec = prepared.plan(paths, request, base, id, &volumes)?;
+    record.anonymous_volumes = anonymous.into_inner();
     write_contents(&spec)?;
     record.image = prepared.image_name;
     record.image_id = prepared.image_id;
@@ -213,6 +212,7 @@ fn start(
         directory,
         paths: paths.clone(),
         stdin: request.interactive,
+        size: terminal::size(std::io::stdin().as_fd()).ok(),
         debug: observer.wants_steps(),
     };
     match launched.channel.send(&ToSupervisor::Start(Box::new(start)), &[made.lock.as_fd()]) {
@@ -244,11 +244,18 @@ fn caller() -> (u32, u32) {
     (nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw())
 }
 
-/// The first process of a running container, whose namespaces are joined.
-fn first_process(paths: &Paths, name: &str) -> Result<Identity> {
-    match store::find(paths, name)?.record.status {
-        Status::Running { payload, .. } => Ok(payload),
-        _ => Err(Failure::user(format!("container \"{name}\" is not running"))),
+/// A namespace of a running container, by its kind in /proc/PID/ns. If it is
+/// the host's, it is shared with the host and not joined.
+fn namespace_of(paths: &Paths, name: &str, kind: &str) -> Result<Namespace> {
+    let record = store::find(paths, name)?.record;
+    let Status::Running { payload, .. } = record.status else {
+        return Err(Failure::user(format!("container \"{name}\" is not running")));
+    };
+    let entry = namespaces::of(&record).into_iter().find(|entry| entry.kind == kind);
+    match entry {
+        Some(entry) if entry.shared_with_host => Ok(Namespace::Host),
+        Some(_) => Ok(Namespace::Join(payload)),
+        None => Err(Failure::user(format!("container \"{name}\" has just ended"))),
     }
 }
 

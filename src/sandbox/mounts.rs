@@ -3,8 +3,8 @@
 //! Every target is resolved below the root's descriptor with
 //! RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS (rule P1); below /proc, /sys and
 //! /dev no link of the image is followed at all (CVE-2023-28642,
-//! CVE-2025-31133). Host sources were opened before the ids changed, with the
-//! user's own rights.
+//! CVE-2025-31133). Sources that the user named were opened before the ids
+//! changed, with the user's own rights.
 //!
 //! Nothing of the container runs yet, but another container that shares a
 //! volume may: a target is opened once and used by that descriptor.
@@ -16,7 +16,7 @@ use std::path::Path;
 use nix::sys::stat::SFlag;
 
 use super::root;
-use super::spec::{Attributes, ContainerPath, Mount, Propagation, SandboxSpec, Source, Step};
+use super::spec::{Attributes, ContainerPath, HostPath, Mount, Overlay, Propagation, SandboxSpec, Source, Step};
 use crate::error::{Context, Failure, Result};
 use crate::kernel::{Errno, file, mount, open, terminal};
 use crate::limits;
@@ -82,10 +82,8 @@ pub fn apply(spec: &SandboxSpec, root: BorrowedFd<'_>, sources: &mut Sources, st
             Step::Mask(path) => mask.apply(root, path).doing(|| format!("mask {path}"))?,
             Step::ReadOnly(path) => make_read_only(root, path).doing(|| format!("make {path} read-only"))?,
         }
-        if !matches!(step, Step::Mount(_)) {
-            steps.mark("links, masks and read-only paths");
-        }
     }
+    steps.mark("masks and read-only paths");
     Ok(outcome)
 }
 
@@ -94,10 +92,6 @@ fn apply_mount(mount: &Mount, root: BorrowedFd<'_>, source: Option<OwnedFd>, out
     let directory = is_directory(tree.as_fd())?;
     let target = open_target(root, &mount.target, directory)?;
     mount::attach(tree.as_fd(), target.as_fd(), &mount.target.to_string())?;
-    if let Source::Tmpfs { owner: Some((uid, gid)), .. } = mount.source {
-        let inside = open::openat2(tree.as_fd(), Path::new("."), libc::O_RDONLY, 0, open::Resolve::BeneathNoLinks)?;
-        file::set_owner(inside.as_fd(), uid, gid)?;
-    }
     Ok(())
 }
 
@@ -123,19 +117,19 @@ fn make_tree(
         Source::Content { .. } => bound(opened()?, bits, None, false)?,
         Source::Device { path } => bound_device(opened()?, path.as_path())?,
         Source::HostProc | Source::HostSys | Source::Shared(_) => bound(opened()?, bits, None, true)?,
-        Source::Overlay { lower, upper, work } => {
-            match overlay_directory(lower.as_path(), upper.as_path(), work.as_path()) {
-                Ok(tree) => tree,
-                // Locked mounts below it, or a directory that is no lower (EINVAL, EACCES).
-                Err(failure) => {
-                    outcome.notices.push(format!("{} is shown read-only: {failure}", mount.target));
-                    bound(clone(lower.as_path(), true)?, bits | mount::RDONLY, None, true)?
-                }
+        Source::Overlay(overlay) => match overlay_directory(overlay) {
+            Ok(tree) => bound(tree, bits, None, false)?,
+            // Locked mounts below it, or a directory that is no lower.
+            Err(failure) if matches!(failure.errno, Some(libc::EINVAL | libc::EACCES)) => {
+                outcome.notices.push(format!("{} is shown read-only: the host has mounts below it", mount.target));
+                bound(clone(overlay.lower.as_path(), true)?, bits | mount::RDONLY, None, true)?
             }
-        }
-        Source::Tmpfs { size_bytes, mode, .. } => {
+            Err(failure) => return Err(failure),
+        },
+        Source::Tmpfs { size_bytes, mode, owner } => {
             let mut options = vec![(c"mode", format!("{mode:o}"))];
             options.extend(size_bytes.map(|size| (c"size", size.to_string())));
+            options.extend(owner.iter().flat_map(|(uid, gid)| [(c"uid", uid.to_string()), (c"gid", gid.to_string())]));
             fresh(c"tmpfs", &options)?
         }
         Source::Proc => fresh(c"proc", &[]).map_err(explain_proc)?,
@@ -189,9 +183,10 @@ fn bound_device(tree: OwnedFd, path: &Path) -> Result<OwnedFd> {
     bound(tree, mount::NOSUID | mount::NOEXEC, None, false)
 }
 
-fn overlay_directory(lower: &Path, upper: &Path, work: &Path) -> Result<OwnedFd> {
-    let [lower, upper, work] = [open::open_dir(lower)?, open::open_dir(upper)?, open::open_dir(work)?];
-    root::overlay(&[lower.as_fd()], upper.as_fd(), work.as_fd(), false)
+fn overlay_directory(overlay: &Overlay) -> Result<OwnedFd> {
+    let open = |path: &HostPath| open::open_dir(path.as_path());
+    let (lower, upper, work) = (open(&overlay.lower)?, open(&overlay.upper)?, open(&overlay.work)?);
+    root::overlay(&[lower.as_fd()], upper.as_fd(), work.as_fd(), overlay.volatile)
 }
 
 /// Pseudo-terminals belong to group tty (5) so that write(1) works; where only

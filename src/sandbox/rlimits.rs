@@ -31,7 +31,7 @@ const NAMES: &[(&str, u32)] = &[
 /// Reads one `NAME=SOFT[:HARD]` into RLIMIT_* number, soft and hard limit. One
 /// value is both; -1 is unlimited.
 pub fn parse(text: &str) -> Result<(u32, u64, u64)> {
-    read(text).map_err(|failure| failure.doing(format!("ulimit \"{text}\"")))
+    read(text).map_err(|failure| failure.doing(format!("use --ulimit \"{text}\"")))
 }
 
 fn read(text: &str) -> Result<(u32, u64, u64)> {
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     fn check(text: &str, expected: Result<(u32, u64, u64), &str>) {
-        let expected = expected.map_err(|cause| format!("ulimit \"{text}\": {cause}"));
+        let expected = expected.map_err(|cause| format!("use --ulimit \"{text}\": {cause}"));
         assert_eq!(parse(text).map_err(|failure| failure.to_string()), expected);
     }
 

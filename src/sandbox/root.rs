@@ -3,10 +3,10 @@
 //! The directories are opened by init before its ids change, with the user's
 //! own rights, and in its own mount namespace: overlayfs takes no layer from
 //! another one (EINVAL). The mount is made in the container's user namespace.
-//! Layers go in by descriptor (`lowerdir+`, Linux 6.13; by path before that),
-//! so neither the option page's 4 KiB nor its escapes are a limit.
+//! Layers go in by descriptor where the kernel can, so that neither the length
+//! nor the escapes of an option string are a limit.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use super::spec::{HostPath, Root};
@@ -59,6 +59,9 @@ pub fn mount(root: &Root, opened: &Opened) -> Result<OwnedFd> {
 
 /// An overlay with `userxattr`, without which whiteouts and opaque marks made
 /// by users would be ignored.
+///
+/// Layers go in by descriptor (Linux 6.13), else one by one by name (6.7), else
+/// all in one string, whose 255 bytes fsconfig(2) allows hold about 60 layers.
 pub fn overlay(
     lowers: &[BorrowedFd<'_>],
     upper: BorrowedFd<'_>,
@@ -67,27 +70,50 @@ pub fn overlay(
 ) -> Result<OwnedFd> {
     let context = mount::Context::new(c"overlay")?;
     context.flag(c"userxattr")?;
-    for lower in lowers {
-        set_directory(&context, c"lowerdir+", *lower)?;
+    if !add_by_descriptor(&context, lowers, upper, work)? {
+        // Names as short as can be: descriptors below the working directory.
+        nix::unistd::chdir(c"/proc/self/fd").map_err(std::io::Error::from)?;
+        if !add_by_name(&context, lowers)? {
+            let names: Vec<_> = lowers.iter().map(|lower| lower.as_raw_fd().to_string()).collect();
+            context.string(c"lowerdir", &names.join(":"))?;
+        }
+        context.string(c"upperdir", &upper.as_raw_fd().to_string())?;
+        context.string(c"workdir", &work.as_raw_fd().to_string())?;
     }
-    set_directory(&context, c"upperdir", upper)?;
-    set_directory(&context, c"workdir", work)?;
     if volatile {
         context.flag(c"volatile")?;
     }
     Ok(context.mount(0)?)
 }
 
-/// By descriptor; before Linux 6.13, which knows no overlay descriptors
-/// (EINVAL), by the descriptor's path below /proc.
-fn set_directory(context: &mount::Context, key: &std::ffi::CStr, fd: BorrowedFd<'_>) -> Result<()> {
-    use std::os::fd::AsRawFd;
-    match context.descriptor(key, fd) {
-        Err(error) if error.errno == Errno::EINVAL => {
-            Ok(context.string(key, &format!("/proc/self/fd/{}", fd.as_raw_fd()))?)
+/// False where this kernel's overlayfs takes no descriptors: then nothing was
+/// added.
+fn add_by_descriptor(
+    context: &mount::Context,
+    lowers: &[BorrowedFd<'_>],
+    upper: BorrowedFd<'_>,
+    work: BorrowedFd<'_>,
+) -> Result<bool> {
+    for (index, lower) in lowers.iter().enumerate() {
+        match context.descriptor(c"lowerdir+", *lower) {
+            Err(error) if index == 0 && error.errno == Errno::EINVAL => return Ok(false),
+            result => result?,
         }
-        result => Ok(result?),
     }
+    context.descriptor(c"upperdir", upper)?;
+    context.descriptor(c"workdir", work)?;
+    Ok(true)
+}
+
+/// False where this kernel's overlayfs knows no `lowerdir+`.
+fn add_by_name(context: &mount::Context, lowers: &[BorrowedFd<'_>]) -> Result<bool> {
+    for (index, lower) in lowers.iter().enumerate() {
+        match context.string(c"lowerdir+", &lower.as_raw_fd().to_string()) {
+            Err(error) if index == 0 && error.errno == Errno::EINVAL => return Ok(false),
+            result => result?,
+        }
+    }
+    Ok(true)
 }
 
 fn explain(failure: Failure) -> Failure {

@@ -194,14 +194,7 @@ pub enum Source {
     /// directories are overlaid one by one, since the kernel refuses a lower
     /// that hides mounts (CVE-2021-3732). A directory with mounts below it is
     /// bound read-only instead, with a notice.
-    Overlay {
-        /// The directory to show.
-        lower: HostPath,
-        /// Where changes go.
-        upper: HostPath,
-        /// Overlayfs' work directory, on the same file system as `upper`.
-        work: HostPath,
-    },
+    Overlay(Overlay),
     /// A small file that kelp writes, e.g. /etc/hosts.
     Content {
         /// Where its bytes are on the host: a file in the runtime directory.
@@ -244,6 +237,19 @@ pub enum Source {
     /// namespace: /proc of a joined pid namespace, /sys of a joined network one,
     /// /dev/shm of a joined IPC one.
     Shared(Identity),
+}
+
+/// An overlay over one host directory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Overlay {
+    /// The directory to show.
+    pub lower: HostPath,
+    /// Where changes go.
+    pub upper: HostPath,
+    /// Overlayfs' work directory, on the same file system as `upper`.
+    pub work: HostPath,
+    /// Skip all syncs.
+    pub volatile: bool,
 }
 
 /// Mount propagation (mount_namespaces(7)).

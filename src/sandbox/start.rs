@@ -2,7 +2,7 @@
 //! into its namespaces, write its id maps.
 
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use nix::sched::CloneFlags;
@@ -10,7 +10,7 @@ use nix::sched::CloneFlags;
 use super::mounts::Sources;
 use super::root;
 use super::spec::{HostPath, Mount, Namespace, Namespaces, SandboxSpec, Source, Step, TimeOffsets};
-use super::stage::init::{self, Handed, ToInit};
+use super::stage::init::{self, Handed, Streams, ToInit};
 use crate::error::{Context, Failure, Result};
 use crate::kernel::clone::{Child, Side, clone3};
 use crate::kernel::{mount, namespace, open};
@@ -33,12 +33,7 @@ pub struct Started {
 /// Starts `spec`. `mount_point` is an existing directory that only hosts the
 /// root until init pivots to it. The caller is single-threaded and in the base
 /// user namespace.
-pub fn start(
-    spec: &SandboxSpec,
-    mount_point: &HostPath,
-    stdin: Option<BorrowedFd<'_>>,
-    debug: bool,
-) -> Result<Started> {
+pub fn start(spec: &SandboxSpec, mount_point: &HostPath, streams: Streams<'_>, debug: bool) -> Result<Started> {
     root::give(&spec.root, spec.id_map.root())?;
     join_namespaces(&spec.namespaces)?;
     let sources = open_shared(spec)?;
@@ -46,7 +41,7 @@ pub fn start(
     match clone3(clone_flags(&spec.namespaces)).map_err(crate::host::explain_namespaces)? {
         Side::Child => {
             drop(ours);
-            init::run(spec, Handed { channel: theirs, mount_point, sources, stdin, debug })
+            init::run(spec, Handed { channel: theirs, mount_point, sources, streams, debug })
         }
         Side::Parent(Child { pid, pidfd }) => {
             drop(theirs);

@@ -96,9 +96,14 @@ struct Record {
     summary: Summary,
 }
 
+/// Where the root of an unpacked layer is, if it is there.
+pub fn root(paths: &Paths, id: &LayerId) -> PathBuf {
+    id.dir(paths).join(ROOT_NAME)
+}
+
 /// The root of an unpacked layer, if it is there.
 pub fn find(paths: &Paths, id: &LayerId) -> Option<PathBuf> {
-    let root = id.dir(paths).join(ROOT_NAME);
+    let root = root(paths, id);
     root.symlink_metadata().is_ok_and(|status| status.is_dir()).then_some(root)
 }
 

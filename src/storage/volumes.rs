@@ -75,6 +75,11 @@ pub fn ensure(paths: &Paths, name: &VolumeName) -> Result<Volume> {
     }
 }
 
+/// Where a volume's data is, or would be.
+pub fn data_directory(paths: &Paths, name: &VolumeName) -> PathBuf {
+    dir(paths, name).join(DATA_NAME)
+}
+
 /// Makes a volume; `false` if there is one already, which is left as it is.
 pub fn create(paths: &Paths, name: &VolumeName, labels: BTreeMap<String, String>) -> Result<bool> {
     let doing = || format!("make volume \"{}\"", name.0);

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::harness::image::{self, Entry, base_layer, layer, publish};
 use super::harness::registry::{Fault, Registry};
-use super::harness::{Home, Inside};
+use super::harness::{Home, Inside, eventually};
 
 /// A home, and a registry with one image of the probe.
 fn with_image(config: serde_json::Value, more: &[Vec<u8>]) -> (Home, Registry, String) {
@@ -144,4 +144,66 @@ fn changes_to_a_container_do_not_reach_its_image() {
     home.kelp(&["run", "--rm", &name, "write", "/etc/passwd", "gone"]).succeed();
     let said = home.kelp(&["run", "--rm", &name, "read", "/etc/passwd"]).succeed();
     assert!(said.starts_with(image::ACCOUNTS[0].1.lines().next().unwrap()), "{said}");
+}
+
+#[test]
+fn an_oci_layout_is_loaded_listed_tagged_and_removed() {
+    let home = Home::new();
+    let layout = home.make_dir("layout");
+    image::write_layout(&layout, "box:1", &[base_layer()], &json!({"Entrypoint": ["/probe"]}));
+    home.kelp(&["load", "-i", layout.to_str().unwrap()]).succeed();
+    assert_eq!(home.kelp(&["run", "--rm", "--pull", "never", "box:1", "echo", "loaded"]).succeed(), "loaded\n");
+    home.kelp(&["tag", "box:1", "other:2"]).succeed();
+    let listing: serde_json::Value =
+        serde_json::from_str(&home.kelp(&["images", "--format", "json"]).succeed()).unwrap();
+    let mut tags: Vec<&str> = listing.as_array().unwrap().iter().map(|row| row["tag"].as_str().unwrap()).collect();
+    tags.sort_unstable();
+    assert_eq!(tags, ["1", "2"]);
+    home.kelp(&["rmi", "box:1"]).succeed();
+    assert_eq!(home.kelp(&["run", "--rm", "--pull", "never", "other:2", "echo", "still"]).succeed(), "still\n");
+    home.kelp(&["rmi", "other:2"]).succeed();
+    assert_eq!(home.kelp(&["images", "-q"]).succeed(), "");
+    assert_eq!(home.entries("blobs/sha256"), [""; 0], "blobs of a removed image stay");
+    home.kelp(&["run", "--rm", "--pull", "never", "other:2"]).fail(125);
+}
+
+#[test]
+fn an_image_in_use_is_not_removed_under_its_container() {
+    let (home, _registry, name) = with_image(json!({"Entrypoint": ["/probe"]}), &[]);
+    let mut running = home.kelp(&["run", "--name", "box", &name, "signals"]).start();
+    assert_eq!(running.line(), "ready");
+    assert!(eventually(|| home.containers().len() == 1));
+    home.kelp(&["rmi", &name]).refuse(1, &["box"]);
+    home.kelp(&["rmi", "-f", &name]).succeed();
+    running.signal(nix::sys::signal::Signal::SIGTERM);
+    assert_eq!(running.wait().code, 40);
+}
+
+#[test]
+fn a_root_file_system_is_imported() {
+    let home = Home::new();
+    let file = home.path("root.tar");
+    std::fs::write(&file, base_layer()).unwrap();
+    let change = r#"ENTRYPOINT ["/probe", "echo"]"#;
+    home.kelp(&["import", "-c", change, file.to_str().unwrap(), "mine:1"]).succeed();
+    assert_eq!(home.kelp(&["run", "--rm", "mine:1", "imported"]).succeed(), "imported\n");
+}
+
+#[test]
+fn inspect_tells_images_and_containers() {
+    let (home, _registry, name) = with_image(json!({"Entrypoint": ["/probe"], "Labels": {"a": "b"}}), &[]);
+    home.kelp(&["run", "--name", "box", &name, "exit", "3"]).code();
+    for (what, kind) in [(name.as_str(), "image"), ("box", "container")] {
+        let said = home.kelp(&["inspect", "--type", kind, what]).succeed();
+        let document: serde_json::Value = serde_json::from_str(&said).unwrap();
+        assert_eq!(document.as_array().map(Vec::len), Some(1), "{said}");
+    }
+    home.kelp(&["inspect", "nobody"]).refuse(1, &["nobody"]);
+}
+
+#[test]
+fn hello_needs_nothing() {
+    let home = Home::new();
+    let said = home.kelp(&["run", "--rm", "hello"]).succeed();
+    assert!(!said.is_empty());
 }

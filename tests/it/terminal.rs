@@ -23,6 +23,7 @@ fn the_size_arrives_and_follows() {
     let home = Home::new();
     let mut terminal = Terminal::start(&mut home.run(&["-it"], &["sizes"]), 101, 33);
     terminal.expect("size 101x33");
+    assert!(terminal.seen().starts_with("size 101x33"), "it is there from the beginning: {:?}", terminal.seen());
     terminal.resize(55, 11);
     terminal.expect("size 55x11");
     terminal.type_in("\r");

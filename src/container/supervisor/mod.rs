@@ -36,7 +36,7 @@ use crate::process::identity::Identity;
 use crate::process::stage;
 use crate::process::steps::{self, Steps};
 use crate::sandbox::spec::{HostPath, Namespace, SandboxSpec};
-use crate::sandbox::stage::init::FromInit;
+use crate::sandbox::stage::init::{FromInit, Streams};
 use crate::sandbox::start::{self, Started};
 use crate::storage::{overlay, sweep};
 
@@ -55,6 +55,8 @@ pub struct Request {
     pub debug: bool,
     /// Standard input is the command's own (`-i`); else it is /dev/null.
     pub stdin: bool,
+    /// Size of the command's terminal, if it has one.
+    pub size: Option<Size>,
 }
 
 /// What the command says.
@@ -175,7 +177,8 @@ impl Supervisor {
         if let Some(top) = spec.root.lowers.first() {
             overlay::take_mode(spec.root.upper.as_path(), top.as_path())?;
         }
-        let mut started = start::start(spec, &mount_point, stdin, self.request.debug)?;
+        let streams = Streams { stdin, size: self.request.size };
+        let mut started = start::start(spec, &mount_point, streams, self.request.debug)?;
         self.steps.mark("clone and map ids");
         self.mounts = started.mounts.take();
         // Not before: the payload would inherit it, and sudo in an image must work.

@@ -21,7 +21,7 @@ pub struct Device {
 
 /// Reads one `--device`.
 pub fn parse(text: &str) -> Result<Device> {
-    read(text).map_err(|failure| failure.doing(format!("device \"{text}\"")))
+    read(text).map_err(|failure| failure.doing(format!("use --device \"{text}\"")))
 }
 
 fn read(text: &str) -> Result<Device> {
@@ -66,7 +66,7 @@ mod tests {
             result.map(|device| (device.host.display().to_string(), device.container.to_string(), device.narrowed));
         let expected = expected
             .map(|(host, container, rights)| (host.to_owned(), container.to_owned(), rights.map(str::to_owned)));
-        assert_eq!(result, expected.map_err(|cause| format!("device \"{text}\": {cause}")));
+        assert_eq!(result, expected.map_err(|cause| format!("use --device \"{text}\": {cause}")));
     }
 
     #[test]

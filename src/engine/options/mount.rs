@@ -92,7 +92,7 @@ struct Fields {
 
 /// Reads one `--mount`.
 pub fn parse(text: &str) -> Result<Mount> {
-    read(text).map_err(|failure| failure.doing(format!("mount \"{text}\"")))
+    read(text).map_err(|failure| failure.doing(format!("use --mount \"{text}\"")))
 }
 
 fn read(text: &str) -> Result<Mount> {
@@ -254,7 +254,7 @@ mod tests {
             (format!("{}{read_only}", mount.target), mount.what)
         });
         let expected = expected.map(|(target, what)| (target.to_owned(), what));
-        assert_eq!(result, expected.map_err(|cause| format!("mount \"{text}\": {cause}")));
+        assert_eq!(result, expected.map_err(|cause| format!("use --mount \"{text}\": {cause}")));
     }
 
     fn bind(source: &str) -> What {

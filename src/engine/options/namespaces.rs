@@ -32,13 +32,6 @@ pub enum UserChoice {
     },
     /// The caller is nobody inside: only subordinate ids are mapped.
     NoMap,
-    /// A range of ids of its own.
-    Auto {
-        /// How many; `None` is as many as the image needs.
-        size: Option<u32>,
-    },
-    /// That of another container.
-    Container(String),
 }
 
 /// Reads `--pid`.
@@ -58,11 +51,17 @@ pub fn uts(text: &str) -> Result<Choice> {
     one_of("uts", text, &["private", "host", "container:NAME"])
 }
 
-/// Reads `--network`.
+/// Reads `--network`; `none` is what a container has that asks for nothing.
 pub fn network(text: &str) -> Result<Choice> {
-    // Docker's and Podman's names for what an ordinary private network is there.
-    let text = if matches!(text, "bridge" | "default") { "private" } else { text };
-    one_of("network", text, &["private", "host", "none", "container:NAME"])
+    match text {
+        "private" | "bridge" | "default" | "slirp4netns" | "pasta" => {
+            Err(Failure::usage("a private network with a way out is not supported yet")
+                .hint("--network host shares the host's network, --network none has only a loopback device")
+                .doing(format!("use --network \"{text}\"")))
+        }
+        "" => Ok(Choice::None),
+        _ => one_of("network", text, &["none", "host", "container:NAME"]),
+    }
 }
 
 /// Reads `--cgroupns`.
@@ -72,11 +71,11 @@ pub fn cgroup(text: &str) -> Result<Choice> {
 
 /// Reads `--userns`.
 pub fn user(text: &str) -> Result<UserChoice> {
-    read_user(text).map_err(|failure| failure.doing(format!("userns \"{text}\"")))
+    read_user(text).map_err(|failure| failure.doing(format!("use --userns \"{text}\"")))
 }
 
 fn one_of(option: &str, text: &str, known: &[&str]) -> Result<Choice> {
-    read(text, known).map_err(|failure| failure.doing(format!("{option} \"{text}\"")))
+    read(text, known).map_err(|failure| failure.doing(format!("use --{option} \"{text}\"")))
 }
 
 fn read(text: &str, known: &[&str]) -> Result<Choice> {
@@ -98,13 +97,10 @@ fn read(text: &str, known: &[&str]) -> Result<Choice> {
 }
 
 fn read_user(text: &str) -> Result<UserChoice> {
-    if let Some(other) = text.strip_prefix("container:") {
-        return Ok(UserChoice::Container(name::parse(other)?));
-    }
     let (kind, words) = text.split_once(':').map_or((text, None), |(kind, words)| (kind, Some(words)));
     let numbers = match kind {
         "keep-id" => numbers(words, &["uid", "gid"])?,
-        "auto" => numbers(words, &["size"])?,
+        "auto" | "container" => Vec::new(),
         _ if words.is_some() => return Err(unknown("namespace", text, KINDS)),
         _ => Vec::new(),
     };
@@ -114,8 +110,8 @@ fn read_user(text: &str) -> Result<UserChoice> {
         "" | "default" | "private" | "host" => Ok(UserChoice::Default),
         "keep-id" => Ok(UserChoice::KeepId { uid: number("uid"), gid: number("gid") }),
         "nomap" => Ok(UserChoice::NoMap),
-        "auto" if number("size") == Some(0) => Err(Failure::usage("a size of 0 leaves no id")),
-        "auto" => Ok(UserChoice::Auto { size: number("size") }),
+        "auto" => Err(Failure::usage("ids of its own for each container would mean a copy of each image for each")),
+        "container" => Err(Failure::usage("another container's user namespace cannot be joined")),
         _ => {
             let failure = unknown("namespace", text, KINDS);
             Err(failure.hint(format!("known are {}", KINDS.join(", "))))
@@ -123,7 +119,7 @@ fn read_user(text: &str) -> Result<UserChoice> {
     }
 }
 
-const KINDS: &[&str] = &["host", "keep-id[:uid=UID,gid=GID]", "nomap", "auto[:size=COUNT]", "container:NAME"];
+const KINDS: &[&str] = &["host", "keep-id[:uid=UID,gid=GID]", "nomap"];
 
 /// `KEY=NUMBER,…` of these keys, each at most once.
 fn numbers<'a>(words: Option<&'a str>, keys: &[&str]) -> Result<Vec<(&'a str, u32)>> {
@@ -160,18 +156,24 @@ mod tests {
         check(pid("container:web"), Ok("Container(\"web\")"));
         check(ipc("shareable"), Ok("Private"));
         check(ipc("none"), Ok("None"));
-        check(network("bridge"), Ok("Private"));
+        check(network("host"), Ok("Host"));
         check(network("none"), Ok("None"));
         check(cgroup("private"), Ok("Private"));
         check(uts("host"), Ok("Host"));
     }
 
     #[test]
+    fn says_that_there_is_no_private_network_with_a_way_out() {
+        let refusal = "use --network \"bridge\": a private network with a way out is not supported yet";
+        check(network("bridge"), Err(refusal));
+    }
+
+    #[test]
     fn refuses_what_a_kind_does_not_know() {
-        check(pid("none"), Err("pid \"none\": unknown namespace \"none\""));
-        check(network("mynet"), Err("network \"mynet\": unknown namespace \"mynet\""));
-        check(pid("ns:/proc/1/ns/pid"), Err("pid \"ns:/proc/1/ns/pid\": namespaces by path are not supported"));
-        check(uts("container"), Err("uts \"container\": it needs a container: container:NAME"));
+        check(pid("none"), Err("use --pid \"none\": unknown namespace \"none\""));
+        check(network("mynet"), Err("use --network \"mynet\": unknown namespace \"mynet\""));
+        check(pid("ns:/proc/1/ns/pid"), Err("use --pid \"ns:/proc/1/ns/pid\": namespaces by path are not supported"));
+        check(uts("container"), Err("use --uts \"container\": it needs a container: container:NAME"));
         assert!(pid("container:../x").is_err());
     }
 
@@ -181,14 +183,17 @@ mod tests {
         check(user("keep-id"), Ok("KeepId { uid: None, gid: None }"));
         check(user("keep-id:uid=200,gid=210"), Ok("KeepId { uid: Some(200), gid: Some(210) }"));
         check(user("nomap"), Ok("NoMap"));
-        check(user("auto:size=1024"), Ok("Auto { size: Some(1024) }"));
-        check(user("container:web"), Ok("Container(\"web\")"));
-        check(user("keep-id:uid=x"), Err("userns \"keep-id:uid=x\": uid \"x\" is not an id or count"));
-        check(user("keep-id:size=1"), Err("userns \"keep-id:size=1\": unknown key \"size\""));
-        check(user("keep-id:"), Err("userns \"keep-id:\": unknown key \"\""));
-        check(user("auto:size=1,size=2"), Err("userns \"auto:size=1,size=2\": \"size\" is there twice"));
-        check(user("auto:size=0"), Err("userns \"auto:size=0\": a size of 0 leaves no id"));
-        check(user("nomap:x"), Err("userns \"nomap:x\": unknown namespace \"nomap:x\""));
+        let copies =
+            "use --userns \"auto\": ids of its own for each container would mean a copy of each image for each";
+        check(user("auto"), Err(copies));
+        check(
+            user("container:web"),
+            Err("use --userns \"container:web\": another container's user namespace cannot be joined"),
+        );
+        check(user("keep-id:uid=x"), Err("use --userns \"keep-id:uid=x\": uid \"x\" is not an id or count"));
+        check(user("keep-id:size=1"), Err("use --userns \"keep-id:size=1\": unknown key \"size\""));
+        check(user("keep-id:"), Err("use --userns \"keep-id:\": unknown key \"\""));
+        check(user("nomap:x"), Err("use --userns \"nomap:x\": unknown namespace \"nomap:x\""));
         check(user("host"), Ok("Default"));
     }
 }

@@ -59,7 +59,7 @@ pub fn parse(texts: &[String]) -> Result<Security> {
             "seccomp" => profile(value.unwrap_or("")).and_then(|profile| once(&mut seccomp, profile, key)),
             _ => take(&mut security, key, value.unwrap_or("")),
         };
-        taken.map_err(|failure| failure.doing(format!("security option \"{text}\"")))?;
+        taken.map_err(|failure| failure.doing(format!("use --security-opt \"{text}\"")))?;
     }
     security.no_new_privileges = no_new_privileges.unwrap_or(false);
     security.seccomp = seccomp.unwrap_or_default();
@@ -154,7 +154,7 @@ mod tests {
             ("no-new-privileges=yes", "no-new-privileges must be true or false, not \"yes\""),
             ("systempaths=x", "unknown value of systempaths \"x\""),
         ] {
-            check(text, Err(&format!("security option \"{text}\": {cause}")));
+            check(text, Err(&format!("use --security-opt \"{text}\": {cause}")));
         }
     }
 }

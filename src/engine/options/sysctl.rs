@@ -20,7 +20,7 @@ pub struct Private {
 
 /// Reads one parameter into name, with dots, and value.
 pub fn parse(text: &str, private: Private) -> Result<(String, String)> {
-    read(text, private).map_err(|failure| failure.doing(format!("sysctl \"{text}\"")))
+    read(text, private).map_err(|failure| failure.doing(format!("use --sysctl \"{text}\"")))
 }
 
 fn read(text: &str, private: Private) -> Result<(String, String)> {
@@ -69,7 +69,7 @@ mod tests {
         let result = parse(text, Private { ipc: true, network: false });
         let result = result.map_err(|failure| failure.to_string());
         let result = result.as_ref().map(|(name, value)| (name.as_str(), value.as_str()));
-        let expected = expected.map_err(|cause| format!("sysctl \"{text}\": {cause}"));
+        let expected = expected.map_err(|cause| format!("use --sysctl \"{text}\": {cause}"));
         assert_eq!(result.map_err(Clone::clone), expected);
     }
 

@@ -12,7 +12,7 @@ const OFFSET_S_MAX: i64 = i64::MAX / 1_000_000_000 / 2;
 pub fn parse(texts: &[String]) -> Result<Option<TimeOffsets>> {
     let (mut monotonic, mut boottime) = (None, None);
     for text in texts {
-        let doing = |failure: Failure| failure.doing(format!("time offset \"{text}\""));
+        let doing = |failure: Failure| failure.doing(format!("use --time-offset \"{text}\""));
         let Some((clock, seconds)) = text.split_once('=') else {
             return Err(doing(Failure::usage("it must be monotonic=SECONDS or boottime=SECONDS")));
         };
@@ -51,17 +51,17 @@ mod tests {
         check("", Ok(None));
         check("monotonic=86400", Ok(Some((86400, 0))));
         check("boottime=-5 monotonic=+7", Ok(Some((7, -5))));
-        check("boottime", Err("time offset \"boottime\": it must be monotonic=SECONDS or boottime=SECONDS"));
-        check("bootime=1", Err("time offset \"bootime=1\": unknown clock \"bootime\""));
-        check("realtime=1", Err("time offset \"realtime=1\": the kernel has no offset for the time of day"));
-        check("boottime=1s", Err("time offset \"boottime=1s\": \"1s\" is not a number of seconds"));
+        check("boottime", Err("use --time-offset \"boottime\": it must be monotonic=SECONDS or boottime=SECONDS"));
+        check("bootime=1", Err("use --time-offset \"bootime=1\": unknown clock \"bootime\""));
+        check("realtime=1", Err("use --time-offset \"realtime=1\": the kernel has no offset for the time of day"));
+        check("boottime=1s", Err("use --time-offset \"boottime=1s\": \"1s\" is not a number of seconds"));
         check(
             "boottime=-9223372036854775808",
-            Err("time offset \"boottime=-9223372036854775808\": it is more than 4611686018 seconds"),
+            Err("use --time-offset \"boottime=-9223372036854775808\": it is more than 4611686018 seconds"),
         );
         check(
             "boottime=1 boottime=1",
-            Err("time offset \"boottime=1\": \"boottime\" repeats or contradicts what was said before it"),
+            Err("use --time-offset \"boottime=1\": \"boottime\" repeats or contradicts what was said before it"),
         );
     }
 }

@@ -25,7 +25,7 @@ struct Options {
 
 /// Reads one `--tmpfs`.
 pub fn parse(text: &str) -> Result<Mount> {
-    read(text).map_err(|failure| failure.doing(format!("tmpfs \"{text}\"")))
+    read(text).map_err(|failure| failure.doing(format!("use --tmpfs \"{text}\"")))
 }
 
 fn read(text: &str) -> Result<Mount> {
@@ -101,7 +101,7 @@ mod tests {
             let flags: String = flags.iter().filter(|(set, _)| *set).map(|(_, name)| *name).collect();
             format!("{}{size} {mode:o}{owner}{flags}", mount.target)
         });
-        let expected = expected.map(str::to_owned).map_err(|cause| format!("tmpfs \"{text}\": {cause}"));
+        let expected = expected.map(str::to_owned).map_err(|cause| format!("use --tmpfs \"{text}\": {cause}"));
         assert_eq!(result, expected);
     }
 

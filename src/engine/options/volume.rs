@@ -13,7 +13,7 @@ use crate::sandbox::spec::{Attributes, Propagation};
 
 /// Reads one `-v`.
 pub fn parse(text: &str) -> Result<Mount> {
-    read(text).map_err(|failure| failure.doing(format!("volume \"{text}\"")))
+    read(text).map_err(|failure| failure.doing(format!("use --volume \"{text}\"")))
 }
 
 fn read(text: &str) -> Result<Mount> {
@@ -88,7 +88,8 @@ impl Options {
             "private" | "rprivate" | "slave" | "rslave" | "shared" | "rshared" => {
                 once(&mut self.propagation, propagation(word)?, word)
             }
-            "copy" | "nocopy" => once(&mut self.copy, word == "copy", word),
+            "copy" => Err(Failure::usage("\"copy\" is not supported: a new volume is empty")),
+            "nocopy" => once(&mut self.copy, false, word),
             "z" | "Z" => once(&mut self.relabel, (), word),
             // Hints for file sharing with virtual machines, without a meaning on Linux.
             "cached" | "delegated" | "consistent" => Ok(()),
@@ -158,7 +159,7 @@ mod tests {
             let flags: String = flags.iter().filter(|(set, _)| *set).map(|(_, name)| *name).collect();
             format!("{what} -> {}{flags}{}", mount.target, if mount.relabel { " relabel" } else { "" })
         });
-        let expected = expected.map(str::to_owned).map_err(|cause| format!("volume \"{text}\": {cause}"));
+        let expected = expected.map(str::to_owned).map_err(|cause| format!("use --volume \"{text}\": {cause}"));
         assert_eq!(result, expected);
     }
 

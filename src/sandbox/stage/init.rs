@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{payload, reaper};
 use crate::error::{Context, Failure, Result};
+use crate::kernel::terminal::Size;
 use crate::kernel::{file, mount, namespace, network, open, process, signal, terminal};
 use crate::process::channel::Channel;
 use crate::process::steps::{self, Steps};
@@ -50,16 +51,26 @@ pub struct Handed<'a> {
     pub mount_point: &'a HostPath,
     /// Sources that came from another container's mount namespace.
     pub sources: Sources,
-    /// Standard input, where it is not inherited.
-    pub stdin: Option<BorrowedFd<'a>>,
+    /// What the program's standard streams are.
+    pub streams: Streams<'a>,
     /// Tell how long each step took.
     pub debug: bool,
 }
 
+/// What is not inherited of the standard streams.
+#[derive(Clone, Copy)]
+pub struct Streams<'a> {
+    /// Standard input, where it is not the command's own.
+    pub stdin: Option<BorrowedFd<'a>>,
+    /// Size of the terminal, if there is one and it is known: the program may
+    /// ask as its first act.
+    pub size: Option<Size>,
+}
+
 /// Runs as the child of the clone. Never returns.
 pub fn run(spec: &SandboxSpec, handed: Handed<'_>) -> ! {
-    let Handed { channel, mount_point, sources, stdin, debug } = handed;
-    let failure = match prepare(spec, &channel, mount_point, sources, stdin, debug) {
+    let Handed { channel, mount_point, sources, streams, debug } = handed;
+    let failure = match prepare(spec, &channel, mount_point, sources, streams, debug) {
         Ok(ready) if spec.process.init => reaper::run(spec, ready, channel),
         Ok(ready) => payload::execute(spec, ready),
         Err(failure) => failure,
@@ -75,7 +86,7 @@ fn prepare(
     channel: &Channel,
     mount_point: &HostPath,
     sources: Sources,
-    stdin: Option<BorrowedFd<'_>>,
+    streams: Streams<'_>,
     debug: bool,
 ) -> Result<payload::Ready> {
     let mut steps = Steps::new("init");
@@ -103,14 +114,14 @@ fn prepare(
     if spec.root.read_only {
         steps.run("make root read-only", || Ok(mount::set_attributes(root.as_fd(), mount::RDONLY, 0, false, "/")?))?;
     }
-    steps.run("pivot root", || pivot(root.as_fd()))?;
     if !spec.sysctls.is_empty() {
-        steps.run("write sysctls", || write_sysctls(&spec.sysctls))?;
+        steps.run("write sysctls", || write_sysctls(&spec.sysctls, &spec.namespaces.pid))?;
     }
+    steps.run("pivot root", || pivot(root.as_fd()))?;
     if let Some(hostname) = &spec.hostname {
         steps.run("set host name", || set_hostname(hostname))?;
     }
-    steps.run("set standard streams", || place_streams(terminal, stdin, channel))?;
+    steps.run("set standard streams", || place_streams(terminal, streams, channel))?;
     let user = steps.run("look up user", || payload::find_user(&spec.process, root.as_fd()))?;
     for notice in notices {
         channel.send(&FromInit::Notice(notice), &[])?;
@@ -160,9 +171,13 @@ fn pivot(root: BorrowedFd<'_>) -> Result<()> {
 }
 
 /// Writes below a procfs of kelp's own that nothing of the image can reach
-/// (rule P2; CVE-2025-52881).
-fn write_sysctls(sysctls: &[(String, String)]) -> Result<()> {
-    let own = mount::Context::new(c"proc")?.mount(mount::NOSUID | mount::NODEV | mount::NOEXEC)?;
+/// (rule P2; CVE-2025-52881). Only the owner of the pid namespace may mount a
+/// new one; else it is the host's, which the image cannot reach yet either.
+fn write_sysctls(sysctls: &[(String, String)], pid: &Namespace) -> Result<()> {
+    let own = match pid {
+        Namespace::Private => mount::Context::new(c"proc")?.mount(mount::NOSUID | mount::NODEV | mount::NOEXEC)?,
+        _ => mount::clone_tree(open::cwd(), Path::new("/proc"), true)?,
+    };
     if file::file_system_magic(own.as_fd())? != libc::PROC_SUPER_MAGIC {
         return Err(Failure::bug("a fresh procfs is not a procfs"));
     }
@@ -182,14 +197,17 @@ fn set_hostname(name: &str) -> Result<()> {
 }
 
 /// Standard streams: the terminal's slave, or what was inherited.
-fn place_streams(pair: Option<(OwnedFd, OwnedFd)>, stdin: Option<BorrowedFd<'_>>, channel: &Channel) -> Result<()> {
+fn place_streams(pair: Option<(OwnedFd, OwnedFd)>, streams: Streams<'_>, channel: &Channel) -> Result<()> {
     if let Some((master, slave)) = pair {
+        if let Some(size) = streams.size {
+            terminal::resize(slave.as_fd(), size)?;
+        }
         terminal::make_controlling(slave.as_fd())?;
         for number in 0..=2 {
             process::place(slave.as_fd(), number)?;
         }
         channel.send(&FromInit::Console, &[master.as_fd()])?;
-    } else if let Some(stdin) = stdin {
+    } else if let Some(stdin) = streams.stdin {
         process::place(stdin, 0)?;
     }
     Ok(())

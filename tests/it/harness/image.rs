@@ -1,6 +1,9 @@
 //! Images from nothing: layers as lists of entries, served by the registry of
 //! the tests.
 
+use std::fs;
+use std::path::Path;
+
 use sha2::{Digest, Sha256};
 
 use super::probe_binary;
@@ -57,7 +60,7 @@ pub fn layer(entries: &[Entry<'_>]) -> Vec<u8> {
 
 /// The layer that every test image begins with: the probe and accounts.
 pub fn base_layer() -> Vec<u8> {
-    let probe = std::fs::read(probe_binary()).unwrap();
+    let probe = fs::read(probe_binary()).unwrap();
     layer(&[
         Entry::Directory("etc", 0o755, 0),
         Entry::Directory("home", 0o755, 0),
@@ -73,28 +76,59 @@ fn digest(bytes: &[u8]) -> String {
     format!("sha256:{hex}")
 }
 
+/// The documents of one image.
+struct Documents {
+    config: Vec<u8>,
+    manifest: Vec<u8>,
+}
+
+const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
+
 /// Puts an image of `layers` with `config` (the OCI config's `config` object)
 /// into the registry; returns its reference.
 pub fn publish(registry: &Registry, name: &str, layers: &[Vec<u8>], config: &serde_json::Value) -> String {
+    let Documents { config, manifest } = documents(layers, config);
+    registry.put_blob(&digest(&config), &config);
+    for layer in layers {
+        registry.put_blob(&digest(layer), layer);
+    }
+    registry.put_manifest(name, "latest", &digest(&manifest), MANIFEST_TYPE, &manifest);
+    format!("{}/{name}", registry.host())
+}
+
+/// Writes the same as an OCI image layout with one tag.
+pub fn write_layout(directory: &Path, tag: &str, layers: &[Vec<u8>], config: &serde_json::Value) {
+    let Documents { config, manifest } = documents(layers, config);
+    let blobs = directory.join("blobs/sha256");
+    fs::create_dir_all(&blobs).unwrap();
+    for blob in layers.iter().chain([&config, &manifest]) {
+        fs::write(blobs.join(digest(blob).strip_prefix("sha256:").unwrap()), blob).unwrap();
+    }
+    fs::write(directory.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+    let index = serde_json::json!({"schemaVersion": 2, "manifests": [{
+        "mediaType": MANIFEST_TYPE, "digest": digest(&manifest), "size": manifest.len(),
+        "annotations": {"org.opencontainers.image.ref.name": tag},
+    }]});
+    fs::write(directory.join("index.json"), index.to_string()).unwrap();
+}
+
+fn documents(layers: &[Vec<u8>], config: &serde_json::Value) -> Documents {
     let diff_ids: Vec<String> = layers.iter().map(|layer| digest(layer)).collect();
     let document = serde_json::json!({
         "architecture": if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" }, "os": "linux", "config": config,
         "rootfs": {"type": "layers", "diff_ids": diff_ids},
     });
     let document = serde_json::to_vec(&document).unwrap();
-    registry.put_blob(&digest(&document), &document);
     let descriptors: Vec<_> = layers
         .iter()
         .map(|layer| {
-            registry.put_blob(&digest(layer), layer);
             serde_json::json!({
                 "mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": digest(layer), "size": layer.len(),
             })
         })
         .collect();
-    let media_type = "application/vnd.oci.image.manifest.v1+json";
     let manifest = serde_json::to_vec(&serde_json::json!({
-        "schemaVersion": 2, "mediaType": media_type,
+        "schemaVersion": 2, "mediaType": MANIFEST_TYPE,
         "config": {
             "mediaType": "application/vnd.oci.image.config.v1+json",
             "digest": digest(&document), "size": document.len(),
@@ -102,6 +136,5 @@ pub fn publish(registry: &Registry, name: &str, layers: &[Vec<u8>], config: &ser
         "layers": descriptors,
     }))
     .unwrap();
-    registry.put_manifest(name, "latest", &digest(&manifest), media_type, &manifest);
-    format!("{}/{name}", registry.host())
+    Documents { config: document, manifest }
 }
