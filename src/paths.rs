@@ -200,9 +200,10 @@ fn own_dir(path: &Path) -> Result<()> {
     if status.uid() != uid() {
         return Err(Failure::host(format!("it belongs to uid {}, not to you (uid {})", status.uid(), uid())));
     }
-    if status.mode() & 0o022 != 0 {
-        return Err(Failure::host(format!("others can write to it (mode {:o})", status.mode() & 0o7777))
-            .hint(format!("chmod go-w {}", path.display())));
+    if status.mode() & 0o077 != 0 {
+        // A lock that others can open is one that they can hold.
+        return Err(Failure::host(format!("it is open to others (mode {:o})", status.mode() & 0o7777))
+            .hint(format!("chmod go-rwx {}", path.display())));
     }
     Ok(())
 }

@@ -34,7 +34,7 @@ struct Row {
 /// Prints the list.
 pub(super) fn run(arguments: Arguments, session: &Session) -> Result<i32> {
     let containers = if arguments.containers.is_empty() {
-        lifecycle::list(&session.paths)?
+        lifecycle::list(&session.paths)?.0
     } else {
         arguments.containers.iter().map(|name| lifecycle::find(&session.paths, name)).collect::<Result<Vec<_>>>()?
     };

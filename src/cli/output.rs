@@ -88,12 +88,12 @@ pub fn remark(text: &str) {
 /// Prints a failure: one line, then its hints.
 pub fn failure(failure: &Failure) {
     let mut err = anstream::stderr().lock();
-    writeln!(err, "{ERROR}kelp{ERROR:#}: {}", failure.sentence()).ok();
+    writeln!(err, "{ERROR}kelp{ERROR:#}: {}", printable(&failure.sentence())).ok();
     if failure.kind == Kind::Bug {
         writeln!(err, "{HINT}hint{HINT:#}: this is a bug in kelp {}: please report it", env!("CARGO_PKG_VERSION")).ok();
     }
     for hint in &failure.hints {
-        writeln!(err, "{HINT}hint{HINT:#}: {hint}").ok();
+        writeln!(err, "{HINT}hint{HINT:#}: {}", printable(hint)).ok();
     }
 }
 
@@ -146,6 +146,17 @@ pub fn progress_is_seen() -> bool {
 fn note(style: Style, word: &str, text: &str) {
     let mut err = anstream::stderr().lock();
     writeln!(err, "{style}{word}{style:#}: {text}").ok();
+}
+
+/// Text that may hold what an image or a registry said: no control character
+/// of it reaches the terminal, and not more than a screenful.
+fn printable(text: &str) -> String {
+    const CHARACTERS_MAX: usize = 4_000;
+    let shown = |character: char| match character.is_control() {
+        true => character.escape_default().collect(),
+        false => String::from(character),
+    };
+    text.chars().take(CHARACTERS_MAX).map(shown).collect()
 }
 
 fn end_quietly(result: io::Result<()>) {

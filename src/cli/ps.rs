@@ -41,7 +41,8 @@ struct Row<'a> {
 
 /// Prints the list.
 pub(super) fn run(arguments: Arguments, session: &Session) -> Result<i32> {
-    let containers = lifecycle::list(&session.paths)?;
+    let (containers, damaged) = lifecycle::list(&session.paths)?;
+    damaged.iter().for_each(|failure| output::notice(&failure.sentence()));
     let records: Vec<&Record> = containers
         .iter()
         .map(|container| &container.record)

@@ -1,16 +1,17 @@
 //! The command's side of a container in the foreground: forwards signals and
 //! the terminal, and waits for the end.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::signal::Signal;
 
 use super::supervisor::{FromSupervisor, ToSupervisor};
+use super::terminal::{Ready, Relay};
 use crate::error::{Failure, Result};
 use crate::kernel::Errno;
 use crate::kernel::signal::Signals;
-use crate::kernel::terminal::{self, Raw};
+use crate::kernel::terminal;
 use crate::process::channel::Channel;
 use crate::process::steps::Step;
 
@@ -30,9 +31,6 @@ const FORWARDED: [Signal; 8] = [
 /// `docker run` counts it.
 const PATIENCE: u32 = 3;
 
-/// Bytes moved at once between the terminals.
-const CHUNK: usize = 16 << 10;
-
 /// What the caller is told while the container runs.
 pub trait Observer {
     /// One line for the user.
@@ -47,10 +45,12 @@ pub trait Observer {
 /// whether the caller's input goes to the terminal (`-i`).
 pub fn attach(channel: &Channel, stdin: bool, observer: &mut dyn Observer) -> Result<i32> {
     let signals = Signals::block(&FORWARDED)?;
-    let mut session = Session { channel, stdin, console: None, raw: None, insisted: 0, observer };
+    let mut session = Session { channel, stdin, relay: None, insisted: 0, observer };
     loop {
         if let Some(code) = session.turn(&signals)? {
-            session.drain();
+            if let Some(relay) = &mut session.relay {
+                relay.drain();
+            }
             return Ok(code);
         }
     }
@@ -58,57 +58,50 @@ pub fn attach(channel: &Channel, stdin: bool, observer: &mut dyn Observer) -> Re
 
 struct Session<'a> {
     channel: &'a Channel,
-    /// Whether our standard input still has something for the terminal.
+    /// Whether our standard input goes to the terminal.
     stdin: bool,
-    console: Option<OwnedFd>,
-    /// Restores our terminal when dropped.
-    raw: Option<Raw>,
+    relay: Option<Relay>,
     insisted: u32,
     observer: &'a mut dyn Observer,
 }
 
 /// Which descriptors have something.
-struct Ready {
+struct Woken {
     channel: bool,
     signals: bool,
-    console: bool,
-    stdin: bool,
+    terminal: Ready,
 }
 
 impl Session<'_> {
     /// Waits for one thing to happen and deals with it; `Some` at the end.
     fn turn(&mut self, signals: &Signals) -> Result<Option<i32>> {
-        let ready = self.wait(signals)?;
-        if ready.console {
-            self.copy_output();
+        let woken = self.wait(signals)?;
+        if let Some(relay) = &mut self.relay {
+            relay.turn(woken.terminal);
         }
-        if ready.stdin {
-            self.copy_input();
-        }
-        if ready.signals {
+        if woken.signals {
             while let Some(number) = signals.next()? {
                 self.forward(number)?;
             }
         }
-        if ready.channel { self.hear() } else { Ok(None) }
+        if woken.channel { self.hear() } else { Ok(None) }
     }
 
-    fn wait(&self, signals: &Signals) -> Result<Ready> {
-        let stdin = std::io::stdin();
+    fn wait(&self, signals: &Signals) -> Result<Woken> {
+        let keyboard = std::io::stdin();
         let mut fds =
             vec![PollFd::new(self.channel.as_fd(), PollFlags::POLLIN), PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
-        if let Some(console) = &self.console {
-            fds.push(PollFd::new(console.as_fd(), PollFlags::POLLIN));
-            if self.stdin {
-                fds.push(PollFd::new(stdin.as_fd(), PollFlags::POLLIN));
-            }
+        if let Some(relay) = &self.relay {
+            fds.extend(relay.interests(&keyboard));
         }
         match nix::poll::poll(&mut fds, PollTimeout::NONE) {
-            Ok(_) | Err(Errno::EINTR) => {}
+            Ok(_) => {}
+            Err(Errno::EINTR) => return Ok(Woken { channel: false, signals: false, terminal: Ready::default() }),
             Err(errno) => return Err(std::io::Error::from(errno).into()),
         }
-        let ready = |index: usize| fds.get(index).and_then(PollFd::any).unwrap_or(false);
-        Ok(Ready { channel: ready(0), signals: ready(1), console: ready(2), stdin: ready(3) })
+        let any = |index: usize| fds.get(index).and_then(PollFd::any).unwrap_or(false);
+        let terminal = Relay::ready(fds.get(2..).unwrap_or_default());
+        Ok(Woken { channel: any(0), signals: any(1), terminal })
     }
 
     fn hear(&mut self) -> Result<Option<i32>> {
@@ -127,13 +120,9 @@ impl Session<'_> {
     }
 
     fn take_console(&mut self, console: Option<OwnedFd>) -> Result<()> {
-        self.console = console;
-        let stdin = std::io::stdin();
-        if terminal::is_terminal(stdin.as_fd()) {
+        if let Some(master) = console {
+            self.relay = Some(Relay::new(master, self.stdin)?);
             self.forward_size()?;
-            if self.stdin {
-                self.raw = Some(Raw::enter(stdin.as_fd())?);
-            }
         }
         Ok(())
     }
@@ -154,7 +143,7 @@ impl Session<'_> {
 
     fn forward_size(&mut self) -> Result<()> {
         match terminal::size(std::io::stdin().as_fd()) {
-            Ok(size) if self.console.is_some() => self.tell(&ToSupervisor::Resize(size)),
+            Ok(size) if self.relay.is_some() => self.tell(&ToSupervisor::Resize(size)),
             _ => Ok(()),
         }
     }
@@ -164,62 +153,4 @@ impl Session<'_> {
     fn tell(&self, message: &ToSupervisor) -> Result<()> {
         self.channel.send_if_open(message, &[])
     }
-
-    /// Terminal to standard output. EIO: the last program on it has closed it.
-    fn copy_output(&mut self) -> bool {
-        let Some(console) = &self.console else { return false };
-        let copied = copy_once(console.as_fd(), std::io::stdout().as_fd());
-        if !copied {
-            self.console = None;
-        }
-        copied
-    }
-
-    /// Standard input to the terminal. Its end is passed on as the terminal's
-    /// end-of-file character, as a person would type it.
-    fn copy_input(&mut self) {
-        const END_OF_TRANSMISSION: &[u8] = &[4];
-        let Some(console) = &self.console else { return };
-        if !copy_once(std::io::stdin().as_fd(), console.as_fd()) {
-            self.stdin = false;
-            write_all(console.as_fd(), END_OF_TRANSMISSION);
-        }
-    }
-
-    /// What the program wrote right before it ended is still in the terminal.
-    fn drain(&mut self) {
-        while let Some(console) = &self.console {
-            let mut fds = [PollFd::new(console.as_fd(), PollFlags::POLLIN)];
-            let has_bytes = matches!(nix::poll::poll(&mut fds, PollTimeout::ZERO), Ok(1))
-                && fds[0].revents().is_some_and(|events| events.contains(PollFlags::POLLIN));
-            if !has_bytes || !self.copy_output() {
-                return;
-            }
-        }
-    }
-}
-
-/// Moves what is there; false at the end of either side.
-fn copy_once(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> bool {
-    let mut buffer = [0_u8; CHUNK];
-    match nix::unistd::read(from, &mut buffer) {
-        Ok(count) if count > 0 => write_all(to, buffer.get(..count).unwrap_or_default()),
-        Err(Errno::EINTR | Errno::EAGAIN) => true,
-        _ => false,
-    }
-}
-
-fn write_all(to: BorrowedFd<'_>, mut bytes: &[u8]) -> bool {
-    while !bytes.is_empty() {
-        match nix::unistd::write(to, bytes) {
-            Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
-            Err(Errno::EINTR) => {}
-            Err(Errno::EAGAIN) => {
-                let mut fds = [PollFd::new(to, PollFlags::POLLOUT)];
-                nix::poll::poll(&mut fds, PollTimeout::NONE).ok();
-            }
-            Err(_) => return false,
-        }
-    }
-    true
 }

@@ -18,3 +18,4 @@ pub mod namespaces;
 pub mod record;
 pub mod store;
 pub mod supervisor;
+mod terminal;

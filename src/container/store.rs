@@ -7,7 +7,7 @@
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::{Path, PathBuf};
 
 use super::record::{Record, Status, now_s};
@@ -48,7 +48,10 @@ pub fn create(paths: &Paths, name: &str) -> Result<Made> {
     let lock = File::create(staged.join("lock")).doing(|| format!("make {}/lock", staged.display()))?;
     lock.lock().doing(|| format!("lock {}/lock", staged.display()))?;
     for part in ["upper", "work"] {
-        DirBuilder::new().create(staged.join(part)).doing(|| format!("make {}/{part}", staged.display()))?;
+        DirBuilder::new()
+            .mode(0o755)
+            .create(staged.join(part))
+            .doing(|| format!("make {}/{part}", staged.display()))?;
     }
     let directory = paths.containers().join(&id);
     paths::make_private(&paths.containers())?;
@@ -93,23 +96,23 @@ fn holder(paths: &Paths, link: &Path) -> Option<String> {
     is_there.then_some(id)
 }
 
-/// All containers that are whole, repaired where their supervisor died;
-/// newest first.
-pub fn list(paths: &Paths) -> Result<Vec<Container>> {
+/// All containers that are whole, repaired where their supervisor died, newest
+/// first; and why others could not be read. One that cannot be read is left as
+/// it is: the cause may be passing (EMFILE) or a newer kelp's record.
+pub fn list(paths: &Paths) -> Result<(Vec<Container>, Vec<Failure>)> {
     let entries = match fs::read_dir(paths.containers()) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), Vec::new())),
         result => result.doing(|| format!("read {}", paths.containers().display()))?,
     };
-    let mut containers = Vec::new();
-    for entry in entries.flatten() {
-        if let Some(id) = entry.file_name().to_str()
-            && let Some(container) = load(paths, id)?
-        {
-            containers.push(container);
+    let (mut containers, mut damaged) = (Vec::new(), Vec::new());
+    for id in entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {
+        match load(paths, &id) {
+            Ok(container) => containers.extend(container),
+            Err(failure) => damaged.push(failure.doing(format!("read container {}", id.get(..12).unwrap_or(&id)))),
         }
     }
     containers.sort_by_key(|container| std::cmp::Reverse(container.record.created_s));
-    Ok(containers)
+    Ok((containers, damaged))
 }
 
 /// The container named `text`: by name, by id or by the unique start of an id.
@@ -121,7 +124,7 @@ pub fn find(paths: &Paths, text: &str) -> Result<Container> {
     {
         return Ok(container);
     }
-    let containers = list(paths)?;
+    let (containers, _) = list(paths)?;
     let names: Vec<String> = containers.iter().map(|container| container.record.name.clone()).collect();
     let mut matching =
         containers.into_iter().filter(|container| !text.is_empty() && container.record.id.starts_with(text));
@@ -137,10 +140,21 @@ pub fn find(paths: &Paths, text: &str) -> Result<Container> {
 
 /// Whether a supervisor looks after the container at `directory`.
 pub fn is_alive(directory: &Path) -> bool {
+    // Who cannot tell does not say that it is dead.
+    is_locked(directory).unwrap_or(true)
+}
+
+/// The same; an error where the lock cannot be tried.
+fn is_locked(directory: &Path) -> Result<bool> {
     // Read-write, since NFS maps flock(2) to a lock that needs it.
-    match File::options().read(true).write(true).open(directory.join("lock")) {
-        Ok(lock) => matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)),
-        Err(_) => false,
+    let lock = match File::options().read(true).write(true).open(directory.join("lock")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        result => result.doing(|| "open its lock")?,
+    };
+    match lock.try_lock_shared() {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(error)) => Err(Failure::from(error).doing("try its lock")),
     }
 }
 
@@ -192,26 +206,34 @@ fn load(paths: &Paths, id: &str) -> Result<Option<Container>> {
         return Ok(None);
     }
     let directory = paths.containers().join(id);
-    if is_alive(&directory) {
+    let is_held = is_locked(&directory)?;
+    let record = Record::load(&directory);
+    if is_held {
         // Its supervisor writes the record; before that there is nothing to show.
-        return Ok(Record::load(&directory).ok().map(|record| Container { directory, record }));
+        return match record {
+            Err(failure) if failure.is_errno(libc::ENOENT) => Ok(None),
+            record => Ok(Some(Container { directory, record: record? })),
+        };
     }
-    let Ok(mut record) = Record::load(&directory) else {
-        // Never finished being made, and nobody is at it.
-        fs::remove_dir_all(paths.container_run(id)).ok();
-        let name = name_of(paths, id);
-        discard(paths, &directory, id, name.as_deref())?;
-        return Ok(None);
+    let mut record = match record {
+        Err(failure) if failure.is_errno(libc::ENOENT) => {
+            // Never finished being made, and its maker is dead.
+            discard(paths, &directory, id, None)?;
+            return Ok(None);
+        }
+        record => record?,
     };
     if let Status::Running { payload, .. } = &record.status {
         // Its supervisor was killed. The kernel has killed the payload with
         // it, unless a change of credentials had cleared the death signal.
         if let Some(pidfd) = payload.open() {
             use std::os::fd::AsFd;
+            // It may end at this very moment.
             process::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL).ok();
         }
         record.status = Status::Exited { code: KILLED, finished_s: now_s() };
-        record.save(&directory)?;
+        // On a full disk the next reader does it: removing must stay possible.
+        record.save(&directory).ok();
     }
     if record.auto_remove {
         remove_volumes(paths, &record.anonymous_volumes)?;
@@ -222,11 +244,27 @@ fn load(paths: &Paths, id: &str) -> Result<Option<Container>> {
     Ok(Some(Container { directory, record }))
 }
 
-/// The name that an id holds, for a container without a record.
-fn name_of(paths: &Paths, id: &str) -> Option<String> {
-    let names = fs::read_dir(paths.names()).ok()?;
-    let holder = |entry: &fs::DirEntry| fs::read_link(entry.path()).is_ok_and(|holder| holder.as_os_str() == id);
-    names.flatten().find(holder)?.file_name().into_string().ok()
+/// Removes what belonged to containers that are gone: names, generated files,
+/// anonymous volumes. Each is made after its container's directory, so what has
+/// none is an orphan.
+pub fn remove_orphans(paths: &Paths) -> Result<()> {
+    let is_gone = |id: &str| !paths.containers().join(id).exists();
+    for entry in fs::read_dir(paths.names()).into_iter().flatten().flatten() {
+        if fs::read_link(entry.path()).is_ok_and(|id| id.to_str().is_some_and(is_gone)) {
+            fs::remove_file(entry.path()).or_else(ignore_missing).doing(|| "remove a stale name")?;
+        }
+    }
+    for entry in fs::read_dir(paths.run.join("containers")).into_iter().flatten().flatten() {
+        if entry.file_name().to_str().is_some_and(is_gone) {
+            fs::remove_dir_all(entry.path()).or_else(ignore_missing).doing(|| "remove stale files")?;
+        }
+    }
+    for volume in volumes::list(paths)? {
+        if volume.labels.get(volumes::ANONYMOUS_OF).is_some_and(|id| is_gone(id)) {
+            remove_volumes(paths, &[volume.name.as_str().to_owned()])?;
+        }
+    }
+    Ok(())
 }
 
 fn ignore_missing(error: io::Error) -> io::Result<()> {
@@ -248,6 +286,7 @@ mod tests {
         // Its maker dies.
         drop(made.lock);
         assert!(list(&paths).unwrap().is_empty() && !made.container.directory.exists());
+        remove_orphans(&paths).unwrap();
         assert!(!paths.names().join("web").is_symlink());
     }
 }

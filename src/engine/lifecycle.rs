@@ -18,10 +18,12 @@ const KILL_PATIENCE: Duration = Duration::from_secs(10);
 
 /// All containers, newest first. Those whose supervisor was killed are
 /// repaired on the way, and what they left is deleted.
-pub fn list(paths: &Paths) -> Result<Vec<Container>> {
-    let containers = store::list(paths)?;
+/// The failures are those of containers that could not be read.
+pub fn list(paths: &Paths) -> Result<(Vec<Container>, Vec<Failure>)> {
+    let found = store::list(paths)?;
+    store::remove_orphans(paths)?;
     delete_removed(paths)?;
-    Ok(containers)
+    Ok(found)
 }
 
 /// The container called `name`: by name, by id or by the unique start of an id.

@@ -264,10 +264,11 @@ fn user_mounts(input: &Input<'_>) -> Result<Vec<Step>> {
     Ok(mounts.into_iter().map(Step::Mount).collect())
 }
 
-/// A mount on / would hide everything, one below /proc could undo a mask
-/// (CVE-2019-19921).
+/// A mount on /, /dev or /sys would hide what kelp needs there, one below /proc
+/// could undo a mask (CVE-2019-19921).
 fn check_target(target: &ContainerPath) -> Result<()> {
-    if target.as_path() == Path::new("/") || target.as_path().starts_with("/proc") {
+    let whole = ["/", "/dev", "/sys"].iter().any(|tree| target.as_path() == Path::new(tree));
+    if whole || target.as_path().starts_with("/proc") {
         return Err(Failure::usage(format!("nothing can be mounted on {target}")));
     }
     Ok(())

@@ -105,7 +105,8 @@ fn check_names(text: &str, going: &[&Tag], force: bool) -> Result<()> {
 
 fn check_unused(paths: &Paths, text: &str, id: &Digest) -> Result<()> {
     let id = id.to_string();
-    let Some(user) = store::list(paths)?.into_iter().find(|container| container.record.image_id == id) else {
+    let (containers, _) = store::list(paths)?;
+    let Some(user) = containers.into_iter().find(|container| container.record.image_id == id) else {
         return Ok(());
     };
     let name = user.record.name;
@@ -130,7 +131,11 @@ fn collect(paths: &Paths, blobs: &Blobs, gone: &BTreeSet<Digest>) -> Result<Opti
             return Ok(Some(format!("image \"{name}\" cannot be read ({failure}); remove it or fetch it again")));
         }
     }
-    for container in store::list(paths)? {
+    let (containers, damaged) = store::list(paths)?;
+    if let Some(failure) = damaged.into_iter().next() {
+        return Ok(Some(format!("what a container needs is not known: {failure}")));
+    }
+    for container in containers {
         add_container(blobs, &container.record.image_id, &mut needed)?;
     }
     let is_needed = |id: &layers::LayerId| Digest::from_hex(id.diff_id()).is_ok_and(|id| needed.diff_ids.contains(&id));

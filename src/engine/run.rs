@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 use std::fs;
 use std::os::fd::AsFd;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::PathBuf;
 
 use super::images;
@@ -25,7 +26,7 @@ use crate::container::supervisor::{self, ToSupervisor};
 use crate::error::{Context, Failure, Result};
 use crate::image::config::RunConfig;
 use crate::image::registry::Progress;
-use crate::kernel::{process, terminal};
+use crate::kernel::{file, process, terminal};
 use crate::limits;
 use crate::paths::Paths;
 use crate::process::base::Base;
@@ -38,6 +39,7 @@ use crate::storage::volumes::{self, VolumeName};
 /// Runs a container in the foreground; returns its exit status.
 pub fn run(paths: &Paths, request: &RunRequest, progress: &dyn Progress, observer: &mut dyn Observer) -> Result<i32> {
     let mut steps = Steps::new("command");
+    check_streams()?;
     let mut base = Base::find(paths)?;
     steps.mark("find the base namespace");
     let name = request.name.clone().map_or_else(random_name, Ok)?;
@@ -49,19 +51,25 @@ pub fn run(paths: &Paths, request: &RunRequest, progress: &dyn Progress, observe
     steps.mark("launch the supervisor");
     let made = store::create(paths, &name)?;
     steps.mark("make the container");
-    match prepare(paths, request, &mut base, &made, progress, observer) {
-        Ok((spec, record)) => {
-            steps.mark("plan");
-            let code = start(paths, request, &launched, made, spec, record, observer);
-            steps.mark("attach until the end");
-            observer.steps(&steps.done);
-            code
-        }
-        Err(failure) => {
-            abandon(paths, &made)?;
-            Err(failure)
-        }
+    if let Some(path) = &request.id_file
+        && let Err(failure) = write_id_file(path, &made.container.record.id)
+    {
+        abandon(paths, &made)?;
+        return Err(failure);
     }
+    let prepared = prepare(paths, request, &mut base, &made, progress, observer);
+    steps.mark("plan");
+    let result = match prepared {
+        Ok((spec, record)) => start(paths, request, &launched, made, spec, record, observer),
+        Err(failure) => abandon(paths, &made).and(Err(failure)),
+    };
+    steps.mark("attach until the end");
+    observer.steps(&steps.done);
+    if let (Err(_), Some(path)) = (&result, &request.id_file) {
+        // There is no container of that id.
+        fs::remove_file(path).ok();
+    }
+    result
 }
 
 /// The plan of a container, without making or starting anything.
@@ -81,6 +89,20 @@ pub fn dry_run(paths: &Paths, request: &RunRequest, progress: &dyn Progress) -> 
 pub(super) enum Effort {
     Make,
     Name,
+}
+
+/// A directory as a standard stream would be a way out of the container
+/// (CVE-2024-21626: /proc/self/fd/0/../..).
+fn check_streams() -> Result<()> {
+    let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+    for (stream, name) in [(stdin.as_fd(), "input"), (stdout.as_fd(), "output"), (stderr.as_fd(), "error")] {
+        // A closed stream is none.
+        let Ok(status) = file::status(stream) else { continue };
+        if status.st_mode & libc::S_IFMT == libc::S_IFDIR {
+            return Err(Failure::user(format!("standard {name} is a directory")));
+        }
+    }
+    Ok(())
 }
 
 fn random_name() -> Result<String> {
@@ -130,7 +152,7 @@ impl Prepared {
                 let lowers = lowers.into_iter().map(HostPath).collect();
                 let mut root = (root_of(lowers, directory, volatile, read_only), Vec::new());
                 if effort == Effort::Make && super::embedded::is_embedded(paths, &image) {
-                    let file = HostPath(run_directory(paths, id).join("host.json"));
+                    let file = HostPath(paths.container_run(id).join("host.json"));
                     root.1.push(super::host_view::step(file, base, &root.0)?);
                 }
                 let (image_name, image_id) = (text.clone(), image.id.to_string());
@@ -147,7 +169,7 @@ impl Prepared {
         id: &str,
         volumes: &dyn Fn(Option<&str>) -> Result<HostPath>,
     ) -> Result<SandboxSpec> {
-        let run_directory = run_directory(paths, id);
+        let run_directory = paths.container_run(id);
         plan::plan(Input {
             request,
             image: &self.image,
@@ -174,15 +196,15 @@ fn prepare(
 ) -> Result<(SandboxSpec, Record)> {
     let id = &made.container.record.id;
     let prepared = Prepared::of(paths, request, base, id, &made.container.directory, Effort::Make, progress)?;
-    let run_directory = run_directory(paths, id);
+    let run_directory = paths.container_run(id);
     fs::create_dir_all(&run_directory).doing(|| format!("make {}", run_directory.display()))?;
-    make_missing_sources(request, &prepared.host)?;
     tell_of_degradations(request, observer);
     let mut record = made.container.record.clone();
     let anonymous = RefCell::new(Vec::new());
-    let volumes = |name: Option<&str>| volume(paths, name, &mut anonymous.borrow_mut());
+    let volumes = |name: Option<&str>| volume(paths, name, id, &mut anonymous.borrow_mut());
     let spec = prepared.plan(paths, request, base, id, &volumes)?;
     record.anonymous_volumes = anonymous.into_inner();
+    make_missing_sources(request, &prepared.host)?;
     write_contents(&spec)?;
     record.image = prepared.image_name;
     record.image_id = prepared.image_id;
@@ -190,9 +212,6 @@ fn prepare(
     record.labels = request.labels.clone();
     record.auto_remove = request.auto_remove;
     record.stop_signal = request.stop_signal.clone().or(prepared.image.stop_signal);
-    if let Some(path) = &request.id_file {
-        write_id_file(path, id)?;
-    }
     Ok((spec, record))
 }
 
@@ -227,17 +246,13 @@ fn start(
 
 fn abandon(paths: &Paths, made: &Made) -> Result<()> {
     let record = &made.container.record;
-    fs::remove_dir_all(run_directory(paths, &record.id)).ok();
-    store::discard(paths, &made.container.directory, &record.id, Some(&record.name))
+    store::discard(paths, &made.container.directory, &record.id, Some(&record.name))?;
+    store::remove_orphans(paths)
 }
 
 fn root_of(lowers: Vec<HostPath>, directory: &std::path::Path, volatile: bool, read_only: bool) -> Root {
     let (upper, work) = (HostPath(directory.join("upper")), HostPath(directory.join("work")));
     Root { lowers, upper, work, volatile, read_only }
-}
-
-fn run_directory(paths: &Paths, id: &str) -> PathBuf {
-    paths.run.join("containers").join(id)
 }
 
 fn caller() -> (u32, u32) {
@@ -260,18 +275,17 @@ fn namespace_of(paths: &Paths, name: &str, kind: &str) -> Result<Namespace> {
 }
 
 /// The data directory of a named volume, made where it is missing; an
-/// anonymous one gets a random name.
-fn volume(paths: &Paths, name: Option<&str>, anonymous: &mut Vec<String>) -> Result<HostPath> {
-    let name = match name {
-        Some(name) => VolumeName::parse(name)?,
-        None => {
-            let bytes = process::random::<32>()?;
-            let name: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-            anonymous.push(name.clone());
-            VolumeName::parse(&name)?
-        }
-    };
-    Ok(HostPath(volumes::ensure(paths, &name)?.data))
+/// anonymous one gets a random name and is marked as container `id`'s.
+fn volume(paths: &Paths, name: Option<&str>, id: &str, anonymous: &mut Vec<String>) -> Result<HostPath> {
+    if let Some(name) = name {
+        return Ok(HostPath(volumes::ensure(paths, &VolumeName::parse(name)?)?.data));
+    }
+    let bytes = process::random::<32>()?;
+    let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let name = VolumeName::parse(&text)?;
+    volumes::create(paths, &name, [(volumes::ANONYMOUS_OF.to_owned(), id.to_owned())].into())?;
+    anonymous.push(text);
+    Ok(HostPath(volumes::data_directory(paths, &name)))
 }
 
 /// `-v` makes a missing host directory, as Docker does; `--mount` refuses it.
@@ -280,6 +294,10 @@ fn make_missing_sources(request: &RunRequest, host: &HostFacts) -> Result<()> {
         if let What::Bind { source, create, .. } = &mount.what {
             let path = host.directory.join(source);
             match fs::metadata(&path) {
+                Err(_) if path.is_symlink() && !path.exists() => {
+                    let cause = "it is a symbolic link that leads nowhere";
+                    return Err(Failure::user(cause).doing(format!("use \"{}\" as a volume", path.display())));
+                }
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound && *create => {
                     fs::create_dir_all(&path).doing(|| format!("make \"{}\"", path.display()))?;
                 }
@@ -324,7 +342,10 @@ fn host_facts(request: &RunRequest) -> Result<HostFacts> {
 fn write_contents(spec: &SandboxSpec) -> Result<()> {
     for step in &spec.steps {
         if let Step::Mount(Mount { source: Source::Content { path, content }, .. }) = step {
-            fs::write(path.as_path(), content).doing(|| format!("write {}", path.as_path().display()))?;
+            let doing = || format!("write {}", path.as_path().display());
+            fs::write(path.as_path(), content).doing(doing)?;
+            // Every user in the container reads them, whatever the caller's umask is.
+            fs::set_permissions(path.as_path(), fs::Permissions::from_mode(0o644)).doing(doing)?;
         }
     }
     Ok(())
@@ -340,7 +361,12 @@ fn write_id_file(path: &std::path::Path, id: &str) -> Result<()> {
 fn read_bounded(path: &std::path::Path) -> Result<Vec<u8>> {
     use std::io::Read;
     let mut bytes = Vec::new();
-    fs::File::open(path)?.take(limits::USER_FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    // O_NONBLOCK: a fifo must not hang us.
+    let file = fs::File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(Failure::user("it is not a regular file"));
+    }
+    file.take(limits::USER_FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > limits::USER_FILE_BYTES_MAX {
         return Err(Failure::user(format!("it is larger than {} bytes", limits::USER_FILE_BYTES_MAX)));
     }

@@ -187,6 +187,15 @@ pub fn remove_attribute(fd: BorrowedFd<'_>, name: &CStr) -> Result<()> {
     check(value.into(), "fremovexattr", || name.to_string_lossy().into_owned()).map(drop)
 }
 
+/// Has reads and writes of `fd` fail with EAGAIN instead of waiting (fcntl(2)
+/// O_NONBLOCK). It holds for all who share the open file.
+pub fn set_nonblocking(fd: BorrowedFd<'_>) -> Result<()> {
+    use nix::fcntl::{FcntlArg, OFlag, fcntl};
+    let flags = fcntl(fd, FcntlArg::F_GETFL).named("fcntl", || "F_GETFL".to_owned())?;
+    let flags = OFlag::from_bits_retain(flags) | OFlag::O_NONBLOCK;
+    fcntl(fd, FcntlArg::F_SETFL(flags)).map(drop).named("fcntl", || "F_SETFL".to_owned())
+}
+
 /// The magic number of the file system that `fd` is on (fstatfs(2)).
 pub fn file_system_magic(fd: BorrowedFd<'_>) -> Result<i64> {
     Ok(nix::sys::statfs::fstatfs(fd.as_fd()).named("fstatfs", String::new)?.filesystem_type().0)

@@ -133,6 +133,14 @@ pub fn become_subreaper() -> Result<()> {
     check(value.into(), "prctl", || "PR_SET_CHILD_SUBREAPER".to_owned()).map(drop)
 }
 
+/// Sets whether the process can be traced and read through /proc
+/// (prctl(2) PR_SET_DUMPABLE).
+pub fn set_dumpable(dumpable: bool) -> Result<()> {
+    // SAFETY: the option takes one integer.
+    let value = unsafe { libc::prctl(libc::PR_SET_DUMPABLE, libc::c_ulong::from(dumpable), 0, 0, 0) };
+    check(value.into(), "prctl", || "PR_SET_DUMPABLE".to_owned()).map(drop)
+}
+
 /// Starts a session without a controlling terminal (setsid(2)).
 pub fn new_session() -> Result<()> {
     nix::unistd::setsid().map(drop).named("setsid", String::new)

@@ -43,12 +43,11 @@ pub(super) enum Entry {
 }
 
 impl Base {
-    /// Finds the live base namespace, or gets ready to make one. `notice` is
-    /// set only when one is made: a later start need not hear it again.
+    /// Finds the live base namespace, or gets ready to make one.
     pub fn find(paths: &Paths) -> Result<Self> {
         let holders = paths.holders();
         if let Some(held) = find_held(&holders) {
-            return Ok(Self { map: held.1, notice: None, helpers_said: None, entry: Entry::Held(held.0), holders });
+            return Ok(Self::held(held, holders));
         }
         paths::make_private(&holders)?;
         let path = paths.base_lock();
@@ -56,7 +55,7 @@ impl Base {
         lock.lock().doing(|| format!("lock {}", path.display()))?;
         // Somebody may have made one while we waited for the lock.
         if let Some(held) = find_held(&holders) {
-            return Ok(Self { map: held.1, notice: None, helpers_said: None, entry: Entry::Held(held.0), holders });
+            return Ok(Self::held(held, holders));
         }
         let (uid, gid) = (nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw());
         let rung = subids::find(uid, gid);
@@ -68,6 +67,12 @@ impl Base {
             }
         };
         Ok(Self { map, notice, helpers_said: None, entry: Entry::New { helpers, _lock: lock }, holders })
+    }
+
+    fn held((fd, map): (OwnedFd, IdMap), holders: PathBuf) -> Self {
+        let notice =
+            map.is_single().then(|| "only your own id is mapped, as root; kelp run --rm hello says why".to_owned());
+        Self { map, notice, helpers_said: None, entry: Entry::Held(fd), holders }
     }
 
     /// Falls back to the single-id rung after the helpers failed with `cause`.

@@ -5,6 +5,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -53,6 +54,13 @@ impl Channel {
             rest = rest.get(sent..).unwrap_or_default();
         }
         Ok(())
+    }
+
+    /// Whether the other end is gone.
+    pub fn is_closed(&self) -> bool {
+        let mut fds = [PollFd::new(self.0.as_fd(), PollFlags::empty())];
+        // POLLHUP is reported whether it is asked for or not.
+        matches!(nix::poll::poll(&mut fds, PollTimeout::ZERO), Ok(1))
     }
 
     /// Sends one message, unless the other end is gone: what it said before

@@ -18,6 +18,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -51,7 +52,8 @@ pub fn launch(stage: Stage, base: &mut Base, title: &str, handed: &[BorrowedFd<'
     }
 }
 
-/// A failed launch; where the id-map helpers are to blame, a lower rung helps.
+/// A failed launch; where the id-map helpers ran and refused, a lower rung
+/// helps. What may pass (EMFILE, a kill) must not degrade all later starts.
 struct LaunchFailure {
     failure: Failure,
     is_helper_failure: bool,
@@ -195,7 +197,10 @@ fn map_ids(
     };
     let running = [spawn(newuidmap, &map.uids), spawn(newgidmap, &map.gids)];
     for (program, child) in [newuidmap, newgidmap].into_iter().zip(running) {
-        let output = child.and_then(|child| Ok(child.wait_with_output()?)).map_err(mapping_failed)?;
+        let output = child.and_then(|child| Ok(child.wait_with_output()?))?;
+        if let Some(signal) = output.status.signal() {
+            return Err(Failure::host(format!("{} was killed by signal {signal}", program.display())).into());
+        }
         if !output.status.success() {
             let words = String::from_utf8_lossy(&output.stderr);
             let words = words.lines().next().unwrap_or("no message").trim().to_owned();

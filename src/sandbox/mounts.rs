@@ -22,6 +22,9 @@ use crate::kernel::{Errno, file, mount, open, terminal};
 use crate::limits;
 use crate::process::steps::Steps;
 
+/// SYSFS_MAGIC of linux/magic.h.
+const SYSFS_MAGIC: i64 = 0x6265_6572;
+
 /// What the mounts left for others.
 #[derive(Default)]
 pub struct Outcome {
@@ -244,7 +247,10 @@ fn open_target(root: BorrowedFd<'_>, path: &ContainerPath, directory: bool) -> R
     let mut at = path.clone();
     for _ in 0..limits::ENTRY_LINKS_MAX {
         match open::openat2(root, at.relative(), libc::O_PATH, 0, rule) {
-            Ok(target) => return check_kind(target, path, directory),
+            Ok(target) => {
+                check_tree(&target, path)?;
+                return check_kind(target, path, directory);
+            }
             Err(error) if error.errno == Errno::ENOENT => {}
             Err(error) if error.errno == Errno::ELOOP => break,
             Err(error) => return Err(error.into()),
@@ -271,6 +277,19 @@ fn name_of(path: &ContainerPath) -> &Path {
 fn link_at(parent: BorrowedFd<'_>, path: &ContainerPath) -> Option<ContainerPath> {
     let target = file::read_link_at(parent, name_of(path)).ok()?;
     Some(ContainerPath::new(parent_of(path).as_path().join(target)))
+}
+
+/// A link of the image may lead into the kernel's own file systems, where a
+/// mount could undo a mask (CVE-2019-19921). kelp itself names them directly.
+fn check_tree(target: &OwnedFd, path: &ContainerPath) -> Result<()> {
+    let is_kernels = matches!(
+        file::file_system_magic(target.as_fd())?,
+        libc::PROC_SUPER_MAGIC | SYSFS_MAGIC | libc::CGROUP2_SUPER_MAGIC
+    );
+    if is_kernels && resolve_rule(path) == open::Resolve::InRoot {
+        return Err(Failure::user(format!("a symbolic link of the image leads from {path} into /proc or /sys")));
+    }
+    Ok(())
 }
 
 fn check_kind(target: OwnedFd, path: &ContainerPath, directory: bool) -> Result<OwnedFd> {

@@ -23,6 +23,10 @@ use crate::paths::{self, Paths};
 use super::{layers, sweep};
 
 const DATA_NAME: &str = "data";
+
+/// Label of a volume that belongs to one container alone: that container's id.
+/// Only kelp writes it.
+pub const ANONYMOUS_OF: &str = "kelp.anonymous-of";
 const RECORD_NAME: &str = "volume.json";
 const RECORD_VERSION: u32 = 1;
 

@@ -110,6 +110,7 @@ pub fn main() -> Result<()> {
     // Only now the mounts go: taking them down may sync the container's changes.
     drop(supervisor);
     // What cannot be deleted now is met again by the next one.
+    store::remove_orphans(&paths).ok();
     sweep::empty_trash(&paths).ok();
     if linger::linger(&paths) {
         sweep::empty_trash(&paths).ok();

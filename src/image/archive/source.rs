@@ -217,6 +217,13 @@ fn index(file: &File) -> Result<HashMap<String, Entry>> {
             let name = plain(&name.unwrap_or_else(|| String::from_utf8_lossy(&header.path_bytes()).into_owned()));
             let link =
                 link.or_else(|| header.link_name_bytes().map(|link| String::from_utf8_lossy(&link).into_owned()));
+            for path in std::iter::once(&name).chain(&link) {
+                // All names are kept: a megabyte each would fill the memory.
+                if path.len() > limits::ENTRY_PATH_BYTES_MAX {
+                    let max = limits::ENTRY_PATH_BYTES_MAX;
+                    return Err(Failure::user(format!("the archive has a path of more than {max} bytes")));
+                }
+            }
             let entry = match (kind, link) {
                 (tar::EntryType::Regular | tar::EntryType::Continuous, _) => Some(Entry::File { offset: data, size }),
                 (tar::EntryType::Symlink, Some(link)) => Some(Entry::Link(beside(&name, &link))),

@@ -85,11 +85,16 @@ impl Origin {
         }
         let is_address = |host: &str| host.starts_with('[') || host.parse::<IpAddr>().is_ok();
         if self.host == realm.host || is_address(&self.host) || is_address(&realm.host) {
-            return self.host == realm.host;
+            // Another port of the same host may be another user's server: only
+            // a certificate says whose it is.
+            return self.host == realm.host && realm.is_tls;
         }
         let domain = |host: &str| {
-            let labels: Vec<&str> = host.rsplitn(3, '.').collect();
+            let labels: Vec<&str> = host.rsplit('.').take(3).collect();
             match labels.as_slice() {
+                // co.uk, com.au: anybody's, as one label is elsewhere.
+                [top, second, third] if top.len() == 2 && second.len() <= 3 => Some(format!("{third}.{second}.{top}")),
+                [top, second] if top.len() == 2 && second.len() <= 3 => None,
                 [top, second, ..] => Some(format!("{second}.{top}")),
                 _ => None,
             }
@@ -259,7 +264,9 @@ mod tests {
         check("https://registry.example.com/", "http://auth.example.com/", false);
         check("https://10.0.0.1/", "https://1.0.0.1/", false);
         check("https://10.0.0.1:5000/", "https://10.0.0.1:5001/", true);
-        check("http://127.0.0.1:5000/", "http://127.0.0.1:5001/", true);
+        check("http://127.0.0.1:5000/", "http://127.0.0.1:5001/", false);
+        check("https://a.co.uk/", "https://b.co.uk/", false);
+        check("https://registry.a.co.uk/", "https://auth.a.co.uk/", true);
         check("https://host/", "https://other/", false);
     }
 

@@ -72,7 +72,7 @@ pub fn run(spec: &SandboxSpec, handed: Handed<'_>) -> ! {
     let Handed { channel, mount_point, sources, streams, debug } = handed;
     let failure = match prepare(spec, &channel, mount_point, sources, streams, debug) {
         Ok(ready) if spec.process.init => reaper::run(spec, ready, channel),
-        Ok(ready) => payload::execute(spec, ready),
+        Ok(ready) => payload::execute(spec, ready, &channel),
         Err(failure) => failure,
     };
     // A supervisor that is gone has nobody to tell; the exit status says it too.
@@ -93,6 +93,8 @@ fn prepare(
     process::set_parent_death_signal(libc::SIGKILL)?;
     process::new_session()?;
     signal::reset_all()?;
+    // The caller's umask is not the container's: what is made here is for all its users.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     steps.run("enter time namespace", || enter_time(spec.namespaces.time))?;
     if spec.namespaces.network == Namespace::Private {
         steps.run("bring up loopback", || Ok(network::loopback_up()?))?;

@@ -12,6 +12,7 @@ use std::path::Path;
 use crate::error::{Context, Failure, Kind, Result};
 use crate::kernel::{Errno, capability, file, open, process, seccomp};
 use crate::limits;
+use crate::process::channel::Channel;
 use crate::sandbox::mounts;
 use crate::sandbox::spec::{ContainerPath, Process, SandboxSpec};
 use crate::sandbox::user::{self, Resolved};
@@ -28,10 +29,11 @@ pub struct Ready {
 }
 
 /// Gives up rights and becomes the program. Returns only a failure.
-pub fn execute(spec: &SandboxSpec, ready: Ready) -> Failure {
+pub fn execute(spec: &SandboxSpec, ready: Ready, channel: &Channel) -> Failure {
     let process = &spec.process;
     let single = spec.id_map.is_single();
-    match confine(process, &ready, single).and_then(|()| arguments(process, &ready.user)) {
+    let confined = confine(process, &ready, single).and_then(|()| check_supervisor(channel));
+    match confined.and_then(|()| arguments(process, &ready.user)) {
         Ok((arguments, environment)) => exec(process, &arguments, &environment),
         Err(failure) => failure,
     }
@@ -67,7 +69,6 @@ fn read_image_file(root: BorrowedFd<'_>, path: &str) -> Result<Vec<u8>> {
 fn confine(process: &Process, ready: &Ready, single: bool) -> Result<()> {
     enter_directory(&process.directory, ready.root.as_fd())?;
     set_limits(&process.limits)?;
-    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     if process.terminal {
         // The program's user owns its terminal, as login(1) would have it.
         file::set_owner(std::io::stdin().as_fd(), ready.user.uid, ready.user.gid).or_else(|error| {
@@ -106,6 +107,15 @@ fn enter_directory(path: &ContainerPath, root: BorrowedFd<'_>) -> Result<()> {
     let entered = std::env::current_dir().doing(|| "read the working directory")?;
     if !entered.is_absolute() {
         return Err(Failure::user(format!("working directory \"{path}\" is outside the container")));
+    }
+    Ok(())
+}
+
+/// A supervisor that died before the parent death signal was set (a change of
+/// user had cleared it) would leave a program that nobody looks after.
+fn check_supervisor(channel: &Channel) -> Result<()> {
+    if channel.is_closed() {
+        process::exit_now(125);
     }
     Ok(())
 }

@@ -13,9 +13,10 @@ use super::payload::{self, Ready};
 use crate::error::{EXIT_OWN_FAILURE, Result};
 use crate::kernel::process::Fork;
 use crate::kernel::signal::Signals;
-use crate::kernel::{capability, process};
+use crate::kernel::{Errno, capability, process, seccomp};
 use crate::process::channel::Channel;
 use crate::sandbox::capabilities;
+use crate::sandbox::seccomp::Policy;
 use crate::sandbox::spec::SandboxSpec;
 
 /// CAP_KILL.
@@ -24,12 +25,8 @@ const KILL: u64 = capabilities::bit(5);
 /// Forks the program and stays with it. The exit status is the program's,
 /// 128+n for a signal.
 pub fn run(spec: &SandboxSpec, ready: Ready, channel: Channel) -> ! {
-    match start(spec, ready, &channel).and_then(|started| give_up_rights().map(|()| started)) {
-        Ok((pid, signals)) => {
-            // Ours is the copy that would keep the supervisor from seeing the program start.
-            drop(channel);
-            stay(pid, &signals)
-        }
+    match start(spec, ready, &channel) {
+        Ok((pid, signals)) => stay(pid, &signals, channel),
         Err(failure) => {
             channel.send(&FromInit::Failed(failure), &[]).ok();
             process::exit_now(EXIT_OWN_FAILURE)
@@ -41,12 +38,14 @@ fn start(spec: &SandboxSpec, ready: Ready, channel: &Channel) -> Result<(i32, Si
     // Blocked before the fork, so that no signal falls between the two.
     let forwarded: Vec<Signal> = Signal::iterator().filter(|signal| !is_kept(*signal)).collect();
     let signals = Signals::block(&forwarded)?;
+    // From before the program exists: it must never be able to trace us.
+    process::set_dumpable(false)?;
     match process::fork()? {
         Fork::Parent(pid) => Ok((pid, signals)),
         Fork::Child => {
             drop(signals);
             let failure = match crate::kernel::signal::reset_all().and_then(|()| process::new_session()) {
-                Ok(()) => payload::execute(spec, ready),
+                Ok(()) => payload::execute(spec, ready, channel),
                 Err(error) => error.into(),
             };
             // The supervisor hears of it; if it is gone the exit status says it too.
@@ -62,16 +61,14 @@ fn is_kept(signal: Signal) -> bool {
     matches!(signal, SIGKILL | SIGSTOP | SIGSEGV | SIGBUS | SIGFPE | SIGILL | SIGTRAP | SIGSYS)
 }
 
-/// All that is left to do is to wait, and to signal a program that may be
-/// another user's (kill(2)).
-fn give_up_rights() -> Result<()> {
-    process::set_no_new_privileges()?;
-    Ok(capability::set(KILL, KILL, 0)?)
-}
-
 /// Forwards and reaps until the program has ended; the kernel then kills what
 /// is left in the pid namespace.
-fn stay(pid: i32, signals: &Signals) -> ! {
+fn stay(pid: i32, signals: &Signals, channel: Channel) -> ! {
+    if confine().is_err() || channel.is_closed() {
+        process::exit_now(EXIT_OWN_FAILURE);
+    }
+    // Ours is the copy that would keep the supervisor from seeing the program start.
+    drop(channel);
     process::close_standard_streams();
     loop {
         let mut fds = [nix::poll::PollFd::new(signals.as_fd(), nix::poll::PollFlags::POLLIN)];
@@ -87,4 +84,22 @@ fn stay(pid: i32, signals: &Signals) -> ! {
             }
         }
     }
+}
+
+/// The program can be root beside us: it must not be able to trace pid 1 and
+/// make it do what it may not do itself. All that is left to do is to wait,
+/// and to signal a program that may be another user's (kill(2)).
+fn confine() -> Result<()> {
+    process::set_no_new_privileges()?;
+    for number in (0..64).filter(|number| KILL & (1 << number) == 0) {
+        match capability::drop_bounding(number) {
+            // Beyond the last one this kernel knows.
+            Err(error) if error.errno == Errno::EINVAL => break,
+            result => result?,
+        }
+    }
+    seccomp::install(&Policy::default_profile(KILL).filter()?.0)?;
+    capability::set(KILL, KILL, 0)?;
+    process::set_parent_death_signal(libc::SIGKILL)?;
+    Ok(())
 }
