@@ -281,11 +281,11 @@ mod tests {
         let paths = Paths { data: dir.path().join("data"), run: dir.path().join("run") };
         let made = create(&paths, "web").unwrap();
         assert_eq!(fs::read_dir(paths.staging()).unwrap().count(), 0);
-        assert!(list(&paths).unwrap().is_empty() && made.container.directory.exists());
+        assert!(list(&paths).unwrap().0.is_empty() && made.container.directory.exists());
         assert!(create(&paths, "web").is_err());
         // Its maker dies.
         drop(made.lock);
-        assert!(list(&paths).unwrap().is_empty() && !made.container.directory.exists());
+        assert!(list(&paths).unwrap().0.is_empty() && !made.container.directory.exists());
         remove_orphans(&paths).unwrap();
         assert!(!paths.names().join("web").is_symlink());
     }
