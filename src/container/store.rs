@@ -9,7 +9,6 @@ use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use super::record::{Record, Status, now_s};
 use crate::error::{Context, Failure, Kind, Result};
@@ -42,17 +41,21 @@ pub struct Made {
 /// legal; a name that is taken is an error that says by whom.
 pub fn create(paths: &Paths, name: &str) -> Result<Made> {
     let id = process::random_hex::<32>()?;
-    let directory = paths.containers().join(&id);
-    paths::make_private(&directory)?;
-    let lock = File::create(directory.join("lock")).doing(|| format!("make {}/lock", directory.display()))?;
-    lock.lock().doing(|| format!("lock {}/lock", directory.display()))?;
-    // After the lock: by them `load` tells that the lock was held once.
+    // Made where the sweep respects the same lock, and moved when it is held:
+    // a container that shows is alive or its maker is dead, never between.
+    let staged = paths.staging().join(&id);
+    paths::make_private(&staged)?;
+    let lock = File::create(staged.join("lock")).doing(|| format!("make {}/lock", staged.display()))?;
+    lock.lock().doing(|| format!("lock {}/lock", staged.display()))?;
     for part in ["upper", "work"] {
         DirBuilder::new()
             .mode(0o755)
-            .create(directory.join(part))
-            .doing(|| format!("make {}/{part}", directory.display()))?;
+            .create(staged.join(part))
+            .doing(|| format!("make {}/{part}", staged.display()))?;
     }
+    let directory = paths.containers().join(&id);
+    paths::make_private(&paths.containers())?;
+    fs::rename(&staged, &directory).doing(|| format!("make {}", directory.display()))?;
     if let Err(failure) = take_name(paths, name, &id) {
         fs::remove_dir_all(&directory).ok();
         return Err(failure);
@@ -138,25 +141,19 @@ pub fn find(paths: &Paths, text: &str) -> Result<Container> {
 /// Whether a supervisor looks after the container at `directory`.
 pub fn is_alive(directory: &Path) -> bool {
     // Who cannot tell does not say that it is dead.
-    !matches!(lock_state(directory), Ok(Lock::Free | Lock::Missing))
+    is_locked(directory).unwrap_or(true)
 }
 
-/// What the lock of a container says.
-enum Lock {
-    Held,
-    Free,
-    Missing,
-}
-
-fn lock_state(directory: &Path) -> Result<Lock> {
+/// The same; an error where the lock cannot be tried.
+fn is_locked(directory: &Path) -> Result<bool> {
     // Read-write, since NFS maps flock(2) to a lock that needs it.
     let lock = match File::options().read(true).write(true).open(directory.join("lock")) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Lock::Missing),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         result => result.doing(|| "open its lock")?,
     };
     match lock.try_lock_shared() {
-        Ok(()) => Ok(Lock::Free),
-        Err(TryLockError::WouldBlock) => Ok(Lock::Held),
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
         Err(TryLockError::Error(error)) => Err(Failure::from(error).doing("try its lock")),
     }
 }
@@ -209,9 +206,9 @@ fn load(paths: &Paths, id: &str) -> Result<Option<Container>> {
         return Ok(None);
     }
     let directory = paths.containers().join(id);
-    let lock = lock_state(&directory)?;
+    let is_held = is_locked(&directory)?;
     let record = Record::load(&directory);
-    if let Lock::Held = lock {
+    if is_held {
         // Its supervisor writes the record; before that there is nothing to show.
         return match record {
             Err(failure) if failure.is_errno(libc::ENOENT) => Ok(None),
@@ -220,9 +217,8 @@ fn load(paths: &Paths, id: &str) -> Result<Option<Container>> {
     }
     let mut record = match record {
         Err(failure) if failure.is_errno(libc::ENOENT) => {
-            if is_abandoned(&directory, &lock) {
-                discard(paths, &directory, id, None)?;
-            }
+            // Never finished being made, and its maker is dead.
+            discard(paths, &directory, id, None)?;
             return Ok(None);
         }
         record => record?,
@@ -246,15 +242,6 @@ fn load(paths: &Paths, id: &str) -> Result<Option<Container>> {
         return Ok(None);
     }
     Ok(Some(Container { directory, record }))
-}
-
-/// Whether a container without a record was given up: its maker had passed the
-/// lock and is dead, or never came that far in a minute.
-fn is_abandoned(directory: &Path, lock: &Lock) -> bool {
-    const MAKING: Duration = Duration::from_secs(60);
-    let passed_the_lock = matches!(lock, Lock::Free) && directory.join("upper").exists();
-    let age = fs::metadata(directory).and_then(|status| status.modified()).ok().and_then(|made| made.elapsed().ok());
-    passed_the_lock || age.is_some_and(|age| age > MAKING)
 }
 
 /// Removes what belonged to containers that are gone: names, generated files,
@@ -282,4 +269,24 @@ pub fn remove_orphans(paths: &Paths) -> Result<()> {
 
 fn ignore_missing(error: io::Error) -> io::Result<()> {
     if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_that_is_being_made_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths { data: dir.path().join("data"), run: dir.path().join("run") };
+        let made = create(&paths, "web").unwrap();
+        assert_eq!(fs::read_dir(paths.staging()).unwrap().count(), 0);
+        assert!(list(&paths).unwrap().0.is_empty() && made.container.directory.exists());
+        assert!(create(&paths, "web").is_err());
+        // Its maker dies.
+        drop(made.lock);
+        assert!(list(&paths).unwrap().0.is_empty() && !made.container.directory.exists());
+        remove_orphans(&paths).unwrap();
+        assert!(!paths.names().join("web").is_symlink());
+    }
 }

@@ -33,7 +33,7 @@ const OPEN_MAX: usize = 64;
 
 /// How old an unfinished write without an owner must be. Its lock says whether
 /// somebody is at it; the age covers the moment before the lock is taken.
-pub const STALE: Duration = Duration::from_secs(60);
+const STALE: Duration = Duration::from_secs(60);
 
 /// Renames `path` into the trash. It is gone from its place when this returns.
 pub fn trash(paths: &Paths, path: &Path) -> Result<()> {
@@ -113,7 +113,7 @@ pub fn collect_stale(paths: &Paths, age: Duration) -> Result<u64> {
 }
 
 /// Whether nothing was changed for as long as `age`.
-pub fn is_older(status: &Metadata, age: Duration) -> bool {
+fn is_older(status: &Metadata, age: Duration) -> bool {
     status.modified().is_ok_and(|then| SystemTime::now().duration_since(then).is_ok_and(|it| it >= age))
 }
 

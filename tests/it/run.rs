@@ -265,3 +265,14 @@ fn what_is_typed_after_the_start_arrives() {
     assert_eq!(running.line(), "got \"hello\\n\"");
     assert_eq!(running.wait().code, 0);
 }
+
+/// The first start makes the base user namespace under a lock; it was held
+/// until that container ended.
+#[test]
+fn the_first_container_holds_no_lock_against_others() {
+    let home = Home::new();
+    let running = home.start(&[], &["signals"]);
+    let lock = std::fs::File::options().read(true).write(true).open(home.run_dir().join("base.lock")).unwrap();
+    assert!(lock.try_lock().is_ok());
+    drop(running);
+}

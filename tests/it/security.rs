@@ -22,6 +22,15 @@ fn root_has_the_default_set_and_others_have_none() {
 }
 
 #[test]
+fn kelps_own_init_keeps_no_right_but_to_signal() {
+    let home = Home::new();
+    let status = home.lines(&["--init", "--user", "web"], &["read", "/proc/1/status"]).join("\n");
+    for line in ["NoNewPrivs:\t1", "CapPrm:\t0000000000000020", "CapEff:\t0000000000000020"] {
+        assert!(status.contains(line), "{line}: {status}");
+    }
+}
+
+#[test]
 fn capabilities_are_added_and_dropped() {
     let home = Home::new();
     let effective = |options: &[&str]| {

@@ -51,6 +51,8 @@ fn the_callers_terminal_is_as_before_when_the_container_is_killed() {
         Terminal::start(&mut home.run(&["-it", "--name", "box"], &["echo", "ready", "+", "forever"]), 80, 24);
     terminal.expect("ready");
     assert!(eventually(|| terminal.is_raw()));
+    // The program may speak before its supervisor has written the record.
+    assert!(eventually(|| !home.containers().is_empty()));
     home.kelp(&["rm", "-f", "box"]).succeed();
     assert_eq!(terminal.running.wait().code, 137);
     assert!(!terminal.is_raw());
