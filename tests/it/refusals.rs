@@ -67,7 +67,7 @@ fn directories_of_others_are_not_used() {
     home.run(&[], &["exit", "0"]).env("KELP_DATA", "relative").refuse(125, &["KELP_DATA", "absolute"]);
     let open = home.make_dir("open");
     std::fs::set_permissions(&open, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
-    home.run(&[], &["exit", "0"]).env("KELP_RUN", &open).refuse(125, &["others can write", "chmod go-w"]);
+    home.run(&[], &["exit", "0"]).env("KELP_RUN", &open).refuse(125, &["open to others", "chmod go-rwx"]);
 }
 
 #[test]

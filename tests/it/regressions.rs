@@ -170,7 +170,7 @@ fn the_umask_of_the_caller_stays_outside() {
 #[test]
 fn no_link_leads_a_mount_into_the_kernels_trees() {
     let home = Home::new();
-    for (link, target) in [("data", "/proc"), ("more", "/proc/sys"), ("third", "/sys")] {
+    for (link, target) in [("first", "/proc"), ("more", "/proc/sys"), ("third", "/sys")] {
         symlink(target, home.rootfs().join(link)).unwrap();
         home.run(&["-v", &format!("vol:/{link}")], &["inside"]).refuse(125, &["into /proc or /sys"]);
     }
@@ -181,7 +181,6 @@ fn no_link_leads_a_mount_into_the_kernels_trees() {
 fn a_failed_start_leaves_no_id_file() {
     let home = Home::new();
     let file = home.path("id");
-    home.run(&["--cidfile", &file.display().to_string()], &[]).output();
     let options = ["--cidfile", &file.display().to_string(), "--entrypoint", "/nope"];
     home.run(&options, &[]).fail(127);
     assert!(!file.exists());
@@ -231,5 +230,5 @@ fn a_passing_failure_of_newuidmap_degrades_nothing() {
     let mut all = vec!["-c", "ulimit -n 8; exec \"$@\"", "sh"];
     all.extend(words.iter().map(String::as_str));
     home.call(std::path::Path::new("/bin/sh"), &all).output();
-    assert_eq!(home.inside(&["--user", "web"]).number("uid"), 1000);
+    assert!(home.inside(&["--user", "web"]).status("Uid").starts_with("1000"));
 }
