@@ -44,7 +44,8 @@ pub fn create(paths: &Paths, name: &str) -> Result<Made> {
     // Made where the sweep respects the same lock, and moved when it is held:
     // a container that shows is alive or its maker is dead, never between.
     let staged = paths.staging().join(&id);
-    paths::make_private(&staged)?;
+    in_parent(&paths.staging(), || DirBuilder::new().mode(0o700).create(&staged))
+        .doing(|| format!("make {}", staged.display()))?;
     let lock = File::create(staged.join("lock")).doing(|| format!("make {}/lock", staged.display()))?;
     lock.lock().doing(|| format!("lock {}/lock", staged.display()))?;
     for part in ["upper", "work"] {
@@ -54,13 +55,25 @@ pub fn create(paths: &Paths, name: &str) -> Result<Made> {
             .doing(|| format!("make {}/{part}", staged.display()))?;
     }
     let directory = paths.containers().join(&id);
-    paths::make_private(&paths.containers())?;
-    fs::rename(&staged, &directory).doing(|| format!("make {}", directory.display()))?;
+    in_parent(&paths.containers(), || fs::rename(&staged, &directory))
+        .doing(|| format!("make {}", directory.display()))?;
     if let Err(failure) = take_name(paths, name, &id) {
         fs::remove_dir_all(&directory).ok();
         return Err(failure);
     }
     Ok(Made { container: Container { directory, record: Record::new(id, name.to_owned()) }, lock })
+}
+
+/// Does what makes an entry of `parent`; makes the parent only if that is what
+/// was missing: it is there in all starts but the first.
+fn in_parent(parent: &Path, make: impl Fn() -> io::Result<()>) -> Result<()> {
+    match make() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            paths::make_private(parent)?;
+            Ok(make()?)
+        }
+        result => Ok(result?),
+    }
 }
 
 fn take_name(paths: &Paths, name: &str, id: &str) -> Result<()> {

@@ -32,10 +32,17 @@ impl Blobs {
     /// Opens the blob store, making it where it is missing.
     pub fn open(paths: &Paths) -> Result<Self> {
         let (dir, staging) = (paths.blobs(), paths.staging());
+        let layout = paths.data.join("oci-layout");
+        // Each start looks an image up: one that is whole costs three calls.
+        if staging.exists()
+            && layout.exists()
+            && let Ok(dir_fd) = kernel::open::open_dir(&dir)
+        {
+            return Ok(Self { dir, staging, dir_fd });
+        }
         for dir in [&dir, &staging] {
             paths::make_private(dir)?;
         }
-        let layout = paths.data.join("oci-layout");
         if !layout.exists() {
             replace(&staging, &layout, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
         }

@@ -40,7 +40,7 @@ use crate::process::steps::{self, Steps};
 use crate::sandbox::spec::{HostPath, Namespace, SandboxSpec};
 use crate::sandbox::stage::init::{FromInit, Streams};
 use crate::sandbox::start::{self, Started};
-use crate::storage::{overlay, sweep};
+use crate::storage::overlay;
 
 /// What a container is started from.
 #[derive(Debug, Serialize, Deserialize)]
@@ -118,15 +118,9 @@ pub fn main() -> Result<()> {
         mounts: None,
     };
     let result = supervisor.live();
-    supervisor.forget_files();
     // Only now the mounts go: taking them down may sync the container's changes.
     drop(supervisor);
-    // What cannot be deleted now is met again by the next one.
-    store::remove_orphans(&paths).ok();
-    sweep::empty_trash(&paths).ok();
-    if linger::linger(&paths) {
-        sweep::empty_trash(&paths).ok();
-    }
+    linger::linger(&paths);
     base::unregister(&paths);
     result
 }
@@ -333,11 +327,6 @@ impl Supervisor {
             Ok(Err(unfit)) if failure.is_errno(libc::EINVAL) => unfit.doing("mount root"),
             _ => failure,
         }
-    }
-
-    /// The generated files of a container that has ended: nobody waits for this.
-    fn forget_files(&self) {
-        std::fs::remove_dir_all(self.paths.container_run(&self.request.spec.id)).ok();
     }
 
     fn discard(&self) -> Result<()> {
