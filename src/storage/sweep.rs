@@ -33,7 +33,7 @@ const OPEN_MAX: usize = 64;
 
 /// How old an unfinished write without an owner must be. Its lock says whether
 /// somebody is at it; the age covers the moment before the lock is taken.
-const STALE: Duration = Duration::from_secs(60);
+pub const STALE: Duration = Duration::from_secs(60);
 
 /// Renames `path` into the trash. It is gone from its place when this returns.
 pub fn trash(paths: &Paths, path: &Path) -> Result<()> {

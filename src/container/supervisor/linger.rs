@@ -52,5 +52,6 @@ pub(super) fn linger(paths: &Paths) {
 /// by the next one.
 fn keep_house(paths: &Paths) {
     store::remove_orphans(paths).ok();
+    sweep::collect_stale(paths, sweep::STALE).ok();
     sweep::empty_trash(paths).ok();
 }
