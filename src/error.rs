@@ -94,6 +94,13 @@ impl Failure {
         self
     }
 
+    /// The same failure, with the errno that tells callers its cause.
+    #[must_use]
+    pub fn errno(mut self, errno: i32) -> Self {
+        self.errno = Some(errno);
+        self
+    }
+
     /// Adds what was being done when it happened, e.g. `mount overlay`.
     #[must_use]
     pub fn doing(mut self, what: impl Into<String>) -> Self {

@@ -88,7 +88,9 @@ fn take_name(paths: &Paths, name: &str, id: &str) -> Result<()> {
                 match holder(paths, &link) {
                     Some(holder) => {
                         let short = holder.get(..12).unwrap_or(&holder);
-                        return Err(Failure::user(format!("the name \"{name}\" is taken by container {short}"))
+                        let taken = Failure::user(format!("the name \"{name}\" is taken by container {short}"));
+                        return Err(taken
+                            .errno(libc::EEXIST)
                             .hint(format!("remove it with kelp rm {name}, or choose another name")));
                     }
                     // A container that is gone left its name behind.
@@ -99,6 +101,11 @@ fn take_name(paths: &Paths, name: &str, id: &str) -> Result<()> {
         }
     }
     Err(Failure::user(format!("the name \"{name}\" is being taken by somebody else")))
+}
+
+/// Whether a name belongs to anybody, alive or not.
+pub fn is_name_taken(paths: &Paths, name: &str) -> bool {
+    paths.names().join(name).is_symlink()
 }
 
 /// The id of the container that a name belongs to, if there is one: also one

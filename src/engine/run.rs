@@ -42,14 +42,14 @@ pub fn run(paths: &Paths, request: &RunRequest, progress: &dyn Progress, observe
     check_streams()?;
     let mut base = Base::find(paths)?;
     steps.mark("find the base namespace");
-    let name = request.name.clone().map_or_else(random_name, Ok)?;
+    let name = request.name.clone().map_or_else(|| free_name(paths), Ok)?;
     let launched = launch::launch(Stage::Supervisor, &mut base, &name, &[])?;
     // Told now: the launch itself may have had to take a lower rung.
     if let Some(notice) = &base.notice {
         observer.notice(notice);
     }
     steps.mark("launch the supervisor");
-    let made = store::create(paths, &name)?;
+    let made = make(paths, request, name)?;
     steps.mark("make the container");
     if let Some(path) = &request.id_file
         && let Err(failure) = write_id_file(path, &made.container.record.id)
@@ -105,8 +105,34 @@ fn check_streams() -> Result<()> {
     Ok(())
 }
 
-fn random_name() -> Result<String> {
-    Ok(name::random(u64::from_ne_bytes(process::random()?)))
+/// Makes the container; a random name that another start has just taken is
+/// exchanged for the next.
+fn make(paths: &Paths, request: &RunRequest, name: String) -> Result<Made> {
+    const TRIES: usize = 100;
+    let mut made = store::create(paths, &name);
+    for _ in 0..TRIES {
+        match &made {
+            Err(failure) if request.name.is_none() && failure.is_errno(libc::EEXIST) => {
+                made = store::create(paths, &free_name(paths)?);
+            }
+            _ => break,
+        }
+    }
+    made
+}
+
+/// A random name that nobody has; with a number once the pairs of words run
+/// out (a hundred containers share their 3,600 often enough).
+fn free_name(paths: &Paths) -> Result<String> {
+    for tries in 0_u64.. {
+        let random = u64::from_ne_bytes(process::random()?);
+        let words = name::random(random);
+        let name = if tries < 3 { words } else { format!("{words}_{}", random % 10_000) };
+        if !store::is_name_taken(paths, &name) {
+            return Ok(name);
+        }
+    }
+    Err(Failure::bug("no name is free"))
 }
 
 /// What the plan needs and the request only names.

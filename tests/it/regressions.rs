@@ -232,3 +232,15 @@ fn a_passing_failure_of_newuidmap_degrades_nothing() {
     home.call(std::path::Path::new("/bin/sh"), &all).output();
     assert!(home.inside(&["--user", "web"]).status("Uid").starts_with("1000"));
 }
+
+/// Random names come from 3,600 pairs of words: a hundred starts at once met.
+#[test]
+fn random_names_do_not_collide() {
+    let home = Home::new();
+    for _ in 0..40 {
+        home.run_kept(&[], &["inside"]).succeed();
+    }
+    let names: std::collections::BTreeSet<String> =
+        home.containers().iter().map(|it| it["name"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(names.len(), 40);
+}
