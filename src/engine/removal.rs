@@ -200,7 +200,7 @@ mod tests {
 
     fn home() -> Home {
         let dir = tempfile::tempdir().unwrap();
-        Home { paths: Paths { data: dir.path().join("data"), run: dir.path().join("run") }, _dir: dir }
+        Home { paths: Paths::new(dir.path().join("data"), dir.path().join("run")), _dir: dir }
     }
 
     /// An image of one empty layer; `author` tells one from the other.

@@ -277,7 +277,7 @@ mod tests {
 
     fn store() -> (tempfile::TempDir, Blobs) {
         let dir = tempfile::tempdir().unwrap();
-        let paths = Paths { data: dir.path().join("data"), run: dir.path().join("run") };
+        let paths = Paths::new(dir.path().join("data"), dir.path().join("run"));
         let blobs = Blobs::open(&paths).unwrap();
         (dir, blobs)
     }

@@ -184,7 +184,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn paths(dir: &tempfile::TempDir) -> Paths {
-        Paths { data: dir.path().join("data"), run: dir.path().join("run") }
+        Paths::new(dir.path().join("data"), dir.path().join("run"))
     }
 
     fn tag(name: &str) -> Tag {
