@@ -53,7 +53,7 @@ pub fn import(paths: &Paths, tar: &mut dyn Read, options: &ImportOptions) -> Res
     let id = blobs.put(&bytes)?;
     blobs.put(&manifest)?;
     let references = options.reference.clone().into_iter().collect();
-    let image = Loaded { manifest: Descriptor::of(OCI_MANIFEST, &manifest), id, references };
+    let image = Loaded { manifest: Descriptor::of(OCI_MANIFEST, &manifest), id, references, source: None };
     keep(paths, &image)?;
     Ok(image)
 }
