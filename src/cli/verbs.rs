@@ -61,6 +61,7 @@ pub(super) const ALL: &[Verb] = &[
     verb!("image ls", "List images", images),
     verb!("image pull", "Fetch an image from a registry", pull),
     verb!("image load", "Load images from an archive", load),
+    verb!("image save", "Save images to an archive", save),
     verb!("image import", "Make an image of a root file system", import),
     verb!("image rm", "Remove images", rmi),
     verb!("image tag", "Give an image one more name", tag),
