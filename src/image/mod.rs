@@ -9,6 +9,8 @@
 //! they are parsed; a digest is a type and never a string in a path; a tag is
 //! written last, so an image that is visible is complete; nothing here prints.
 
+mod layout;
+mod parallel;
 pub(crate) mod quote;
 
 pub mod archive;
@@ -18,7 +20,6 @@ pub mod config;
 pub mod descriptor;
 pub mod digest;
 pub mod garbage;
-mod layout;
 pub mod lookup;
 pub mod manifest;
 pub mod platform;
