@@ -5,6 +5,7 @@
 
 pub mod base_steps;
 pub mod embedded;
+pub mod fetch;
 pub mod host_view;
 pub mod images;
 pub mod lifecycle;
@@ -15,3 +16,4 @@ pub mod request;
 pub mod rootfs;
 pub mod run;
 pub mod transfer;
+pub mod unpack;
