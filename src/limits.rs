@@ -131,9 +131,17 @@ pub const RETRY_WAIT_MS_MAX: u64 = 30_000;
 /// Blobs fetched from one registry at once (docker's and podman's number).
 pub const DOWNLOADS_MAX: usize = 3;
 
+/// Layers fetched and unpacked together. Each holds some descriptors in two
+/// processes; 1,024 is what a process usually may have (RLIMIT_NOFILE).
+pub const LAYER_BATCH: usize = 64;
+
 /// How long blobs that no tag needs are kept: a pull that broke off goes on
 /// where it was when it is repeated within a day.
 pub const BLOB_KEEP_S: u64 = 24 * 60 * 60;
+
+/// How long the beginning of a blob is kept whose download broke off. Longer
+/// than blobs: a model of a hundred GiB may take a weekend and two reboots.
+pub const PARTIAL_KEEP_S: u64 = 7 * 24 * 60 * 60;
 
 /// How long a removal waits for a start or a pull that is under way before it
 /// leaves the deletion to the next one. Starts take milliseconds.

@@ -6,6 +6,7 @@ use super::{Session, output, progress};
 use crate::engine::transfer;
 use crate::error::{Failure, Result};
 use crate::image::platform::Platform;
+use crate::image::pull::Pulled;
 
 /// Arguments of `kelp pull`.
 #[derive(Debug, Args)]
@@ -41,6 +42,9 @@ pub(super) fn run(arguments: Arguments, session: &Session) -> Result<i32> {
     if !arguments.quiet {
         let shown = pulled.reference.familiar();
         output::line(format!("Digest: {}", pulled.source));
+        if !pulled.was_current {
+            output::line(format!("Changed: {}", changed(&pulled)));
+        }
         output::line(match pulled.was_current {
             true => format!("Status: Image is up to date for {shown}"),
             false => format!("Status: Downloaded newer image for {shown}"),
@@ -48,4 +52,14 @@ pub(super) fn run(arguments: Arguments, session: &Session) -> Result<i32> {
     }
     output::line(pulled.reference.to_string());
     Ok(0)
+}
+
+/// What is new about an image, in a line.
+fn changed(pulled: &Pulled) -> String {
+    let layers = format!("{} of {} layers", pulled.new_layers, pulled.layers);
+    match pulled.previous {
+        Some(previous) if previous == pulled.id => format!("{layers}; the image is the same"),
+        Some(previous) => format!("{layers}; image {} was {}", pulled.id.short(), previous.short()),
+        None => format!("{layers}; image {} is new", pulled.id.short()),
+    }
 }

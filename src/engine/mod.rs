@@ -5,6 +5,7 @@
 
 pub mod base_steps;
 pub mod embedded;
+pub mod fetch;
 pub mod host_view;
 pub mod images;
 pub mod lifecycle;
@@ -16,3 +17,4 @@ pub mod rootfs;
 pub mod run;
 pub mod save;
 pub mod transfer;
+pub mod unpack;

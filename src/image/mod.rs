@@ -22,6 +22,7 @@ pub mod digest;
 pub mod garbage;
 pub mod lookup;
 pub mod manifest;
+pub mod partial;
 pub mod platform;
 pub mod pull;
 pub mod reference;

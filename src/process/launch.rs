@@ -52,6 +52,19 @@ pub fn launch(stage: Stage, base: &mut Base, title: &str, handed: &[BorrowedFd<'
     }
 }
 
+/// Waits for threads that are about to end: the HTTP library looks names up in
+/// one that it does not join. A command that has other threads must not come
+/// here; it goes on after a second all the same.
+pub fn wait_until_single_threaded() {
+    for _ in 0..1_000 {
+        let threads = std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
+        if threads <= 1 {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+}
+
 /// A failed launch; where the id-map helpers ran and refused, a lower rung
 /// helps. What may pass (EMFILE, a kill) must not degrade all later starts.
 struct LaunchFailure {

@@ -115,13 +115,20 @@ pub fn stage_dir(paths: &Paths) -> Result<Staged> {
     Ok(staged)
 }
 
+/// Writes down what the unpack made: the last thing before the layer is
+/// written out to the disk and published.
+pub fn seal(staged: &Staged, summary: &Summary) -> Result<()> {
+    write_record(&staged.dir.join(RECORD_NAME), &Record { version: RECORD_VERSION, summary: summary.clone() })
+}
+
 /// Makes a layer appear under its name; returns its root. If somebody else
 /// was faster, theirs stays and ours goes to the trash: they are the same.
-/// The caller has compared the diff id and called `unpack::finish`.
-pub fn publish(paths: &Paths, staged: Staged, id: &LayerId, summary: &Summary) -> Result<PathBuf> {
+/// The caller has compared the diff id and had the file system written out;
+/// that the name is on the disk too is not waited for: a layer that is missing
+/// after a power cut is unpacked again.
+pub fn publish(paths: &Paths, staged: Staged, id: &LayerId) -> Result<PathBuf> {
     let dir = id.dir(paths);
     paths::make_private(&paths.layers().join(&id.id_map))?;
-    write_record(&staged.dir.join(RECORD_NAME), &Record { version: RECORD_VERSION, summary: summary.clone() })?;
     publish_dir(paths, &staged.dir, &dir).doing(|| format!("publish layer \"{}\"", id.diff_id))?;
     Ok(dir.join(ROOT_NAME))
 }
@@ -161,13 +168,7 @@ pub(super) fn stage(paths: &Paths) -> Result<(PathBuf, File)> {
 pub(super) fn publish_dir(paths: &Paths, staged: &Path, place: &Path) -> Result<bool> {
     std::fs::remove_file(staged.join(sweep::LOCK_NAME))?;
     match std::fs::rename(staged, place) {
-        Ok(()) => {
-            // The name must survive a power cut as well as the content does.
-            if let Some(parent) = place.parent() {
-                File::open(parent)?.sync_all()?;
-            }
-            Ok(true)
-        }
+        Ok(()) => Ok(true),
         Err(error) if matches!(error.raw_os_error(), Some(libc::EEXIST | libc::ENOTEMPTY)) => {
             sweep::trash(paths, staged)?;
             Ok(false)
@@ -251,8 +252,10 @@ mod tests {
         let (first, second) = (stage_dir(&paths).unwrap(), stage_dir(&paths).unwrap());
         std::fs::write(first.root().join("first"), "").unwrap();
         let summary = Summary { entries: 1, ..Summary::default() };
-        let root = publish(&paths, first, &id, &summary).unwrap();
-        assert_eq!(publish(&paths, second, &id, &Summary::default()).unwrap(), root);
+        seal(&first, &summary).unwrap();
+        seal(&second, &Summary::default()).unwrap();
+        let root = publish(&paths, first, &id).unwrap();
+        assert_eq!(publish(&paths, second, &id).unwrap(), root);
         assert_eq!(find(&paths, &id), Some(root.clone()));
         assert!(root.join("first").exists());
         assert_eq!(list(&paths).unwrap(), [Layer { id: id.clone(), summary }]);

@@ -18,9 +18,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use crate::error::{Context, Failure, Result};
+use crate::image::partial;
 use crate::kernel::file::Listing;
 use crate::kernel::open::Resolve;
 use crate::kernel::{self, Errno};
+use crate::limits;
 use crate::paths::{self, Paths};
 
 /// Held with flock(2) by whoever works in a directory below `staging/`; it
@@ -98,7 +100,7 @@ pub fn collect_stale(paths: &Paths, age: Duration) -> Result<u64> {
         let path = entry.doing(|| "read staging directory")?.path();
         // Gone meanwhile: it was renamed into place.
         let Ok(status) = path.symlink_metadata() else { continue };
-        if !is_older(&status, age) || is_locked(&path, status.is_dir()) {
+        if !is_older(&status, keep(&path, age)) || is_locked(&path, status.is_dir()) {
             continue;
         }
         match trash(paths, &path) {
@@ -110,6 +112,13 @@ pub fn collect_stale(paths: &Paths, age: Duration) -> Result<u64> {
         }
     }
     Ok(count)
+}
+
+/// How old an entry of `staging/` must be. The next pull goes on with one that
+/// broke off.
+fn keep(path: &Path, age: Duration) -> Duration {
+    let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
+    if partial::is_partial(name) { age.max(Duration::from_secs(limits::PARTIAL_KEEP_S)) } else { age }
 }
 
 /// Whether nothing was changed for as long as `age`.

@@ -61,6 +61,9 @@ pub enum Error {
     /// An answer that breaks the protocol or one of our rules.
     #[error("{0}")]
     Refused(String),
+    /// We were told to stop, because something else failed.
+    #[error("stopped")]
+    Stopped,
     /// Our side.
     #[error("{0}")]
     Local(Failure),
@@ -96,7 +99,7 @@ impl From<Error> for Failure {
                     None => failure.hint("check the name, the network and HTTPS_PROXY"),
                 }
             }
-            Error::Refused(_) => Self::host(message),
+            Error::Refused(_) | Error::Stopped => Self::host(message),
         }
     }
 }
