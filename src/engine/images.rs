@@ -12,6 +12,7 @@ use crate::image::garbage;
 use crate::image::lookup::{self, StoredImage};
 use crate::image::manifest::Manifest;
 use crate::image::reference::Reference;
+use crate::image::stores;
 use crate::image::tags::{self, Tag};
 use crate::paths::Paths;
 use crate::storage::layers;
@@ -58,6 +59,9 @@ pub fn tag(paths: &Paths, source: &str, target: &str) -> Result<Reference> {
     }
     let _guard = garbage::hold(paths)?;
     let found = lookup::find_tag(paths, source)?;
+    if found.store.is_some() {
+        stores::adopt(&Blobs::open(paths)?, &found)?;
+    }
     let tag = Tag::new(Some(reference.clone()), found.manifest, found.config);
     tags::set(paths, &tag)?;
     Ok(reference)

@@ -26,7 +26,9 @@ use crate::image::config::ImageConfig;
 use crate::image::digest::Digest;
 use crate::image::garbage::{self, Guard, Parts};
 use crate::image::lookup;
+use crate::image::platform::Platform;
 use crate::image::reference::Reference;
+use crate::image::stores;
 use crate::image::tags::{self, Tag};
 use crate::limits;
 use crate::paths::Paths;
@@ -51,6 +53,11 @@ pub struct Removed {
 /// the container keeps its layers.
 pub fn remove(paths: &Paths, text: &str, force: bool) -> Result<Removed> {
     let found = lookup::find_tag(paths, text)?;
+    if let Some(store) = &found.store {
+        let store = store.path().display();
+        return Err(Failure::user(format!("image \"{text}\" is in the read-only store \"{store}\""))
+            .hint("whoever writes that store removes it there; kelp only reads from it"));
+    }
     let all = tags::list(paths)?;
     let of_image: Vec<&Tag> = all.iter().filter(|tag| tag.config == found.config).collect();
     let going: Vec<&Tag> = if lookup::is_name_of(text, &found) { vec![&found] } else { of_image.clone() };
@@ -121,6 +128,10 @@ fn collect(paths: &Paths, blobs: &Blobs, gone: &BTreeSet<Digest>) -> Result<Opti
             return Ok(Some(format!("image \"{name}\" cannot be read ({failure}); remove it or fetch it again")));
         }
     }
+    for tag in stores::adopted(&paths.image_stores, blobs, &Platform::host()) {
+        // What cannot be read any more was only unpacked here.
+        needed.add(blobs, &tag).ok();
+    }
     let (containers, damaged) = store::list(paths)?;
     if let Some(failure) = damaged.into_iter().next() {
         return Ok(Some(format!("what a container needs is not known: {failure}")));
@@ -181,7 +192,6 @@ mod tests {
     use crate::container::record::Record;
     use crate::engine::images;
     use crate::image::archive::{self, ImportOptions, Loaded};
-    use crate::image::platform::Platform;
 
     struct Home {
         paths: Paths,

@@ -27,6 +27,7 @@ pub mod platform;
 pub mod pull;
 pub mod reference;
 pub mod registry;
+pub mod stores;
 pub mod tags;
 
 pub use blobs::Blobs;

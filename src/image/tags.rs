@@ -15,7 +15,7 @@ use super::digest::Digest;
 use super::reference::Reference;
 use crate::error::{Context, Failure, Result};
 use crate::limits;
-use crate::paths::{self, Paths};
+use crate::paths::{self, ImageStore, Paths};
 
 /// The version of [`Tag`] on disk.
 const VERSION: u32 = 1;
@@ -42,12 +42,17 @@ pub struct Tag {
     /// When this tag was set.
     #[serde(with = "rfc3339")]
     pub tagged: jiff::Timestamp,
+    /// The read-only store that lists it (stores.rs); none for a tag of our
+    /// own, and those alone are on disk here.
+    #[serde(skip)]
+    pub store: Option<ImageStore>,
 }
 
 impl Tag {
     /// A tag set now.
     pub fn new(reference: Option<Reference>, manifest: Descriptor, config: Digest) -> Self {
-        Self { version: VERSION, reference, manifest, config, source: None, tagged: jiff::Timestamp::now() }
+        let tagged = jiff::Timestamp::now();
+        Self { version: VERSION, reference, manifest, config, source: None, tagged, store: None }
     }
 
     /// The same, pulled as `source`.

@@ -10,7 +10,7 @@ use crate::image::config::ImageConfig;
 use crate::image::descriptor::Descriptor;
 use crate::image::digest::Digest;
 use crate::image::layout::{self, INDEX_FILE, Named};
-use crate::image::manifest::{Document, Manifest};
+use crate::image::manifest::Manifest;
 use crate::image::parallel;
 use crate::image::platform::Platform;
 use crate::limits;
@@ -43,34 +43,16 @@ pub(super) fn load(blobs: &Blobs, source: &Source<'_>, marker: &[u8], platform: 
 
 /// An image's documents, verified and kept.
 fn read_documents(blobs: &Blobs, source: &Source<'_>, image: &Named, platform: &Platform) -> Result<(Found, Manifest)> {
-    let (descriptor, manifest) = resolve(blobs, source, &image.entry, platform)?;
+    let (descriptor, manifest) = layout::resolve(&image.entry, platform, &|entry| {
+        copy_blob(blobs, source, entry)?;
+        blobs.read_verified(&entry.digest, limits::MANIFEST_BYTES_MAX)
+    })?;
     copy_blob(blobs, source, &manifest.config)?;
     let id = manifest.config.digest;
     let config = ImageConfig::parse(&blobs.read_verified(&id, limits::CONFIG_BYTES_MAX)?)?;
     config.check_layers(&manifest)?;
     let (source, references) = (Some(image.entry.digest), image.names.clone());
     Ok((Found { image: Loaded { manifest: descriptor, id, references, source }, config }, manifest))
-}
-
-fn resolve(
-    blobs: &Blobs,
-    source: &Source<'_>,
-    entry: &Descriptor,
-    platform: &Platform,
-) -> Result<(Descriptor, Manifest)> {
-    let mut entry = entry.clone();
-    for _ in 0..limits::INDEX_DEPTH_MAX {
-        if entry.size > limits::MANIFEST_BYTES_MAX {
-            return Err(Failure::user(format!("the manifest is larger than {} bytes", limits::MANIFEST_BYTES_MAX)));
-        }
-        copy_blob(blobs, source, &entry)?;
-        let bytes = blobs.read_verified(&entry.digest, limits::MANIFEST_BYTES_MAX)?;
-        match Document::parse(&bytes, Some(&entry.media_type))? {
-            Document::Manifest(manifest) => return Ok((Descriptor::of(entry.media_type, &bytes), manifest)),
-            Document::Index(index) => entry = platform.select(&index.manifests)?.clone(),
-        }
-    }
-    Err(Failure::user(format!("indexes lie within each other more than {} deep", limits::INDEX_DEPTH_MAX)))
 }
 
 /// Brings a blob into the store, verified.
