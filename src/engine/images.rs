@@ -17,7 +17,7 @@ use crate::image::manifest::Manifest;
 use crate::image::platform::Platform;
 use crate::image::pull::{self, Pulled};
 use crate::image::reference::Reference;
-use crate::image::registry::{self, Progress, Transport};
+use crate::image::registry::{self, Endpoint, Progress, Route, Transport};
 use crate::image::tags::{self, Tag};
 use crate::kernel::open;
 use crate::paths::Paths;
@@ -79,10 +79,10 @@ pub fn fetch(
     let reference = Reference::parse(text)?;
     let credentials = registry::credentials::find(&registry::credentials::files(), &reference)?;
     let transport = if plain_http { Transport::Plain } else { Transport::default() };
-    let options = registry::Options { transport, credentials, ..Default::default() };
+    let route = Route::direct(Endpoint::of(&reference, transport, credentials));
     let platform = platform.cloned().unwrap_or_else(Platform::host);
     let _guard = garbage::hold(paths)?;
-    pull::pull(paths, &reference, &platform, &options, progress)
+    pull::pull(paths, &reference, &platform, &route, &registry::Options::default(), progress)
 }
 
 fn check_platform(text: &str, asked: Option<&Platform>, config: &ImageConfig) -> Result<()> {

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use base64::Engine;
 use serde::Deserialize;
 
+use super::transport::{Authorization, Form};
 use crate::error::{Context, Failure, Result};
 use crate::image::reference::{DEFAULT_REGISTRY, Reference};
 use crate::limits;
@@ -17,23 +18,67 @@ use crate::limits;
 /// Docker's own name for docker.io in its config file.
 const DOCKER_KEY: &str = "https://index.docker.io/v1/";
 
-/// A name and a password. Never printed.
+/// Who somebody is, and the proof. The proof is never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
     name: String,
-    password: String,
+    secret: Secret,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+enum Secret {
+    /// Shown to a registry or a token server.
+    Password(String),
+    /// OAuth2's refresh token: shown to a token server only.
+    IdentityToken(String),
 }
 
 impl Credentials {
-    /// For a user.
+    /// A user with a password.
     pub fn new(name: impl Into<String>, password: impl Into<String>) -> Self {
-        Self { name: name.into(), password: password.into() }
+        Self { name: name.into(), secret: Secret::Password(password.into()) }
     }
 
-    /// The value of an `Authorization` header (RFC 7617).
-    pub(super) fn basic(&self) -> String {
-        let text = format!("{}:{}", self.name, self.password);
-        format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(text))
+    /// A user with an identity token, which a token server gave in place of
+    /// the password.
+    pub fn identity(name: impl Into<String>, token: impl Into<String>) -> Self {
+        Self { name: name.into(), secret: Secret::IdentityToken(token.into()) }
+    }
+
+    /// Who it is.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Name and password for a registry; an identity token is not for one.
+    pub(super) fn basic(&self) -> Option<Authorization> {
+        match &self.secret {
+            Secret::Password(password) => Some(Authorization::basic(&self.name, password)),
+            Secret::IdentityToken(_) => None,
+        }
+    }
+
+    /// What proves it to a token server, if it is no password.
+    pub(super) fn identity_token(&self) -> Option<&str> {
+        match &self.secret {
+            Secret::IdentityToken(token) => Some(token),
+            Secret::Password(_) => None,
+        }
+    }
+
+    /// The fields of an OAuth2 request (distribution's OAuth2 specification).
+    pub(super) fn fill_in(&self, form: &mut Form) {
+        match &self.secret {
+            Secret::Password(password) => {
+                form.push("grant_type", "password");
+                form.push("username", &self.name);
+                form.push("password", password);
+            }
+            Secret::IdentityToken(token) => {
+                form.push("grant_type", "refresh_token");
+                form.push("refresh_token", token);
+            }
+        }
     }
 }
 
@@ -169,6 +214,7 @@ mod tests {
     #[test]
     fn are_never_printed() {
         assert!(!format!("{:?}", Credentials::new("a", "secret")).contains("secret"));
-        assert_eq!(Credentials::new("a", "b").basic(), "Basic YTpi");
+        assert!(!format!("{:?}", Credentials::identity("a", "secret")).contains("secret"));
+        assert_eq!(Credentials::new("a", "b").basic(), Some(Authorization::basic("a", "b")));
     }
 }

@@ -1,10 +1,11 @@
 //! A registry, as one who pulls sees it (OCI distribution spec; Docker's
 //! Registry HTTP API V2).
 //!
-//! [`Client`] asks for manifests and blobs of one repository. Below it, in
-//! this order: `challenge` and `credentials` (who are we), `transport` (one
-//! request, its redirects and retries), `address` (who may be called, and who
-//! may be told what).
+//! A [`Route`] says which registries to ask for an image. A [`Client`] asks
+//! one of them for manifests and blobs of one repository. Below it, in this
+//! order: `session`, `tokens`, `challenge` and `credentials` (who are we),
+//! `transport` (one request, its redirects and retries), `address` (who may be
+//! called, and who may be told what).
 //!
 //! Architecture invariants: `Authorization` goes only to the origin it is
 //! for; what arrives is bounded and verified; nothing here knows what a tag
@@ -15,13 +16,19 @@ mod challenge;
 mod client;
 pub mod credentials;
 mod error;
+mod login;
+mod route;
+mod session;
+mod tokens;
 mod transport;
 
 pub use address::Transport;
-pub use client::{Client, Options, Progress, Sent, Silent};
+pub use client::{Client, Progress, Sent, Silent};
 pub use credentials::Credentials;
 pub use error::Error;
-pub use transport::Timeouts;
+pub use login::{Accepted, login};
+pub use route::{Endpoint, Route};
+pub use transport::{Options, Timeouts};
 
 #[cfg(test)]
 #[path = "../../../tests/support/registry.rs"]

@@ -1,4 +1,4 @@
-//! Requests and answers: one HTTP GET or HEAD with redirects, retries and
+//! Requests and answers: one HTTP request with redirects, retries and
 //! timeouts.
 //!
 //! Redirects are followed here and not by the HTTP library, because the rule
@@ -11,9 +11,10 @@ use std::io::{self, Read};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use base64::Engine;
 use ureq::http::{self, HeaderMap, header};
 
-use super::address::{Origin, Url};
+use super::address::{Origin, Url, push_encoded};
 use super::error::{self, Error};
 use crate::error::Failure;
 use crate::image::quote::quoted;
@@ -43,13 +44,55 @@ impl Default for Timeouts {
     }
 }
 
+/// How to talk to registries, whichever they are.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// How long to wait.
+    pub timeouts: Timeouts,
+}
+
 /// The value of an `Authorization` header. Never printed.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Authorization(pub(super) String);
+pub(super) struct Authorization(String);
+
+impl Authorization {
+    /// A name and a password (RFC 7617).
+    pub(super) fn basic(name: &str, password: &str) -> Self {
+        let text = format!("{name}:{password}");
+        Self(format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(text)))
+    }
+
+    /// A token (RFC 6750); of visible ASCII only.
+    pub(super) fn bearer(token: &str) -> Self {
+        Self(format!("Bearer {token}"))
+    }
+}
 
 impl fmt::Debug for Authorization {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Authorization(..)")
+    }
+}
+
+/// Fields to POST (`application/x-www-form-urlencoded`), secrets among them.
+/// Never printed.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub(super) struct Form(String);
+
+impl Form {
+    pub(super) fn push(&mut self, name: &str, value: &str) {
+        if !self.0.is_empty() {
+            self.0.push('&');
+        }
+        self.0.push_str(name);
+        self.0.push('=');
+        push_encoded(&mut self.0, value);
+    }
+}
+
+impl fmt::Debug for Form {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Form(..)")
     }
 }
 
@@ -64,12 +107,14 @@ pub(super) struct Request<'a> {
     pub(super) from: u64,
     /// The whole answer has to arrive within [`Timeouts::document`].
     pub(super) is_document: bool,
+    /// POST this instead of a GET. For the origin of `url` only.
+    pub(super) form: Option<Form>,
 }
 
 impl<'a> Request<'a> {
     /// Asks for a document.
     pub(super) fn document(url: Url, accept: &'a [&'a str]) -> Self {
-        Self { url, accept, authorization: None, from: 0, is_document: true }
+        Self { url, accept, authorization: None, from: 0, is_document: true, form: None }
     }
 }
 
@@ -125,13 +170,22 @@ pub(super) struct Connections {
 }
 
 impl Connections {
-    pub(super) fn new(timeouts: Timeouts) -> Self {
-        Self { timeouts, plain: OnceLock::new(), tls: OnceLock::new(), unreadable: OnceLock::new() }
+    pub(super) fn new(options: &Options) -> Self {
+        Self { timeouts: options.timeouts, plain: OnceLock::new(), tls: OnceLock::new(), unreadable: OnceLock::new() }
     }
 
     /// Sends a request, as often as it takes, and returns the answer of any
     /// status that waiting will not change.
     pub(super) fn send(&self, request: &Request<'_>) -> Result<Reply, Error> {
+        self.send_or_try(request, limits::REQUEST_TRIES_MAX)
+    }
+
+    /// The same, but where nobody answers, once is enough.
+    pub(super) fn try_send(&self, request: &Request<'_>) -> Result<Reply, Error> {
+        self.send_or_try(request, 1)
+    }
+
+    fn send_or_try(&self, request: &Request<'_>, silent_tries_max: u32) -> Result<Reply, Error> {
         let mut tries = 1;
         loop {
             let last = tries >= limits::REQUEST_TRIES_MAX;
@@ -142,7 +196,7 @@ impl Connections {
                     None => self.backoff(tries),
                 },
                 Ok(reply) => return Ok(reply),
-                Err(Failed::Transient(_)) if !last => self.backoff(tries),
+                Err(Failed::Transient(_)) if tries < silent_tries_max => self.backoff(tries),
                 Err(Failed::Transient(error) | Failed::Final(error)) => return Err(error),
             };
             std::thread::sleep(wait);
@@ -169,6 +223,12 @@ impl Connections {
             if !request.url.origin.may_send_to(&next.origin) {
                 return Err(refuse(&format!("redirects to {}, which is not allowed", next.origin)));
             }
+            // 301 to 303 make a GET of a POST (RFC 9110, 15.4); what is posted
+            // here are secrets, which stay where they were sent.
+            let keeps_form = matches!(reply.status, 307 | 308) && next.origin == request.url.origin;
+            if request.form.is_some() && !keeps_form {
+                return Err(refuse(&format!("redirects a request with secrets to {}", next.origin)));
+            }
             url = next;
         }
         Err(Failed::Final(Error::Refused(format!("{} redirects without end", request.url.origin))))
@@ -176,7 +236,8 @@ impl Connections {
 
     fn once(&self, request: &Request<'_>, url: &Url) -> Result<Reply, Failed> {
         let agent = self.agent(&url.origin);
-        let mut builder = http::Request::builder().method(http::Method::GET).uri(url.to_string());
+        let method = if request.form.is_some() { http::Method::POST } else { http::Method::GET };
+        let mut builder = http::Request::builder().method(method).uri(url.to_string());
         if !request.accept.is_empty() {
             builder = builder.header(header::ACCEPT, request.accept.join(", "));
         }
@@ -190,17 +251,14 @@ impl Connections {
         {
             builder = builder.header(header::AUTHORIZATION, value);
         }
-        let call =
-            builder.body(()).map_err(|error| Failed::Final(Error::Refused(format!("build request: {error}"))))?;
-        let mut call = agent.configure_request(call);
-        if url.origin.is_loopback() {
-            // A proxy's loopback is another machine's.
-            call = call.proxy(None);
-        }
-        if request.is_document {
-            call = call.timeout_global(Some(self.timeouts.document));
-        }
-        let answer = agent.run(call.build()).map_err(|error| self.unreachable(&url.origin, error))?;
+        let refused = |error| Failed::Final(Error::Refused(format!("build request: {error}")));
+        let answer = match &request.form {
+            Some(Form(fields)) => {
+                let builder = builder.header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+                self.run(agent, request, builder.body(fields.as_str()).map_err(refused)?, &url.origin)?
+            }
+            None => self.run(agent, request, builder.body(()).map_err(refused)?, &url.origin)?,
+        };
         let (parts, body) = answer.into_parts();
         let encoding = parts.headers.get(header::CONTENT_ENCODING).map(|value| value.as_bytes());
         if encoding.is_some_and(|encoding| !encoding.is_empty() && encoding != b"identity") {
@@ -208,6 +266,24 @@ impl Connections {
             return Err(Failed::Final(Error::Refused(message)));
         }
         Ok(Reply { status: parts.status.as_u16(), headers: parts.headers, origin: url.origin.clone(), body })
+    }
+
+    fn run<B: ureq::AsSendBody>(
+        &self,
+        agent: &ureq::Agent,
+        request: &Request<'_>,
+        call: http::Request<B>,
+        origin: &Origin,
+    ) -> Result<http::Response<ureq::Body>, Failed> {
+        let mut call = agent.configure_request(call);
+        if origin.is_loopback() {
+            // A proxy's loopback is another machine's.
+            call = call.proxy(None);
+        }
+        if request.is_document {
+            call = call.timeout_global(Some(self.timeouts.document));
+        }
+        agent.run(call.build()).map_err(|error| self.unreachable(origin, error))
     }
 
     fn agent(&self, origin: &Origin) -> &ureq::Agent {
@@ -235,9 +311,9 @@ impl Connections {
     /// A certificate that could not be read may be the one that is missed.
     fn unreachable(&self, origin: &Origin, error: ureq::Error) -> Failed {
         match (unreachable_host(origin, error), self.unreadable.get()) {
-            (Failed::Final(Error::Unreachable { host, mut cause, hint }), Some(why)) if cause == UNKNOWN_ISSUER => {
+            (Failed::Final(Error::Untrusted { host, mut cause, hint }), Some(why)) if cause == UNKNOWN_ISSUER => {
                 cause.push_str(&format!("; one of this host's certificates cannot be read: {why}"));
-                Failed::Final(Error::Unreachable { host, cause, hint })
+                Failed::Final(Error::Untrusted { host, cause, hint })
             }
             (failed, _) => failed,
         }
@@ -290,7 +366,9 @@ fn unreachable_host(origin: &Origin, error: ureq::Error) -> Failed {
         ureq::Error::Io(error) => Failed::Final(with(Failure::from(error).to_string(), None)),
         ureq::Error::Timeout(what) => Failed::Transient(with(format!("no answer in time ({what})"), None)),
         ureq::Error::HostNotFound => Failed::Final(with("the host name is not known".to_owned(), None)),
-        ureq::Error::Protocol(error) => Failed::Final(with(quoted(&error.to_string()), None)),
+        ureq::Error::Protocol(error) => {
+            Failed::Final(Error::Refused(format!("{host} does not speak HTTP: {}", quoted(&error.to_string()))))
+        }
         other => Failed::Final(with(other.to_string(), None)),
     }
 }
@@ -309,9 +387,12 @@ fn tls_failure(host: &str, error: &rustls::Error) -> Error {
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
         ) => ("its certificate is for another name".to_owned(), "use the name that the certificate is for"),
         Tls::InvalidCertificate(_) => (error.to_string(), "ask whoever runs it for a valid certificate"),
-        other => (format!("no TLS: {other}"), "it may speak plain HTTP only"),
+        other => {
+            let cause = format!("no TLS: {other}");
+            return Error::Unreachable { host: host.to_owned(), cause, hint: Some("it may speak plain HTTP only") };
+        }
     };
-    Error::Unreachable { host: host.to_owned(), cause, hint: Some(hint) }
+    Error::Untrusted { host: host.to_owned(), cause, hint }
 }
 
 fn is_transient(status: u16) -> bool {
@@ -347,7 +428,7 @@ mod tests {
 
     #[test]
     fn pauses_grow_and_end() {
-        let connections = Connections::new(Timeouts::default());
+        let connections = Connections::new(&Options::default());
         assert_eq!(connections.backoff(1), Duration::from_secs(1));
         assert_eq!(connections.backoff(3), Duration::from_secs(4));
         assert_eq!(connections.backoff(40), Duration::from_millis(limits::RETRY_WAIT_MS_MAX));
