@@ -77,7 +77,7 @@ pub fn fetch(
     progress: &dyn Progress,
 ) -> Result<Pulled> {
     let reference = Reference::parse(text)?;
-    let credentials = registry::credentials::find(&registry::credentials::files(), &reference)?;
+    let credentials = registry::Logins::of_this_user(None).find(&reference.name())?.map(|found| found.credentials);
     let transport = if plain_http { Transport::Plain } else { Transport::default() };
     let route = Route::direct(Endpoint::of(&reference, transport, credentials));
     let platform = platform.cloned().unwrap_or_else(Platform::host);

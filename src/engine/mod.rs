@@ -8,6 +8,7 @@ pub mod embedded;
 pub mod host_view;
 pub mod images;
 pub mod lifecycle;
+pub mod login;
 pub mod options;
 pub mod plan;
 pub mod removal;

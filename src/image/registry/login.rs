@@ -32,7 +32,7 @@ pub fn login(
     let session = Session::new(registry, transport, Some(credentials.clone()), options)?;
     let purpose = Purpose { what: "its API", scopes: &[] };
     let mut request = Request::document(session.url("/v2/"), &[]);
-    let reply = session.settle(&mut request)?;
+    let reply = session.unauthenticated(&mut request)?;
     match reply.status {
         200 => return Ok(Accepted { credentials: credentials.clone(), was_checked: false }),
         404 => return Err(Error::Refused(format!("{registry} is not a registry: it has no /v2/"))),

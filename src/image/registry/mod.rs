@@ -3,7 +3,8 @@
 //!
 //! A [`Route`] says which registries to ask for an image. A [`Client`] asks
 //! one of them for manifests and blobs of one repository. Below it, in this
-//! order: `session`, `tokens`, `challenge` and `credentials` (who are we),
+//! order: `session`, `tokens`, `challenge` and `credentials` (who are we; kept
+//! in `logins`, made of `authfile` and `keychain`),
 //! `transport` (one request, its redirects and retries), `address` (who may be
 //! called, and who may be told what).
 //!
@@ -12,11 +13,14 @@
 //! file is or prints.
 
 mod address;
-mod challenge;
+pub mod authfile;
+pub mod challenge;
 mod client;
-pub mod credentials;
+mod credentials;
 mod error;
+mod keychain;
 mod login;
+mod logins;
 mod route;
 mod session;
 mod tokens;
@@ -27,6 +31,7 @@ pub use client::{Client, Progress, Sent, Silent};
 pub use credentials::Credentials;
 pub use error::Error;
 pub use login::{Accepted, login};
+pub use logins::{Found, Logins, Place};
 pub use route::{Endpoint, Route};
 pub use transport::{Options, Timeouts};
 

@@ -5,6 +5,7 @@
 //! counts only if the registry itself sent it, and the scope of a token is
 //! ours, never the challenge's.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use ureq::http::header;
@@ -37,8 +38,9 @@ pub(super) struct Session {
     settled: OnceLock<Origin>,
     pub(super) credentials: Option<Credentials>,
     pub(super) connections: Connections,
-    /// What worked last. Nothing is locked after it.
-    authorization: Mutex<Option<Authorization>>,
+    /// What worked last, by the scopes it is good for. Nothing is locked
+    /// after it.
+    authorizations: Mutex<BTreeMap<Vec<String>, Authorization>>,
 }
 
 impl Session {
@@ -57,7 +59,7 @@ impl Session {
             settled: OnceLock::new(),
             credentials,
             connections: Connections::new(options),
-            authorization: Mutex::new(None),
+            authorizations: Mutex::new(BTreeMap::new()),
         })
     }
 
@@ -84,24 +86,46 @@ impl Session {
     /// Sends the request, authenticated as the registry wants it; the answer
     /// may be of any status.
     pub(super) fn send(&self, request: &Request<'_>, purpose: Purpose<'_>) -> Result<Reply, Error> {
+        self.authorized(request, purpose, |request| self.connections.send(request))
+    }
+
+    /// Sends the request as nobody in particular; its origin is where the
+    /// registry answers from then on.
+    pub(super) fn unauthenticated(&self, request: &mut Request<'_>) -> Result<Reply, Error> {
+        match self.settle(request)? {
+            Some(reply) => Ok(reply),
+            None => self.connections.send(request),
+        }
+    }
+
+    /// Has `send` carry the request with what is good for the purpose, and
+    /// once more when the registry asks who we are.
+    pub(super) fn authorized<E: From<Error>>(
+        &self,
+        request: &Request<'_>,
+        purpose: Purpose<'_>,
+        send: impl Fn(&Request<'_>) -> Result<Reply, E>,
+    ) -> Result<Reply, E> {
         let mut request = request.clone();
-        let reply = match self.settled.get() {
-            Some(origin) => {
-                request.authorization = self.known_authorization().filter(|_| request.url.origin == *origin);
-                self.connections.send(&request)?
+        let reply = match self.settle(&mut request)? {
+            Some(reply) => reply,
+            None => {
+                request.authorization =
+                    self.known_authorization(purpose.scopes).filter(|_| request.url.origin == *self.origin());
+                send(&request)?
             }
-            None => self.settle(&mut request)?,
         };
         // A challenge from where a redirect led is none of ours.
-        if reply.status != 401 || reply.origin != *self.origin() {
+        if reply.status != 401 || reply.origin != *self.origin() || request.url.origin != *self.origin() {
             return Ok(reply);
         }
         for challenge in challenges(&reply) {
             if let Some(authorization) = self.answer(&challenge, purpose)? {
                 request.authorization = Some(authorization.clone());
-                let reply = self.connections.send(&request)?;
+                let reply = send(&request)?;
                 if reply.status != 401 {
-                    *self.authorization.lock().unwrap_or_else(PoisonError::into_inner) = Some(authorization);
+                    let mut known = self.authorizations.lock().unwrap_or_else(PoisonError::into_inner);
+                    known.insert(purpose.scopes.to_vec(), authorization);
                 }
                 return Ok(reply);
             }
@@ -109,38 +133,38 @@ impl Session {
         Ok(reply)
     }
 
-    /// The first request, which carries no credentials: finds out where the
-    /// registry answers, if there is a choice.
-    pub(super) fn settle(&self, request: &mut Request<'_>) -> Result<Reply, Error> {
+    /// Where the registry may answer at either of two origins, finds out with
+    /// the first request, which carries no credentials.
+    fn settle(&self, request: &mut Request<'_>) -> Result<Option<Reply>, Error> {
+        let Some(alternative) = self.alternative.as_ref().filter(|_| request.url.origin == self.preferred) else {
+            return Ok(None);
+        };
+        if let Some(origin) = self.settled.get() {
+            request.url.origin = origin.clone();
+            return Ok(None);
+        }
         let mut untrusted = None;
-        if let Some(alternative) = self.alternative.as_ref().filter(|_| request.url.origin == self.preferred) {
-            for origin in [&self.preferred, alternative] {
-                request.url.origin = origin.clone();
-                match self.connections.try_send(request) {
-                    // Servers say 400 to plain HTTP where they expect TLS.
-                    Ok(reply) if reply.status != 400 => {
-                        self.settled.get_or_init(|| origin.clone());
-                        return Ok(reply);
-                    }
-                    // It does speak TLS, and is not who it should be.
-                    Err(error @ Error::Untrusted { .. }) => untrusted = Some(error),
-                    // Another try of plain HTTP may help; TLS will not.
-                    Err(Error::Unreachable { .. }) if !origin.is_tls => break,
-                    _ => {}
+        for origin in [&self.preferred, alternative] {
+            request.url.origin = origin.clone();
+            match self.connections.try_send(request) {
+                // Servers say 400 to plain HTTP where they expect TLS.
+                Ok(reply) if reply.status != 400 => {
+                    self.settled.get_or_init(|| origin.clone());
+                    return Ok(Some(reply));
                 }
+                // It does speak TLS, and is not who it should be.
+                Err(error @ Error::Untrusted { .. }) => untrusted = Some(error),
+                // Another try of plain HTTP may help; TLS will not.
+                Err(Error::Unreachable { .. }) if !origin.is_tls => break,
+                _ => {}
             }
-            request.url.origin = self.preferred.clone();
         }
-        if let Some(error) = untrusted {
-            return Err(error);
-        }
-        let reply = self.connections.send(request)?;
-        self.settled.get_or_init(|| self.preferred.clone());
-        Ok(reply)
+        request.url.origin = self.preferred.clone();
+        untrusted.map_or(Ok(None), Err)
     }
 
-    fn known_authorization(&self) -> Option<Authorization> {
-        self.authorization.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn known_authorization(&self, scopes: &[String]) -> Option<Authorization> {
+        self.authorizations.lock().unwrap_or_else(PoisonError::into_inner).get(scopes).cloned()
     }
 
     /// What to answer to a challenge, if we can.
