@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::{Context, Failure, Result};
-use crate::image::reference::{DEFAULT_REGISTRY, Reference};
-use crate::image::registry::{self, Credentials, Found, Logins, Options, Place, Transport};
+use crate::image::reference::Reference;
+use crate::image::registry::{self, Credentials, Found, Logins, Options, Place, Registries, Transport};
 use crate::limits;
 
 /// What a login is for: a registry, or the part of one below a name.
@@ -20,7 +20,10 @@ impl Scope {
     /// What `text` names: `HOST[:PORT][/NAME...]`, with or without
     /// `https://`; without a text, the registry of short names.
     pub fn parse(text: Option<&str>) -> Result<Self> {
-        let text = text.unwrap_or(DEFAULT_REGISTRY);
+        let Some(text) = text else {
+            let registry = Registries::of_this_user()?.of_short_names().to_owned();
+            return Ok(Self { name: registry.clone(), registry });
+        };
         if text.starts_with("http://") {
             return Err(Failure::usage(format!("\"{text}\" names a protocol without encryption"))
                 .hint("name the registry alone and give --plain-http"));
@@ -35,12 +38,10 @@ impl Scope {
                 .hint("name its host, as in quay.io or localhost:5000, perhaps with a namespace: quay.io/team")
         };
         // Any image of it will do to have it parsed.
-        let reference = Reference::parse(&format!("{bare}/image")).map_err(|_| invalid())?;
+        let image = format!("{bare}/image");
+        let is_full = Reference::parse_short(&image).is_ok_and(|short| short.is_none());
+        let reference = Reference::parse(&image).ok().filter(|_| is_full).ok_or_else(invalid)?;
         let registry = reference.registry().to_owned();
-        let names_it = Reference::parse_local(&format!("{bare}/image")).is_ok_and(|local| local == reference);
-        if !names_it {
-            return Err(invalid());
-        }
         let name = match bare.split_once('/') {
             Some((_, path)) => format!("{registry}/{path}"),
             None => registry.clone(),
@@ -91,8 +92,12 @@ pub fn check(request: &Request, credentials: &Credentials) -> Result<()> {
 
 fn accepted(request: &Request, credentials: &Credentials) -> Result<registry::Accepted> {
     let doing = || format!("log in to {}", request.scope.name);
-    let transport = if request.plain_http { Transport::Plain } else { Transport::Auto };
-    registry::login(&request.scope.registry, transport, credentials, &Options::default()).doing(doing)
+    let registry = &request.scope.registry;
+    let transport = match request.plain_http {
+        true => Transport::Plain,
+        false => Registries::of_this_user()?.transport(registry)?,
+    };
+    registry::login(registry, transport, credentials, &Options::of_this_user()?).doing(doing)
 }
 
 /// A name and a password as a person gave them.

@@ -11,6 +11,7 @@ pub mod lifecycle;
 pub mod login;
 pub mod options;
 pub mod plan;
+pub mod remote;
 pub mod removal;
 pub mod request;
 pub mod rootfs;

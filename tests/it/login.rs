@@ -142,7 +142,7 @@ fn dockers_own_file_is_read_and_left_alone() {
 }
 
 #[test]
-fn a_credential_helper_keeps_the_login() {
+fn a_keychain_keeps_the_login() {
     let (home, registry, name) = closed();
     let programs = home.make_dir("programs");
     let program = programs.join("docker-credential-drawer");

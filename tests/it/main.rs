@@ -14,6 +14,7 @@ mod login;
 mod mounts;
 mod namespaces;
 mod refusals;
+mod registries;
 mod regressions;
 mod run;
 mod security;

@@ -189,8 +189,7 @@ fn read_request(reader: &mut impl BufRead) -> std::io::Result<Option<Seen>> {
     }
     let mut words = line.split_whitespace();
     let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-    let mut seen =
-        Seen { method: method.to_owned(), path: path.to_owned(), headers: HashMap::new(), body: Vec::new() };
+    let mut seen = Seen { method: method.to_owned(), path: path.to_owned(), headers: HashMap::new(), body: Vec::new() };
     loop {
         let mut line = String::new();
         reader.read_line(&mut line)?;

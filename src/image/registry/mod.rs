@@ -21,6 +21,7 @@ mod error;
 mod keychain;
 mod login;
 mod logins;
+mod registries;
 mod route;
 mod session;
 mod tokens;
@@ -32,6 +33,7 @@ pub use credentials::Credentials;
 pub use error::Error;
 pub use login::{Accepted, login};
 pub use logins::{Found, Logins, Place};
+pub use registries::Registries;
 pub use route::{Endpoint, Route};
 pub use transport::{Options, Timeouts};
 

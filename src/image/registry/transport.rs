@@ -51,6 +51,13 @@ pub struct Options {
     pub timeouts: Timeouts,
 }
 
+impl Options {
+    /// As this user's environment has it.
+    pub fn of_this_user() -> crate::error::Result<Self> {
+        Ok(Self::default())
+    }
+}
+
 /// The value of an `Authorization` header. Never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Authorization(String);
