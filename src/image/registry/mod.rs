@@ -5,8 +5,9 @@
 //! one of them for manifests and blobs of one repository. Below it, in this
 //! order: `session`, `tokens`, `challenge` and `credentials` (who are we; kept
 //! in `logins`, made of `authfile` and `keychain`),
-//! `transport` (one request, its redirects and retries), `address` (who may be
-//! called, and who may be told what).
+//! `transport` (one request, its redirects and retries), `certificates` and
+//! `proxy` (the way there), `address` (who may be called, and who may be told
+//! what).
 //!
 //! Architecture invariants: `Authorization` goes only to the origin it is
 //! for; what arrives is bounded and verified; nothing here knows what a tag
@@ -14,6 +15,7 @@
 
 mod address;
 pub mod authfile;
+mod certificates;
 pub mod challenge;
 mod client;
 mod credentials;
@@ -21,6 +23,7 @@ mod error;
 mod keychain;
 mod login;
 mod logins;
+mod proxy;
 mod registries;
 mod route;
 mod session;
@@ -28,11 +31,13 @@ mod tokens;
 mod transport;
 
 pub use address::Transport;
+pub use certificates::Certificates;
 pub use client::{Client, Progress, Sent, Silent};
 pub use credentials::Credentials;
 pub use error::Error;
 pub use login::{Accepted, login};
 pub use logins::{Found, Logins, Place};
+pub use proxy::Proxies;
 pub use registries::Registries;
 pub use route::{Endpoint, Route};
 pub use transport::{Options, Timeouts};
@@ -41,4 +46,12 @@ pub use transport::{Options, Timeouts};
 #[path = "../../../tests/support/registry.rs"]
 pub(super) mod fake;
 #[cfg(test)]
+#[path = "../../../tests/support/proxy.rs"]
+mod fake_proxy;
+#[cfg(test)]
+#[path = "../../../tests/support/tls.rs"]
+mod fake_tls;
+#[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod trust_tests;
