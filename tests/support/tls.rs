@@ -51,8 +51,7 @@ impl Authority {
     /// One that is no longer good.
     pub fn expired(&self, name: &str) -> Certificate {
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-        params.not_before = rcgen::date_time_ymd(2001, 1, 1);
-        params.not_after = rcgen::date_time_ymd(2002, 1, 1);
+        expire(&mut params);
         self.sign(params)
     }
 
@@ -61,6 +60,31 @@ impl Authority {
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         Certificate {
+            certificate: certificate.pem(),
+            key: key.serialize_pem(),
+            der: certificate.der().clone(),
+            key_der: key.serialize_der(),
+        }
+    }
+}
+
+fn expire(params: &mut CertificateParams) {
+    params.not_before = rcgen::date_time_ymd(2001, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2002, 1, 1);
+}
+
+impl Certificate {
+    /// One that signs itself and says that it is an authority, as
+    /// `openssl req -x509` makes it.
+    pub fn self_signed(name: &str, is_expired: bool) -> Self {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        if is_expired {
+            expire(&mut params);
+        }
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        Self {
             certificate: certificate.pem(),
             key: key.serialize_pem(),
             der: certificate.der().clone(),

@@ -14,14 +14,13 @@
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, parse_pem};
+use rustls::{ClientConfig, RootCertStore};
 
 use super::address::{DOCKER_REGISTRY_HOST, Origin};
+use super::tls;
 use crate::error::{Context, Failure, Result};
 use crate::image::reference::DEFAULT_REGISTRY;
 use crate::limits;
@@ -36,8 +35,14 @@ pub struct Certificates {
 #[derive(Default)]
 pub(super) struct Own {
     /// Authorities.
-    pub(super) roots: Vec<Certificate<'static>>,
-    pub(super) client: Option<ClientCert>,
+    pub(super) roots: Vec<CertificateDer<'static>>,
+    pub(super) client: Option<Pair>,
+}
+
+/// A certificate of ours, and the private key of the first of the chain.
+pub(super) struct Pair {
+    pub(super) chain: Vec<CertificateDer<'static>>,
+    pub(super) key: PrivateKeyDer<'static>,
 }
 
 impl Certificates {
@@ -111,53 +116,46 @@ fn read(directory: &Path) -> Result<Own> {
     Ok(own)
 }
 
-fn items(file: &Path) -> Result<Vec<PemItem<'static>>> {
-    let bytes = limits::read_file(file, limits::USER_FILE_BYTES_MAX)?;
-    parse_pem(&bytes)
-        .collect::<Result<Vec<_>, ureq::Error>>()
-        .map_err(|error| Failure::user(format!("it is not valid PEM: {error}")))
-}
-
 /// The certificates in a file; at least one.
-fn certificates(file: &Path) -> Result<Vec<Certificate<'static>>> {
-    let found = items(file)?.into_iter().filter_map(|item| match item {
-        PemItem::Certificate(certificate) => Some(certificate),
-        _ => None,
-    });
-    let found: Vec<_> = found.collect();
+fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>> {
+    let bytes = limits::read_file(file, limits::USER_FILE_BYTES_MAX)?;
+    let found: Vec<_> = CertificateDer::pem_slice_iter(&bytes)
+        .collect::<Result<_, _>>()
+        .map_err(|error| Failure::user(format!("it is not valid PEM: {error}")))?;
     if found.is_empty() {
         return Err(Failure::user("there is no certificate in it"));
     }
     Ok(found)
 }
 
-fn authorities(file: &Path) -> Result<Vec<Certificate<'static>>> {
+fn authorities(file: &Path) -> Result<Vec<CertificateDer<'static>>> {
     let found = certificates(file)?;
     for certificate in &found {
         RootCertStore::empty()
-            .add(CertificateDer::from(certificate.der()))
+            .add(certificate.clone())
             .map_err(|error| Failure::user(format!("it cannot be believed: {error}")))?;
     }
     Ok(found)
 }
 
-fn client(file: &Path, key_file: &Path) -> Result<ClientCert> {
+fn client(file: &Path, key_file: &Path) -> Result<Pair> {
     let chain = certificates(file).doing(|| format!("read \"{}\"", file.display()))?;
-    let (key, key_der) = private_key(key_file).doing(|| format!("read \"{}\"", key_file.display()))?;
-    // The HTTP library takes it for granted that the two belong together.
-    let ders = chain.iter().map(|certificate| CertificateDer::from(certificate.der().to_vec())).collect();
-    rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+    let key = private_key(key_file).doing(|| format!("read \"{}\"", key_file.display()))?;
+    // Tried here, where the files are known.
+    ClientConfig::builder_with_provider(tls::provider())
         .with_safe_default_protocol_versions()
-        .and_then(|builder| builder.with_root_certificates(RootCertStore::empty()).with_client_auth_cert(ders, key_der))
+        .and_then(|builder| {
+            let builder = builder.with_root_certificates(RootCertStore::empty());
+            builder.with_client_auth_cert(chain.clone(), key.clone_key())
+        })
         .map_err(|error| {
             let (file, key_file) = (file.display(), key_file.display());
             Failure::user(format!("\"{file}\" and \"{key_file}\" are no pair that can be used: {error}"))
         })?;
-    Ok(ClientCert::new_with_certs(&chain, key))
+    Ok(Pair { chain, key })
 }
 
-/// The private key in a file, once for the HTTP library and once for the check.
-fn private_key(file: &Path) -> Result<(PrivateKey<'static>, PrivateKeyDer<'static>)> {
+fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>> {
     let status = file.metadata()?;
     // ssh's rule: your own key is for you alone; the host's may be for all its users.
     if status.uid() == nix::unistd::getuid().as_raw() && status.mode() & 0o077 != 0 {
@@ -165,8 +163,6 @@ fn private_key(file: &Path) -> Result<(PrivateKey<'static>, PrivateKeyDer<'stati
             .hint(format!("chmod go= {}", file.display())));
     }
     let bytes = limits::read_file(file, limits::USER_FILE_BYTES_MAX)?;
-    match (PrivateKey::from_pem(&bytes), PrivateKeyDer::from_pem_slice(&bytes)) {
-        (Ok(key), Ok(der)) => Ok((key, der)),
-        _ => Err(Failure::user("there is no private key in it").hint("a key with a passphrase cannot be used")),
-    }
+    PrivateKeyDer::from_pem_slice(&bytes)
+        .map_err(|_| Failure::user("there is no private key in it").hint("a key with a passphrase cannot be used"))
 }

@@ -5,8 +5,8 @@
 //! one of them for manifests and blobs of one repository. Below it, in this
 //! order: `session`, `tokens`, `challenge` and `credentials` (who are we; kept
 //! in `logins`, made of `authfile` and `keychain`),
-//! `transport` (one request, its redirects and retries), `certificates` and
-//! `proxy` (the way there), `address` (who may be called, and who may be told
+//! `transport` (one request, its redirects and retries), `tls`,
+//! `certificates` and `proxy` (the way there), `address` (who may be called, and who may be told
 //! what).
 //!
 //! Architecture invariants: `Authorization` goes only to the origin it is
@@ -27,6 +27,7 @@ mod proxy;
 mod registries;
 mod route;
 mod session;
+mod tls;
 mod tokens;
 mod transport;
 

@@ -12,12 +12,16 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use base64::Engine;
+use rustls::pki_types::CertificateDer;
 use ureq::http::{self, HeaderMap, header};
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{ConnectProxyConnector, Connector, SocksConnector, TcpConnector};
 
 use super::address::{Origin, Url, push_encoded};
 use super::certificates::Certificates;
 use super::error::{self, Error};
 use super::proxy::{self, Proxies};
+use super::tls::TlsConnector;
 use crate::error::Failure;
 use crate::image::quote::quoted;
 use crate::limits;
@@ -187,7 +191,7 @@ pub(super) struct Connections {
 }
 
 struct Roots {
-    certificates: ureq::tls::RootCerts,
+    certificates: Arc<Vec<CertificateDer<'static>>>,
     /// Why one of them could not be read, if it was so.
     unreadable: Option<String>,
 }
@@ -310,38 +314,31 @@ impl Connections {
         if let Some((_, agent)) = agents.iter().find(|(known, _)| known == origin) {
             return Ok(agent.clone());
         }
-        let config = self.config().proxy(self.options.proxies.of(origin).cloned());
-        let agent: ureq::Agent = match origin.is_tls {
-            true => config.tls_config(self.tls_config(origin)?).build().into(),
-            false => config.build().into(),
+        let config = self.config().proxy(self.options.proxies.of(origin).cloned()).build();
+        let agent = match origin.is_tls {
+            true => {
+                let own = self.options.certificates.of(origin)?;
+                let Roots { certificates, unreadable } = self.roots();
+                let tls = TlsConnector::new(origin, certificates, own).map_err(|failure| match unreadable {
+                    Some(why) => failure.hint(format!("one of them cannot be read: {why}")),
+                    None => failure,
+                })?;
+                let way = ().chain(SocksConnector::default()).chain(ConnectProxyConnector::default());
+                let connector = way.chain(TcpConnector::default()).chain(tls);
+                ureq::Agent::with_parts(config, connector, DefaultResolver::default())
+            }
+            false => config.into(),
         };
         agents.push((origin.clone(), agent.clone()));
         Ok(agent)
     }
 
-    /// TLS as we want it: ring, the certificates this host believes
-    /// (SSL_CERT_FILE and SSL_CERT_DIR first), and those for this origin. The
-    /// one place to change any of it.
-    fn tls_config(&self, origin: &Origin) -> Result<ureq::tls::TlsConfig, Failure> {
-        let own = self.options.certificates.of(origin)?;
-        let roots = match (&self.roots().certificates, own.roots) {
-            (ureq::tls::RootCerts::Specific(all), more) if !more.is_empty() => {
-                ureq::tls::RootCerts::from(all.iter().cloned().chain(more))
-            }
-            (all, _) => all.clone(),
-        };
-        Ok(ureq::tls::TlsConfig::builder()
-            .root_certs(roots)
-            .client_cert(own.client)
-            .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .build())
-    }
-
+    /// The authorities that this host believes; SSL_CERT_FILE and
+    /// SSL_CERT_DIR take their place.
     fn roots(&self) -> &Roots {
         self.roots.get_or_init(|| {
             let native = rustls_native_certs::load_native_certs();
-            let certificates = native.certs.iter().map(|cert| ureq::tls::Certificate::from_der(cert).to_owned());
-            Roots { certificates: certificates.into(), unreadable: native.errors.first().map(ToString::to_string) }
+            Roots { unreadable: native.errors.first().map(ToString::to_string), certificates: Arc::new(native.certs) }
         })
     }
 

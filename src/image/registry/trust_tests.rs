@@ -98,6 +98,26 @@ fn certificates_that_are_not_good_are_refused() {
 }
 
 #[test]
+fn a_certificate_that_signs_itself_is_believed_if_it_is_known() {
+    let scene = scene();
+    let good = Certificate::self_signed("127.0.0.1", false);
+    let front = scene.front(&good, None);
+    says(&scene.fails(&front.host()), "an authority that this host does not know");
+    scene.put(&front.host(), "ca.crt", &Certificate::self_signed("127.0.0.1", false).certificate);
+    says(&scene.fails(&front.host()), "an authority that this host does not know");
+    scene.put(&front.host(), "ca.crt", &good.certificate);
+    scene.pull(&front.host(), Transport::Auto, None).unwrap();
+    for (bad, why) in [
+        (Certificate::self_signed("127.0.0.1", true), "has expired"),
+        (Certificate::self_signed("other.example", false), "is for another name"),
+    ] {
+        let front = scene.front(&bad, None);
+        scene.put(&front.host(), "ca.crt", &bad.certificate);
+        says(&scene.fails(&front.host()), why);
+    }
+}
+
+#[test]
 fn those_who_want_a_certificate_of_us_get_it() {
     let scene = scene();
     let clients = Authority::new();
