@@ -234,6 +234,10 @@ fn busy_for_good_is_an_error_with_a_hint() {
     assert_eq!(registry.seen().len(), 1, "a day is not waited for");
     registry.fault("manifests", Fault::Status(500, vec![]), 99);
     refused(&home, &registry, "web", &options(), "answered status 500");
+    let registry = Registry::start();
+    registry.fault("manifests", Fault::Status(400, vec![]), 99);
+    refused(&home, &registry, "web", &options(), "answered status 400");
+    assert_eq!(registry.seen().len(), 1, "a registry that says no is not asked for TLS");
 }
 
 #[test]
