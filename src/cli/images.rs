@@ -3,8 +3,8 @@
 use clap::Args;
 use serde::Serialize;
 
-use super::output::{self, Format};
-use super::{Session, units};
+use super::format::{Fields, FormatFlag, Listing};
+use super::{Session, output, units};
 use crate::engine::images::{self, Listed};
 use crate::error::{Failure, Result};
 use crate::image::reference::Reference;
@@ -30,9 +30,8 @@ pub(super) struct Arguments {
     /// Do not shorten ids
     #[arg(long)]
     no_trunc: bool,
-    /// How to print
-    #[arg(long, value_enum, default_value_t)]
-    format: Format,
+    #[command(flatten)]
+    format: FormatFlag,
 }
 
 /// One row for programs.
@@ -57,16 +56,16 @@ pub(super) fn run(arguments: Arguments, session: &Session) -> Result<i32> {
     let listed = images::list(&session.paths)?;
     let chosen: Vec<&Listed> =
         listed.iter().filter(|listed| filter.as_ref().is_none_or(|filter| filter.accepts(listed))).collect();
-    if arguments.format == Format::Json {
-        output::json(&chosen.iter().map(|listed| row(listed)).collect::<Vec<_>>())?;
-    } else if arguments.quiet {
+    if arguments.quiet {
         let mut ids: Vec<String> = chosen.iter().map(|listed| id(listed, arguments.no_trunc)).collect();
         // One image may have many names; scripts want it once.
         let mut seen = std::collections::BTreeSet::new();
         ids.retain(|id| seen.insert(id.clone()));
         ids.iter().for_each(output::line);
     } else {
-        print_table(&chosen, &arguments);
+        let fields = |listed: &&Listed| fields(listed, arguments.no_trunc);
+        let listing = if arguments.digests { LISTING_WITH_DIGESTS } else { LISTING };
+        listing.print(&arguments.format.format, &chosen, fields, |listed| row(listed))?;
     }
     for listed in chosen {
         if let Err(failure) = &listed.config {
@@ -76,25 +75,35 @@ pub(super) fn run(arguments: Arguments, session: &Session) -> Result<i32> {
     Ok(0)
 }
 
-fn print_table(chosen: &[&Listed], arguments: &Arguments) {
-    let now = jiff::Timestamp::now();
-    let cells = |listed: &&Listed| {
-        let row = row(listed);
-        let none = || NONE.to_owned();
-        let mut cells = vec![row.repository.unwrap_or_else(none), row.tag.unwrap_or_else(none)];
-        if arguments.digests {
-            cells.push(row.digest.unwrap_or_else(none));
-        }
-        let size = if listed.config.is_ok() { units::bytes(row.size) } else { "N/A".to_owned() };
-        cells.extend([id(listed, arguments.no_trunc), units::ago(row.created.as_deref(), now), size]);
-        cells
-    };
-    let rows = chosen.iter().map(cells).collect();
-    let mut headings = vec!["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"];
-    if arguments.digests {
-        headings.insert(2, "DIGEST");
-    }
-    output::table(&headings, rows);
+const LISTING: Listing = Listing {
+    headings: &[
+        ("ID", "IMAGE ID"),
+        ("Repository", "REPOSITORY"),
+        ("Tag", "TAG"),
+        ("Digest", "DIGEST"),
+        ("CreatedSince", "CREATED"),
+        ("CreatedAt", "CREATED AT"),
+        ("Size", "SIZE"),
+    ],
+    shown: &["Repository", "Tag", "ID", "CreatedSince", "Size"],
+};
+
+const LISTING_WITH_DIGESTS: Listing =
+    Listing { shown: &["Repository", "Tag", "Digest", "ID", "CreatedSince", "Size"], ..LISTING };
+
+fn fields(listed: &Listed, whole: bool) -> Fields {
+    let row = row(listed);
+    let or_none = |text: Option<String>| text.unwrap_or_else(|| NONE.to_owned());
+    let created = row.created.as_deref().and_then(|text| text.parse::<jiff::Timestamp>().ok());
+    vec![
+        ("ID", id(listed, whole)),
+        ("Repository", or_none(row.repository)),
+        ("Tag", or_none(row.tag)),
+        ("Digest", or_none(row.digest)),
+        ("CreatedSince", units::ago(row.created.as_deref(), jiff::Timestamp::now())),
+        ("CreatedAt", created.map_or_else(|| "N/A".to_owned(), |time| units::moment(time.as_second()))),
+        ("Size", if listed.config.is_ok() { units::bytes(row.size) } else { "N/A".to_owned() }),
+    ]
 }
 
 fn row(listed: &Listed) -> Row {

@@ -4,6 +4,7 @@
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value, json};
 
+use super::format::DocumentFormat;
 use super::{Session, output};
 use crate::container::record::{Record, Status};
 use crate::engine::{images, lifecycle};
@@ -21,6 +22,9 @@ pub(super) struct Arguments {
     /// Names or ids of containers and images
     #[arg(required = true, value_name = "NAME")]
     names: Vec<String>,
+    /// How to print: json, or a Go template such as '{{.Id}}'
+    #[arg(short, long, value_name = "FORMAT", default_value = "json", hide_default_value = true)]
+    format: DocumentFormat,
     /// Look for one kind only
     #[arg(long = "type", value_enum)]
     kind: Option<Wanted>,
@@ -45,7 +49,7 @@ pub(super) fn run(arguments: Arguments, session: &Session) -> Result<i32> {
         }
     }
     // An empty array as well: what reads it expects JSON.
-    output::json(&found)?;
+    arguments.format.print(&found)?;
     failures.iter().for_each(output::failure);
     Ok(i32::from(!failures.is_empty()))
 }

@@ -12,6 +12,7 @@ pub mod output;
 pub mod tour;
 
 mod completion;
+mod format;
 mod images;
 mod import;
 mod inspect;
@@ -25,6 +26,7 @@ mod rm;
 mod rmi;
 mod run;
 mod tag;
+mod template;
 mod units;
 mod verbs;
 mod version;

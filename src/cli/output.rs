@@ -23,20 +23,29 @@ pub(super) const OPEN: Style = NOTICE;
 /// What matters less.
 pub(super) const QUIET: Style = Style::new().dimmed();
 
-/// How a listing is printed (`--format`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
-pub enum Format {
-    /// Columns for people.
-    #[default]
-    Table,
-    /// One JSON document, stable and documented.
-    Json,
-}
-
 /// Prints one line of data.
 pub fn line(text: impl AsRef<str>) {
     let mut out = anstream::stdout().lock();
     end_quietly(writeln!(out, "{}", text.as_ref()));
+}
+
+/// Prints data that may hold what an image's author wrote, and the end of a
+/// line. A terminal gets no control character of it but tabs and line ends.
+pub fn text(text: &str) {
+    if io::stdout().is_terminal() {
+        line(text.split('\n').map(tamed).collect::<Vec<_>>().join("\n"));
+    } else {
+        line(text);
+    }
+}
+
+/// One line of a stranger's text, its control characters escaped.
+pub fn tamed(text: &str) -> String {
+    let shown = |character: char| match character.is_control() && character != '\t' {
+        true => character.escape_default().collect(),
+        false => String::from(character),
+    };
+    text.chars().map(shown).collect()
 }
 
 /// Prints text as it is, e.g. generated completions.
