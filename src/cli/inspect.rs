@@ -7,7 +7,8 @@ use serde_json::{Map, Value, json};
 use super::format::DocumentFormat;
 use super::{Session, output};
 use crate::container::record::{Record, Status};
-use crate::engine::{images, lifecycle};
+use crate::engine::inventory::{self, Sizes};
+use crate::engine::lifecycle;
 use crate::error::{Failure, Kind, Result};
 use crate::image::lookup::StoredImage;
 use crate::image::reference::Reference;
@@ -57,7 +58,7 @@ pub(super) fn run(arguments: Arguments, session: &Session) -> Result<i32> {
 /// A container goes before an image of the same name, as with Docker.
 fn describe(paths: &Paths, name: &str, kind: Option<Wanted>) -> Result<Value> {
     let as_container = || lifecycle::find(paths, name).map(|container| of_container(&container.record));
-    let as_image = || images::inspect(paths, name).map(|(image, size)| of_image(&image, size));
+    let as_image = || inventory::find(paths, name).map(|(image, sizes)| of_image(&image, &sizes));
     match kind {
         Some(Wanted::Container) => as_container(),
         Some(Wanted::Image) => as_image(),
@@ -83,7 +84,7 @@ fn describe(paths: &Paths, name: &str, kind: Option<Wanted>) -> Result<Value> {
     }
 }
 
-fn of_image(image: &StoredImage, size: u64) -> Value {
+fn of_image(image: &StoredImage, sizes: &Sizes) -> Value {
     let config = &image.config;
     let names = |references: &[Reference]| references.iter().map(Reference::familiar).collect::<Vec<_>>();
     let tagged: Vec<Reference> = image.references.iter().filter(|name| name.tag().is_some()).cloned().collect();
@@ -96,7 +97,7 @@ fn of_image(image: &StoredImage, size: u64) -> Value {
         "Author": config.author.clone().unwrap_or_default(),
         "Architecture": config.architecture,
         "Os": config.os,
-        "Size": size,
+        "Size": sizes.size,
         "Config": run_config(image),
         "RootFS": {"Type": config.rootfs.kind, "Layers": config.rootfs.diff_ids},
         "Descriptor": image.descriptor,

@@ -189,7 +189,7 @@ fn add_container(blobs: &Blobs, image_id: &str, needed: &mut Parts) -> Result<()
 mod tests {
     use super::*;
     use crate::container::record::Record;
-    use crate::engine::images;
+    use crate::engine::naming;
     use crate::image::archive::{self, ImportOptions, Loaded};
     use crate::image::platform::Platform;
 
@@ -223,7 +223,7 @@ mod tests {
         let home = home();
         let image = import(&home, "a", "x");
         import(&home, "other", "y");
-        images::tag(&home.paths, "a", "b:2").unwrap();
+        naming::tag(&home.paths, "a", &["b:2".to_owned()]).unwrap();
         // Two manifests and configs, one layer.
         assert_eq!(blobs(&home), 5);
         let id = image.id.hex();

@@ -20,6 +20,7 @@ pub mod digest;
 pub mod garbage;
 pub mod lookup;
 pub mod manifest;
+pub mod pattern;
 pub mod platform;
 pub mod pull;
 pub mod reference;
