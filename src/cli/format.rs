@@ -71,12 +71,12 @@ pub(super) struct Listing {
 impl Listing {
     /// Prints `items`: as `fields` for people and templates, as `document`
     /// for programs.
-    pub(super) fn print<T, D: Serialize>(
+    pub(super) fn print<'a, T, D: Serialize>(
         &self,
         format: &Format,
-        items: &[T],
+        items: &'a [T],
         fields: impl Fn(&T) -> Fields,
-        document: impl Fn(&T) -> D,
+        document: impl Fn(&'a T) -> D,
     ) -> Result<()> {
         let row = |item: &T| -> Map<String, Value> {
             fields(item).into_iter().map(|(name, value)| (name.to_owned(), Value::String(value))).collect()

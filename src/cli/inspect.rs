@@ -33,7 +33,7 @@ pub(super) struct Arguments {
 
 /// What is looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Wanted {
+pub(super) enum Wanted {
     /// Images.
     Image,
     /// Containers.
@@ -42,15 +42,20 @@ enum Wanted {
 
 /// Prints what was found as one array; exit status 1 if a name was not.
 pub(super) fn run(arguments: Arguments, session: &Session) -> Result<i32> {
+    print(&session.paths, &arguments.names, arguments.kind, &arguments.format)
+}
+
+/// The same, for one kind or all.
+pub(super) fn print(paths: &Paths, names: &[String], kind: Option<Wanted>, format: &DocumentFormat) -> Result<i32> {
     let (mut found, mut failures) = (Vec::new(), Vec::new());
-    for name in &arguments.names {
-        match describe(&session.paths, name, arguments.kind) {
+    for name in names {
+        match describe(paths, name, kind) {
             Ok(value) => found.push(value),
             Err(failure) => failures.push(failure),
         }
     }
     // An empty array as well: what reads it expects JSON.
-    arguments.format.print(&found)?;
+    format.print(&found)?;
     failures.iter().for_each(output::failure);
     Ok(i32::from(!failures.is_empty()))
 }

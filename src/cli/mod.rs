@@ -12,7 +12,12 @@ pub mod output;
 pub mod tour;
 
 mod completion;
+mod exists;
 mod format;
+mod history;
+mod image_inspect;
+mod image_prune;
+mod image_tree;
 mod images;
 mod import;
 mod inspect;
@@ -28,6 +33,7 @@ mod run;
 mod tag;
 mod template;
 mod units;
+mod untag;
 mod verbs;
 mod version;
 

@@ -147,6 +147,20 @@ pub fn help(text: &clap::builder::StyledStr) {
     end_quietly(write!(out, "{}", text.ansi()));
 }
 
+/// Asks whether to go on, as docker does; only a clear yes is one. Where
+/// nobody can be asked, that is a failure.
+pub fn confirm(warning: &str) -> Result<bool> {
+    let mut answer = String::new();
+    if !io::stdin().is_terminal() {
+        return Err(Failure::usage("there is nobody to ask whether to go on").hint("--force goes on without asking"));
+    }
+    let mut err = anstream::stderr().lock();
+    // Without standard error nobody reads the question and answers it.
+    write!(err, "{warning}\nAre you sure you want to continue? [y/N] ").and_then(|()| err.flush()).ok();
+    io::stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes" | "YES" | "Yes"))
+}
+
 /// Whether standard error is a terminal, where progress bars can be drawn.
 pub fn progress_is_seen() -> bool {
     io::stderr().is_terminal()

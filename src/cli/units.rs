@@ -41,6 +41,11 @@ fn moment_in(time: jiff::Timestamp, zone: TimeZone) -> String {
     time.to_zoned_datetime(zone).strftime("%Y-%m-%d %H:%M:%S %z %Z").to_string()
 }
 
+/// The same as programs want it, to the second.
+pub(super) fn rfc3339(time: jiff::Timestamp) -> String {
+    time.to_zoned_datetime(TimeZone::system()).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string().replace("+00:00", "Z")
+}
+
 /// Bytes in decimal units with three digits, e.g. `7.8MB`.
 pub(super) fn bytes(count: u64) -> String {
     const UNITS: [&str; 6] = ["kB", "MB", "GB", "TB", "PB", "EB"];

@@ -3,7 +3,8 @@
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
 use super::{
-    Session, base_command, completion, images, import, inspect, load, man, ns, ps, pull, rm, rmi, run, tag, version,
+    Session, base_command, completion, exists, history, image_inspect, image_prune, image_tree, images, import,
+    inspect, load, man, ns, ps, pull, rm, rmi, run, tag, untag, version,
 };
 use crate::error::{EXIT_OWN_FAILURE, Failure, Result};
 
@@ -53,15 +54,23 @@ pub(super) const ALL: &[Verb] = &[
     verb!("load", "Load images from an archive", load),
     verb!("import", "Make an image of a root file system", import),
     verb!("images", "List images", images),
+    verb!("history", "Show how an image came to be", history),
+    verb!("tag", "Give an image more names", tag),
+    verb!("untag", "Take names from an image, which stays", untag),
     verb!("rmi", "Remove images", rmi),
-    verb!("tag", "Give an image one more name", tag),
     verb!("inspect", "Print all about containers and images as JSON", inspect),
     verb!("image ls", "List images", images),
+    verb!("image inspect", "Print all about images as JSON", image_inspect),
+    verb!("image history", "Show how an image came to be", history),
+    verb!("image tree", "Show layers and the images that share them", image_tree),
+    verb!("image exists", "Tell by the exit status whether an image is here", exists, 125, 125),
     verb!("image pull", "Fetch an image from a registry", pull),
     verb!("image load", "Load images from an archive", load),
     verb!("image import", "Make an image of a root file system", import),
+    verb!("image tag", "Give an image more names", tag),
+    verb!("image untag", "Take names from an image, which stays", untag),
     verb!("image rm", "Remove images", rmi),
-    verb!("image tag", "Give an image one more name", tag),
+    verb!("image prune", "Remove images that nobody needs", image_prune),
     verb!("version", "Print the version", version),
     verb!("man", "Write the manual pages to a directory", man),
     verb!("completion", "Print a shell's completion script", completion),

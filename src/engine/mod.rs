@@ -5,6 +5,7 @@
 
 pub mod base_steps;
 pub mod embedded;
+pub mod history;
 pub mod host_view;
 pub mod images;
 pub mod inventory;
@@ -17,3 +18,4 @@ pub mod request;
 pub mod rootfs;
 pub mod run;
 pub mod transfer;
+pub mod tree;
