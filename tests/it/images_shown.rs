@@ -220,7 +220,7 @@ fn what_containers_use_is_not_pruned() {
 fn the_tree_shows_who_shares_a_layer() {
     let home = Home::new();
     let base = small("base", 10_000);
-    load(&home, "base", &[base.clone()], &json!({}));
+    load(&home, "base", std::slice::from_ref(&base), &json!({}));
     load(&home, "one", &[base.clone(), small("a", 500)], &json!({}));
     load(&home, "two", &[base, small("b", 700)], &json!({}));
     load(&home, "bare", &[], &json!({}));
