@@ -14,6 +14,7 @@ fn main() -> ExitCode {
         Some(Stage::Supervisor) => container::supervisor::main(),
         Some(Stage::Unpack) => storage::unpack::stage::main(),
         Some(Stage::Sweep) => storage::sweep::stage(),
+        Some(Stage::Census) => storage::census::main(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -11,6 +11,7 @@
 pub mod output;
 pub mod tour;
 
+mod check;
 mod completion;
 mod exists;
 mod format;
@@ -18,6 +19,7 @@ mod history;
 mod image_inspect;
 mod image_prune;
 mod image_tree;
+mod image_verify;
 mod images;
 mod import;
 mod inspect;

@@ -60,6 +60,11 @@ pub fn json<T: Serialize>(value: &T) -> Result<()> {
     Ok(())
 }
 
+/// A document as a value, for templates.
+pub fn value<T: Serialize>(value: &T) -> Result<serde_json::Value> {
+    serde_json::to_value(value).map_err(|error| Failure::bug(error.to_string()))
+}
+
 /// Prints columns as docker does: no borders, headings in capitals.
 pub fn table(headings: &[&str], rows: Vec<Vec<String>>) {
     let mut table = comfy_table::Table::new();

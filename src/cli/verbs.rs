@@ -3,8 +3,8 @@
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
 use super::{
-    Session, base_command, completion, exists, history, image_inspect, image_prune, image_tree, images, import,
-    inspect, load, man, ns, ps, pull, rm, rmi, run, tag, untag, version,
+    Session, base_command, check, completion, exists, history, image_inspect, image_prune, image_tree, image_verify,
+    images, import, inspect, load, man, ns, ps, pull, rm, rmi, run, tag, untag, version,
 };
 use crate::error::{EXIT_OWN_FAILURE, Failure, Result};
 
@@ -42,7 +42,7 @@ macro_rules! verb {
 }
 
 /// Groups of verbs: `kelp GROUP VERB`.
-const GROUPS: &[(&str, &str)] = &[("image", "Work with images")];
+const GROUPS: &[(&str, &str)] = &[("image", "Work with images"), ("system", "Look after what kelp keeps")];
 
 /// All of them. A name of two words is that of a group and a verb in it.
 pub(super) const ALL: &[Verb] = &[
@@ -71,6 +71,8 @@ pub(super) const ALL: &[Verb] = &[
     verb!("image untag", "Take names from an image, which stays", untag),
     verb!("image rm", "Remove images", rmi),
     verb!("image prune", "Remove images that nobody needs", image_prune),
+    verb!("image verify", "Verify images by their digests, and repair them", image_verify),
+    verb!("system check", "Verify all that kelp keeps, and repair it", check),
     verb!("version", "Print the version", version),
     verb!("man", "Write the manual pages to a directory", man),
     verb!("completion", "Print a shell's completion script", completion),

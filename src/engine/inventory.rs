@@ -124,7 +124,7 @@ pub fn read(paths: &Paths) -> Result<Inventory> {
     measure(&mut images, &LayerSizes::read(paths)?);
     let key = |image: &Item| (std::cmp::Reverse(image.created()), image.references().next().cloned());
     images.sort_by_cached_key(key);
-    Ok(Inventory { images, damaged })
+    Ok(Inventory { images, damaged: damaged.into_iter().map(|damaged| damaged.failure).collect() })
 }
 
 /// Those images, and of them those names, that pass the filter; each name is

@@ -4,6 +4,7 @@
 //! the user should see goes through a trait that the caller gives.
 
 pub mod base_steps;
+pub mod check;
 pub mod embedded;
 pub mod history;
 pub mod host_view;

@@ -223,7 +223,7 @@ fn collect(paths: &Paths, blobs: &Blobs, gone: &BTreeSet<Digest>) -> Result<Coll
 /// The lock, when no container is on its way to its record; `None` when that
 /// takes too long. It is not held while waiting: the start may want it to
 /// fetch its image.
-fn wait_for_turn(paths: &Paths) -> Result<Option<Guard>> {
+pub(super) fn wait_for_turn(paths: &Paths) -> Result<Option<Guard>> {
     let end = Instant::now() + Duration::from_millis(limits::COLLECT_PATIENCE_MS);
     loop {
         if let Some(guard) = garbage::try_collect(paths)?

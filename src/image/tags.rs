@@ -75,7 +75,8 @@ mod rfc3339 {
 pub fn set(paths: &Paths, tag: &Tag) -> Result<()> {
     paths::make_private(&paths.tags())?;
     paths::make_private(&paths.staging())?;
-    let others = list(paths)?;
+    // One that is damaged may be the one that is replaced.
+    let (others, _) = list_readable(paths)?;
     let is_named = |config: &Digest| {
         let mut named = others.iter().filter(|other| other.reference.is_some() && other.config == *config);
         named.any(|other| other.reference != tag.reference)
@@ -146,11 +147,22 @@ pub fn untag(paths: &Paths, names: &[&Tag]) -> Result<()> {
 /// a failure: what it needs is not known.
 pub fn list(paths: &Paths) -> Result<Vec<Tag>> {
     let (tags, damaged) = list_readable(paths)?;
-    damaged.into_iter().next().map_or(Ok(tags), Err)
+    damaged.into_iter().next().map_or(Ok(tags), |damaged| Err(damaged.failure))
 }
 
-/// The same, with the failures of those that cannot be read beside them.
-pub fn list_readable(paths: &Paths) -> Result<(Vec<Tag>, Vec<Failure>)> {
+/// A tag that cannot be read.
+#[derive(Debug)]
+pub struct Damaged {
+    /// Its file.
+    pub file: PathBuf,
+    /// The name that the file's name stands for.
+    pub reference: Option<Reference>,
+    /// Why.
+    pub failure: Failure,
+}
+
+/// The same, with those that cannot be read beside them.
+pub fn list_readable(paths: &Paths) -> Result<(Vec<Tag>, Vec<Damaged>)> {
     let dir = paths.tags();
     let doing = || format!("list tags in \"{}\"", dir.display());
     let entries = match std::fs::read_dir(&dir) {
@@ -160,9 +172,13 @@ pub fn list_readable(paths: &Paths) -> Result<(Vec<Tag>, Vec<Failure>)> {
     };
     let (mut tags, mut damaged) = (Vec::new(), Vec::new());
     for entry in entries {
-        match read(entry.doing(doing)?.path()) {
+        let file = entry.doing(doing)?.path();
+        match read(file.clone()) {
             Ok(tag) => tags.extend(tag),
-            Err(failure) => damaged.push(failure),
+            Err(failure) => {
+                let reference = file.file_name().and_then(|name| reference_of(name.to_str()?));
+                damaged.push(Damaged { file, reference, failure });
+            }
         }
     }
     tags.sort_by(|a, b| a.reference.cmp(&b.reference));
@@ -209,6 +225,20 @@ fn file_name(reference: &Reference) -> String {
     } else {
         encoded
     }
+}
+
+/// The reference that a file is named after, if its name is not too long.
+fn reference_of(name: &str) -> Option<Reference> {
+    let mut bytes = Vec::new();
+    let mut parts = name.split('%');
+    bytes.extend(parts.next()?.bytes());
+    for part in parts {
+        let (digits, rest) = part.split_at_checked(2)?;
+        bytes.push(u8::from_str_radix(digits, 16).ok()?);
+        bytes.extend(rest.bytes());
+    }
+    let reference = Reference::parse(std::str::from_utf8(&bytes).ok()?).ok()?;
+    (file_name(&reference) == name).then_some(reference)
 }
 
 #[cfg(test)]
@@ -303,6 +333,10 @@ mod tests {
         write(&paths, &tag("other")).unwrap();
         let (tags, damaged) = list_readable(&paths).unwrap();
         assert_eq!((tags.len(), damaged.len()), (1, 1));
+        assert_eq!(damaged[0].reference, tag("web").reference);
+        // Setting it again repairs it.
+        set(&paths, &tag("web")).unwrap();
+        assert_eq!(list(&paths).unwrap().len(), 2);
     }
 
     proptest! {
@@ -310,6 +344,7 @@ mod tests {
         fn file_names_tell_references_apart(a in "[a-z]{1,3}(/[a-z]{1,3}){0,2}(:[a-z]{1,2})?", b in "[a-z]{1,3}(/[a-z]{1,3}){0,2}(:[a-z]{1,2})?") {
             let (a, b) = (Reference::parse(&a).unwrap(), Reference::parse(&b).unwrap());
             prop_assert_eq!(file_name(&a) == file_name(&b), a == b);
+            prop_assert_eq!(reference_of(&file_name(&a)), Some(a));
         }
     }
 }

@@ -292,6 +292,8 @@ fn who_looks_is_not_disturbed_by_who_changes() {
             &["inspect", "stays"],
             &["history", "stays"],
             &["images", "-f", "reference=stays"],
+            &["image", "verify", "-q"],
+            &["system", "check", "-q"],
         ] {
             let output = home.kelp(arguments).output();
             assert_eq!((output.code, output.stderr.as_str()), (0, ""), "{arguments:?}: {}", output.stdout);

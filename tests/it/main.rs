@@ -10,6 +10,7 @@ mod harness;
 mod crash;
 mod exit;
 mod images;
+mod images_checked;
 mod images_shown;
 mod mounts;
 mod namespaces;
