@@ -98,8 +98,14 @@ pub fn created(config: &ImageConfig) -> Option<Timestamp> {
 
 /// All images.
 pub fn read(paths: &Paths) -> Result<Inventory> {
-    let blobs = Blobs::open(paths)?;
     let (all, damaged) = tags::list_readable(paths)?;
+    let images = gather(paths, all)?;
+    Ok(Inventory { images, damaged: damaged.into_iter().map(|damaged| damaged.failure).collect() })
+}
+
+/// The images that tags stand for which were read a moment ago.
+fn gather(paths: &Paths, all: Vec<Tag>) -> Result<Vec<Item>> {
+    let blobs = Blobs::open(paths)?;
     let mut images: Vec<Item> = Vec::new();
     for tag in all {
         if let Some(image) = images.iter_mut().find(|image| image.id == tag.config && image.documents.is_ok()) {
@@ -124,7 +130,7 @@ pub fn read(paths: &Paths) -> Result<Inventory> {
     measure(&mut images, &LayerSizes::read(paths)?);
     let key = |image: &Item| (std::cmp::Reverse(image.created()), image.references().next().cloned());
     images.sort_by_cached_key(key);
-    Ok(Inventory { images, damaged: damaged.into_iter().map(|damaged| damaged.failure).collect() })
+    Ok(images)
 }
 
 /// Those images, and of them those names, that pass the filter; each name is
@@ -212,5 +218,39 @@ impl LayerSizes {
     /// Bytes of a layer's files.
     pub fn unpacked(&self, diff_id: &Digest) -> Option<u64> {
         self.0.get(&diff_id.hex()).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::removal;
+    use crate::image::archive::{self, ImportOptions};
+    use crate::image::platform::Platform;
+
+    fn import(paths: &Paths, name: &str) {
+        let reference = Some(Reference::parse_local(name).unwrap());
+        let (message, changes, platform) = (Some(name.to_owned()), Vec::new(), Platform::host());
+        let options = ImportOptions { reference, message, changes, platform };
+        archive::import(paths, &mut [0; 1024].as_slice(), &options).unwrap();
+    }
+
+    #[test]
+    fn what_goes_meanwhile_is_not_there_and_what_is_damaged_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths { data: dir.path().join("data"), run: dir.path().join("run") };
+        import(&paths, "goes");
+        import(&paths, "stays");
+        let all = tags::list(&paths).unwrap();
+        removal::remove(&paths, "goes", false).unwrap();
+        let images = gather(&paths, all).unwrap();
+        assert_eq!(images.iter().map(Item::shown_name).collect::<Vec<_>>(), ["localhost/stays:latest"]);
+        assert_eq!(images[0].sizes.shared, 0);
+        std::fs::write(paths.blobs().join(images[0].id.hex()), "x").unwrap();
+        let inventory = read(&paths).unwrap();
+        assert!(inventory.images[0].documents.is_err() && inventory.damaged.is_empty());
+        std::fs::write(paths.tags().join("localhost%2Fstays%3Alatest"), "x").unwrap();
+        let inventory = read(&paths).unwrap();
+        assert_eq!((inventory.images.len(), inventory.damaged.len()), (0, 1));
     }
 }
