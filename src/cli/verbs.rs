@@ -3,8 +3,8 @@
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
 use super::{
-    Session, base_command, check, completion, exists, history, image_inspect, image_prune, image_tree, image_verify,
-    images, import, inspect, load, man, ns, ps, pull, rm, rmi, run, tag, untag, version,
+    Session, base_command, check, completion, exists, history, image_inspect, image_mount, image_prune, image_tree,
+    image_unmount, image_verify, images, import, inspect, load, man, ns, ps, pull, rm, rmi, run, tag, untag, version,
 };
 use crate::error::{EXIT_OWN_FAILURE, Failure, Result};
 
@@ -72,6 +72,8 @@ pub(super) const ALL: &[Verb] = &[
     verb!("image rm", "Remove images", rmi),
     verb!("image prune", "Remove images that nobody needs", image_prune),
     verb!("image verify", "Verify images by their digests, and repair them", image_verify),
+    verb!("image mount", "Run a command of this machine among an image's files", image_mount, OWN_FAILURE, OWN_FAILURE),
+    verb!("image unmount", "Say why there is nothing to unmount", image_unmount, OWN_FAILURE, OWN_FAILURE),
     verb!("system check", "Verify all that kelp keeps, and repair it", check),
     verb!("version", "Print the version", version),
     verb!("man", "Write the manual pages to a directory", man),

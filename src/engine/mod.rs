@@ -20,3 +20,4 @@ pub mod rootfs;
 pub mod run;
 pub mod transfer;
 pub mod tree;
+pub mod view;

@@ -2,7 +2,7 @@
 //! those who delete what nobody needs.
 //!
 //! ```text
-//!   shared      pull, load, import, tag: from the first blob that is looked
+//!   shared      pull, load, import, tag, repair, mount: from the first blob that is looked
 //!               for until the tag that needs it is set
 //!   exclusive   a collection: from reading the tags until all is deleted
 //! ```

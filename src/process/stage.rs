@@ -24,11 +24,13 @@ pub enum Stage {
     Sweep,
     /// Looks into unpacked layers (storage/census).
     Census,
+    /// Becomes a program that sees an image's files (sandbox/view).
+    View,
 }
 
 impl Stage {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Supervisor, Self::Unpack, Self::Sweep, Self::Census];
+    pub const ALL: [Self; 5] = [Self::Supervisor, Self::Unpack, Self::Sweep, Self::Census, Self::View];
 
     /// The stage's argv[0], as ps(1) shows it.
     pub fn name(self) -> &'static str {
@@ -37,6 +39,7 @@ impl Stage {
             Self::Unpack => "kelp-unpack",
             Self::Sweep => "kelp-sweep",
             Self::Census => "kelp-census",
+            Self::View => "kelp-view",
         }
     }
 

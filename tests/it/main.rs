@@ -11,6 +11,7 @@ mod crash;
 mod exit;
 mod images;
 mod images_checked;
+mod images_mounted;
 mod images_shown;
 mod mounts;
 mod namespaces;
