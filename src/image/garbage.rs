@@ -2,8 +2,9 @@
 //! those who delete what nobody needs.
 //!
 //! ```text
-//!   shared      pull, load, import, tag, repair, mount: from the first blob that is looked
-//!               for until the tag that needs it is set
+//!   shared      pull, load, import, tag: from the first blob that is looked
+//!               for until the tag that needs it is set; repair and mount,
+//!               while they need what is here
 //!   exclusive   a collection: from reading the tags until all is deleted
 //! ```
 //!
