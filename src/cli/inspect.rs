@@ -106,6 +106,9 @@ fn of_image(image: &StoredImage, sizes: &Sizes) -> Value {
         "Config": run_config(image),
         "RootFS": {"Type": config.rootfs.kind, "Layers": config.rootfs.diff_ids},
         "Descriptor": image.descriptor,
+        // Podman's places for what is above and in Config.
+        "Digest": image.descriptor.digest,
+        "Labels": config.config.labels,
     });
     if let (Some(variant), Some(object)) = (&config.variant, value.as_object_mut()) {
         object.insert("Variant".to_owned(), json!(variant));

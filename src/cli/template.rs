@@ -14,7 +14,6 @@
 //! What a template can cost is bounded by the engine (depth, iterations,
 //! widths) and here (limits.rs, `FORMAT_BYTES_MAX`).
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -64,10 +63,11 @@ impl Template {
     pub(super) fn render(&self, data: &Value) -> Result<String> {
         execute(&self.engine, &to_go(data)).map_err(|error| match error {
             TemplateError::MissingKey { key } => {
-                let mut names = BTreeSet::new();
-                names_in(data, &mut names);
+                let mut names = Vec::new();
+                names_in(data, "", &mut names);
+                let pairs = names.iter().map(|(name, path)| (name.as_str(), path.as_str()));
                 Failure::user(format!("the template asks for a field \"{key}\", which there is not"))
-                    .did_you_mean(&key, names)
+                    .did_you_mean_by_spelling(&key, pairs)
             }
             error => failed(&error),
         })
@@ -108,18 +108,21 @@ impl fmt::Write for Bounded {
     }
 }
 
-/// All names of fields in `data`, for "did you mean".
-fn names_in<'a>(data: &'a Value, names: &mut BTreeSet<&'a str>) {
+/// All names of fields in `data` and how they are written, nested ones first,
+/// for "did you mean".
+fn names_in(data: &Value, prefix: &str, names: &mut Vec<(String, String)>) {
     match data {
         Value::Object(fields) => {
             for (name, value) in fields {
-                names.insert(name);
+                let path = format!("{prefix}.{name}");
                 if !MAPS.contains(&name.as_str()) {
-                    names_in(value, names);
+                    names_in(value, &path, names);
                 }
+                names.push((name.clone(), path));
             }
         }
-        Value::Array(values) => values.iter().for_each(|value| names_in(value, names)),
+        // Within a range, the dot is the element.
+        Value::Array(values) => values.iter().for_each(|value| names_in(value, "", names)),
         _ => {}
     }
 }
@@ -440,8 +443,8 @@ mod tests {
         let refused = |template: &str| Template::parse(template).unwrap().render(&data()).unwrap_err();
         let failure = refused("{{.State.Staus}}");
         assert_eq!(failure.to_string(), "the template asks for a field \"Staus\", which there is not");
-        assert_eq!(failure.hints, ["did you mean \"Status\"?"]);
-        assert_eq!(refused("{{.id}}").hints, ["did you mean \"Id\"?"]);
+        assert_eq!(failure.hints, ["did you mean \".State.Status\"?"]);
+        assert_eq!(refused("{{.id}}").hints, ["did you mean \".Id\"?"]);
         assert!(refused("{{.Id.X}}").to_string().contains("can't evaluate field X"));
         assert!(refused("{{join .Id \"\"}}").to_string().contains("join cannot take sha256:abc"));
         assert!(refused("{{index .RepoTags 7}}").to_string().contains("out of range"));

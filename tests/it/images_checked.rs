@@ -311,3 +311,52 @@ fn what_broken_off_commands_left_is_counted_and_swept() {
     self::report(&home, &["system", "check", "--repair"]);
     assert!(super::harness::eventually(|| !old.exists()));
 }
+
+#[test]
+fn layers_for_other_ids_are_compared_without_owners() {
+    let (home, _registry, name) = with_image();
+    home.kelp(&["run", "--rm", "--userns", "keep-id", &name, "exit", "0"]).succeed();
+    let (code, report) = report(&home, &["system", "check", "--files"]);
+    assert_eq!((code, &report["checked"]["compared_layers"]), (0, &json!(4)), "{report}");
+    let maps = home.entries("layers");
+    assert_eq!(maps.len(), 2);
+    for map in maps {
+        let roots = home
+            .entries(&format!("layers/{map}"))
+            .into_iter()
+            .map(|id| home.data().join(format!("layers/{map}/{id}/root")));
+        let root = roots.into_iter().find(|root| root.join("d/file").exists()).unwrap();
+        in_namespace(&home, &format!("rm {}/d/closed", root.display()));
+    }
+    let (code, report) = self::report(&home, &["system", "check", "--repair"]);
+    assert_eq!((code, kinds(&report)), (0, vec!["layer_damaged"; 2]), "{report}");
+    let mut how: Vec<&str> =
+        report["findings"].as_array().unwrap().iter().map(|found| found["repaired"].as_str().unwrap()).collect();
+    how.sort_unstable();
+    assert_eq!(how, ["removed: it is unpacked again when it is needed", "unpacked again"]);
+    home.kelp(&["run", "--rm", "--userns", "keep-id", &name, "exit", "0"]).succeed();
+    let (code, report) = self::report(&home, &["system", "check", "--files"]);
+    assert_eq!((code, &report["checked"]["layers"]), (0, &json!(4)), "{report}");
+}
+
+#[test]
+fn a_repair_that_was_killed_leaves_nothing_half_done() {
+    let (home, registry, name) = with_image();
+    let path = blobs(&home, &name).remove(2);
+    let whole = fs::read(&path).unwrap();
+    corrupt(&path);
+    let damaged = fs::read(&path).unwrap();
+    registry.fault("/blobs/", super::harness::registry::Fault::Slow(std::time::Duration::from_secs(60)), 1);
+    let mut running = home.kelp(&["image", "verify", "--repair"]).start();
+    assert!(super::harness::eventually(|| registry
+        .seen()
+        .iter()
+        .filter(|request| request.path.contains("/blobs/"))
+        .count()
+        > 3));
+    running.signal(nix::sys::signal::Signal::SIGKILL);
+    running.wait();
+    assert_eq!(fs::read(&path).unwrap(), damaged);
+    let (code, report) = report(&home, &["image", "verify", "--repair"]);
+    assert_eq!((code, fs::read(&path).unwrap() == whole), (0, true), "{report}");
+}

@@ -44,8 +44,8 @@ fn templates_print_what_dockers_scripts_expect() {
     assert_eq!(inspected("{{index .Config.Labels \"role\"}}{{.Config.Labels.none}}"), "web<no value>\n");
     assert_eq!(inspected("{{range .RepoTags}}{{.}} {{end}}"), "localhost/box:1 localhost/box:2 \n");
     assert_eq!(inspected("{{len .RootFS.Layers}}{{if .Author}}x{{else}}-{{end}}"), "1-\n");
-    home.kelp(&["inspect", "-f", "{{.Confg}}", "box:1"]).refuse(1, &["\"Confg\"", "did you mean \"Config\"?"]);
-    home.kelp(&["images", "--format", "{{.Repositry}}"]).refuse(1, &["did you mean \"Repository\"?", ".Tag"]);
+    home.kelp(&["inspect", "-f", "{{.Confg}}", "box:1"]).refuse(1, &["\"Confg\"", "did you mean \".Config\"?"]);
+    home.kelp(&["images", "--format", "{{.Repositry}}"]).refuse(1, &["did you mean \".Repository\"?", ".Tag"]);
     home.kelp(&["images", "--format", "{{.ID"]).refuse(2, &["unclosed action"]);
     home.kelp(&["images", "--format", "tabel"]).refuse(2, &["table, json or a template"]);
 }
@@ -260,7 +260,8 @@ fn image_inspect_is_for_images() {
         (&json!("linux"), &json!(10), &json!("2024-01-03T00:00:00Z"))
     );
     assert_eq!(image["RootFS"]["Layers"].as_array().unwrap().len(), 1);
-    assert_eq!(image["Config"]["Labels"]["day"], "3");
+    assert_eq!((&image["Config"]["Labels"]["day"], &image["Labels"]["day"]), (&json!("3"), &json!("3")));
+    assert_eq!(image["Digest"], image["Descriptor"]["digest"]);
     let said = home.kelp(&["image", "inspect", "--format", "{{.Config.Labels.day}}", "box:1", "box:1"]).succeed();
     assert_eq!(said, "3\n3\n");
     let output = home.kelp(&["image", "inspect", "box:1", "nobody"]).output();
