@@ -157,6 +157,18 @@ pub const HOST_VIEW_BYTES_MAX: u64 = 1 << 20;
 /// holds argv and labels that came in one message ([`FRAME_BYTES_MAX`]).
 pub const RECORD_BYTES_MAX: u64 = 16 << 20;
 
+/// Threads that verify blobs. A disk is busy with fewer; the bound is for
+/// machines with hundreds of cores that others use too.
+pub const HASH_THREADS_MAX: usize = 8;
+
+/// What a `--format` template makes of one row or document. The largest whole
+/// documents (an image config, [`CONFIG_BYTES_MAX`]) fit several times over.
+pub const FORMAT_BYTES_MAX: usize = 64 << 20;
+
+/// Spaces that one call of `pad` in a `--format` template can make: more than
+/// any terminal is wide.
+pub const FORMAT_PAD_MAX: usize = 4_096;
+
 /// The whole of a file of at most `max` bytes; a larger one is refused, never
 /// cut. The caller says what was being read.
 pub fn read_file(path: &Path, max: u64) -> Result<Vec<u8>> {
