@@ -63,6 +63,20 @@ pub const PASSWD_BYTES_MAX: u64 = 4 << 20;
 /// An env-file, a seccomp profile, a Docker config: read whole up to this size.
 pub const USER_FILE_BYTES_MAX: u64 = 16 << 20;
 
+/// Entries of one file of credentials: a person has some, a build farm
+/// hundreds.
+pub const AUTH_ENTRIES_MAX: usize = 100_000;
+
+/// A name or a password. Tokens and keys that serve as passwords have some KiB.
+pub const PASSWORD_BYTES_MAX: usize = 64 << 10;
+
+/// What a credential helper may answer: a secret of some KiB.
+pub const KEYCHAIN_BYTES_MAX: usize = 1 << 20;
+
+/// How long a credential helper may take. It may ask the user to unlock the
+/// keychain.
+pub const KEYCHAIN_PATIENCE_MS: u64 = 120_000;
+
 /// Environment variables of one container.
 pub const ENVIRONMENT_MAX: usize = 16_384;
 
@@ -154,6 +168,18 @@ pub const HOST_VIEW_BYTES_MAX: u64 = 1 << 20;
 /// A record of our own beside a container, a layer or a volume. The largest
 /// holds argv and labels that came in one message ([`FRAME_BYTES_MAX`]).
 pub const RECORD_BYTES_MAX: u64 = 16 << 20;
+
+/// Threads that verify blobs. A disk is busy with fewer; the bound is for
+/// machines with hundreds of cores that others use too.
+pub const HASH_THREADS_MAX: usize = 8;
+
+/// What a `--format` template makes of one row or document. The largest whole
+/// documents (an image config, [`CONFIG_BYTES_MAX`]) fit several times over.
+pub const FORMAT_BYTES_MAX: usize = 64 << 20;
+
+/// Spaces that one call of `pad` in a `--format` template can make: more than
+/// any terminal is wide.
+pub const FORMAT_PAD_MAX: usize = 4_096;
 
 /// The whole of a file of at most `max` bytes; a larger one is refused, never
 /// cut. The caller says what was being read.

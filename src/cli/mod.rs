@@ -11,14 +11,27 @@
 pub mod output;
 pub mod tour;
 
+mod check;
 mod completion;
+mod exists;
+mod format;
+mod history;
+mod image_inspect;
+mod image_mount;
+mod image_prune;
+mod image_tree;
+mod image_unmount;
+mod image_verify;
 mod images;
 mod import;
 mod inspect;
 mod load;
+mod login;
+mod logout;
 mod man;
 mod ns;
 mod progress;
+mod prompt;
 mod ps;
 mod pull;
 mod rm;
@@ -26,7 +39,9 @@ mod rmi;
 mod run;
 mod save;
 mod tag;
+mod template;
 mod units;
+mod untag;
 mod verbs;
 mod version;
 

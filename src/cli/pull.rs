@@ -29,11 +29,7 @@ pub(super) struct Arguments {
 
 /// Pulls and says what came.
 pub(super) fn run(arguments: Arguments, session: &Session) -> Result<i32> {
-    if arguments.tls_verify == Some(false) {
-        return Err(Failure::usage("certificates are always verified")
-            .hint("--plain-http talks to a registry that has no TLS")
-            .hint("SSL_CERT_FILE names the certificates of your own authority"));
-    }
+    refuse_unverified(arguments.tls_verify)?;
     let platform = arguments.platform.as_deref().map(Platform::parse).transpose()?;
     let progress = if arguments.quiet { progress::Bars::hidden() } else { progress::Bars::new() };
     let arrived = transfer::pull(&session.paths, &arguments.image, platform.as_ref(), arguments.plain_http, &progress)?;
@@ -62,4 +58,14 @@ fn changed(pulled: &Pulled) -> String {
         Some(previous) => format!("{layers}; image {} was {}", pulled.id.short(), previous.short()),
         None => format!("{layers}; image {} is new", pulled.id.short()),
     }
+}
+
+/// Docker's and podman's users know `--tls-verify=false`.
+pub(super) fn refuse_unverified(tls_verify: Option<bool>) -> Result<()> {
+    if tls_verify == Some(false) {
+        return Err(Failure::usage("certificates are always verified")
+            .hint("--plain-http talks to a registry that has no TLS")
+            .hint("your own authority's certificate goes to ~/.config/containers/certs.d/HOST:PORT/ca.crt"));
+    }
+    Ok(())
 }

@@ -18,6 +18,7 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::remote;
 use super::request::Pull;
 use super::unpack::{self, Image, Unpacking};
 use crate::error::{Context, Failure, Kind, Result};
@@ -30,8 +31,7 @@ use crate::image::partial::{Claim, Complete, Partial};
 use crate::image::platform::Platform;
 use crate::image::pull::{self, Planned, Pulled};
 use crate::image::quote::quoted;
-use crate::image::reference::Reference;
-use crate::image::registry::{self, Progress, Transport};
+use crate::image::registry::{self, Progress};
 use crate::image::stores;
 use crate::limits;
 use crate::paths::Paths;
@@ -100,20 +100,18 @@ pub fn fetch(
     text: &str,
     platform: Option<&Platform>,
     plain_http: bool,
-    owner: Option<&mut Owner<'_>>,
+    mut owner: Option<&mut Owner<'_>>,
     progress: &dyn Progress,
 ) -> Result<Fetched> {
-    let reference = Reference::parse(text)?;
-    let credentials = registry::credentials::find(&registry::credentials::files(), &reference)?;
-    let transport = if plain_http { Transport::Plain } else { Transport::default() };
-    let options = registry::Options { transport, credentials, ..Default::default() };
+    let remote::Remote { reference, route, options } = remote::find(text, plain_http)?;
     let platform = platform.cloned().unwrap_or_else(Platform::host);
     let _guard = garbage::hold(paths)?;
-    let doing = || format!("pull {}", quoted(&reference.familiar()));
-    let planned = pull::plan(paths, &reference, &platform, &options).doing(doing)?;
-    let brought = bring_layers(paths, &planned, owner, progress).doing(doing)?;
-    let pulled = planned.keep(paths, brought.has_fetched).doing(doing)?;
-    Ok(Fetched { pulled, not_unpacked: brought.not_unpacked })
+    let fetched = route.ask(&options, |client| {
+        let planned = pull::plan(paths, &reference, &platform, client)?;
+        let brought = bring_layers(paths, &planned, owner.as_deref_mut(), progress)?;
+        Ok(Fetched { pulled: planned.keep(paths, brought.has_fetched)?, not_unpacked: brought.not_unpacked })
+    });
+    fetched.doing(|| format!("pull {}", quoted(&reference.familiar())))
 }
 
 fn check_platform(text: &str, asked: Option<&Platform>, config: &ImageConfig) -> Result<()> {
@@ -137,7 +135,7 @@ struct Brought {
 /// host lets us.
 fn bring_layers(
     paths: &Paths,
-    planned: &Planned,
+    planned: &Planned<'_>,
     mut owner: Option<&mut Owner<'_>>,
     progress: &dyn Progress,
 ) -> Result<Brought> {
@@ -194,7 +192,7 @@ struct Wanted {
 
 /// The layers that are not here or not unpacked, each once, the largest first:
 /// what takes longest must not begin last.
-fn wanted(blobs: &Blobs, planned: &Planned, paths: &Paths, owner: Option<&Owner<'_>>) -> Result<Vec<Wanted>> {
+fn wanted(blobs: &Blobs, planned: &Planned<'_>, paths: &Paths, owner: Option<&Owner<'_>>) -> Result<Vec<Wanted>> {
     let places: Vec<Option<LayerId>> = match owner {
         Some(Owner { base, id_map }) => {
             unpack::layer_ids(base, id_map, &planned.config)?.into_iter().map(Some).collect()
@@ -237,7 +235,7 @@ fn claim(blobs: &Blobs, batch: Vec<Wanted>) -> Result<(Claimed, Vec<Descriptor>)
 fn bring_batch(
     paths: &Paths,
     blobs: &Blobs,
-    planned: &Planned,
+    planned: &Planned<'_>,
     mut batch: Claimed,
     owner: Option<&mut Owner<'_>>,
     progress: &dyn Progress,

@@ -11,6 +11,7 @@ use super::manifest::{Document, Manifest};
 use super::platform::Platform;
 use super::quote::quoted;
 use super::reference::Reference;
+use super::registry::Registries;
 use super::stores;
 use super::tags::{self, Tag};
 use crate::error::{Context, Failure, Result};
@@ -20,6 +21,9 @@ use crate::paths::Paths;
 /// The shortest start of an id that is looked up: shorter ones are more
 /// likely a slip than an id.
 const ID_DIGITS_MIN: usize = 4;
+
+/// How often an image is looked for that goes while it is being read.
+const TRIES: usize = 100;
 
 /// An image that is here, its documents verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,8 +57,16 @@ impl StoredImage {
 
 /// The image that `text` names.
 pub fn find(paths: &Paths, text: &str) -> Result<StoredImage> {
-    let tag = find_tag(paths, text)?;
-    load(paths, &tag).doing(|| format!("read image {}", quoted(text)))
+    for _ in 0..TRIES {
+        let tag = find_tag(paths, text)?;
+        match load(paths, &tag) {
+            // Removed or replaced since the tag was read: look again.
+            Err(_) if !tags::is_current(paths, &tag) => {}
+            result => return result.doing(|| format!("read image {}", quoted(text))),
+        }
+    }
+    Err(Failure::host("it is replaced again and again while it is being read")
+        .doing(format!("read image {}", quoted(text))))
 }
 
 /// The tag that `text` names; for an id, one of the image's tags. Our own store
@@ -69,14 +81,13 @@ pub fn find_tag_for(paths: &Paths, text: &str, platform: &Platform) -> Result<Ta
     let is_id = (ID_DIGITS_MIN..=64).contains(&digits.len())
         && digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     // A full id is nothing else; a short one may be a name too, which wins.
-    let named =
-        if is_id && (digits.len() == 64 || digits != text) { Vec::new() } else { Reference::local_candidates(text)? };
+    let named = if is_id && (digits.len() == 64 || digits != text) { Vec::new() } else { candidates(text)? };
     for reference in &named {
         if let Some(tag) = tags::get(paths, reference)? {
             return Ok(tag);
         }
     }
-    let all = tags::list(paths)?;
+    let (all, damaged) = tags::list_readable(paths)?;
     for reference in &named {
         if let Some(tag) = reference.digest().and_then(|digest| at_digest(&all, reference, digest)) {
             return Ok(tag.clone());
@@ -98,13 +109,45 @@ pub fn find_tag_for(paths: &Paths, text: &str, platform: &Platform) -> Result<Ta
             names.extend(stores::names(store)?);
         }
     }
-    Err(not_found(&names, text))
+    let failure = not_found(&names, text);
+    Err(match damaged.is_empty() {
+        true => failure,
+        false => failure.hint("some names cannot be read: kelp system check tells which"),
+    })
+}
+
+/// As [`find_tag`], for what is to be changed: an image of a read-only store is
+/// refused.
+pub fn find_own_tag(paths: &Paths, text: &str) -> Result<Tag> {
+    let tag = find_tag(paths, text)?;
+    match &tag.store {
+        None => Ok(tag),
+        Some(store) => {
+            let store = store.path().display();
+            Err(Failure::user(format!("image {} is in the read-only store \"{store}\"", quoted(text)))
+                .hint("whoever writes that store changes it there; kelp only reads from it"))
+        }
+    }
+}
+
+/// What `text` may mean in the store, in order: a name without a registry is
+/// first one of our own, then what it means to a pull, then one of docker.io's,
+/// whose names are shown without their registry.
+pub fn candidates(text: &str) -> Result<Vec<Reference>> {
+    let mut names = Reference::local_candidates(text)?;
+    if names.len() > 1 {
+        let meant = Registries::of_this_user()?.reference(text)?;
+        if !names.contains(&meant) {
+            names.insert(1, meant);
+        }
+    }
+    Ok(names)
 }
 
 /// Whether `text` is the name in `tag`, and not the id of its image.
 pub fn is_name_of(text: &str, tag: &Tag) -> bool {
     let Some(reference) = &tag.reference else { return false };
-    Reference::local_candidates(text).is_ok_and(|candidates| {
+    candidates(text).is_ok_and(|candidates| {
         candidates.iter().any(|candidate| {
             candidate == reference || (candidate.digest().is_some() && candidate.name() == reference.name())
         })
@@ -163,7 +206,8 @@ pub fn load(paths: &Paths, tag: &Tag) -> Result<StoredImage> {
     let mut references = BTreeSet::new();
     let mut sources = BTreeSet::new();
     let listed = tag.store.is_some().then(|| tag.clone());
-    for other in tags::list(paths)?.iter().chain(&listed).filter(|other| other.config == tag.config) {
+    let (own, _) = tags::list_readable(paths)?;
+    for other in own.iter().chain(&listed).filter(|other| other.config == tag.config) {
         if let (Some(reference), Some(source)) = (&other.reference, other.source) {
             sources.insert(reference.at(source));
         }

@@ -23,6 +23,7 @@ pub mod garbage;
 pub mod lookup;
 pub mod manifest;
 pub mod partial;
+pub mod pattern;
 pub mod platform;
 pub mod pull;
 pub mod reference;

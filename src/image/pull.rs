@@ -26,7 +26,7 @@ use super::partial::{Complete, Partial};
 use super::platform::Platform;
 use super::quote::quoted;
 use super::reference::{LOCAL_REGISTRY, Reference};
-use super::registry::{self, Client, Options, Progress};
+use super::registry::{self, Client, Progress};
 use super::tags::{self, Tag};
 use crate::error::{Failure, Result};
 use crate::limits;
@@ -55,8 +55,8 @@ pub struct Pulled {
 }
 
 /// An image whose documents are here and whose layers may not be.
-pub struct Planned {
-    client: Client,
+pub struct Planned<'a> {
+    client: &'a Client,
     tag: Tag,
     source: Digest,
     /// The image's manifest.
@@ -67,18 +67,18 @@ pub struct Planned {
     before: Option<Tag>,
 }
 
-/// Asks for the image that `reference` names, for `platform`.
-pub fn plan(paths: &Paths, reference: &Reference, platform: &Platform, options: &Options) -> Result<Planned> {
+/// Asks for the image that `reference` names, for `platform`, where `client`
+/// leads: the registry itself or a mirror.
+pub fn plan<'a>(paths: &Paths, reference: &Reference, platform: &Platform, client: &'a Client) -> Result<Planned<'a>> {
     if reference.registry() == LOCAL_REGISTRY {
         let shown = quoted(&reference.familiar());
         return Err(Failure::not_found(format!("{shown} is a name for images of this machine, not of a registry"))
             .hint("a registry on this machine is named with its port, as localhost:5000/NAME"));
     }
-    let client = Client::new(reference, options)?;
     let blobs = Blobs::open(paths)?;
     let sent = client.manifest(reference)?;
     let source = sent.digest;
-    let (descriptor, manifest) = resolve(&client, &blobs, reference, platform, sent)?;
+    let (descriptor, manifest) = resolve(client, &blobs, reference, platform, sent)?;
 
     client.blob(&manifest.config, &blobs)?;
     let config = ImageConfig::parse(&blobs.read_verified(&manifest.config.digest, limits::CONFIG_BYTES_MAX)?)?;
@@ -94,7 +94,7 @@ pub fn plan(paths: &Paths, reference: &Reference, platform: &Platform, options: 
     Ok(Planned { client, tag, source, manifest, config, before })
 }
 
-impl Planned {
+impl Planned<'_> {
     /// The image's id.
     pub fn id(&self) -> Digest {
         self.manifest.config.digest

@@ -37,6 +37,8 @@ use crate::kernel::{mount, namespace, open, process};
 pub struct Launched {
     /// The channel to it.
     pub channel: Channel,
+    /// The process, a child of the caller's.
+    pub pidfd: OwnedFd,
 }
 
 /// Starts `stage` in the base namespace with `handed` on its descriptors 4 and
@@ -109,7 +111,7 @@ fn try_launch(
             if base.register(pid).is_ok() {
                 base.hold(pid);
             }
-            Ok(Launched { channel: ours })
+            Ok(Launched { channel: ours, pidfd })
         }
     }
 }

@@ -135,16 +135,24 @@ pub fn publish(paths: &Paths, staged: Staged, id: &LayerId) -> Result<PathBuf> {
 
 /// All layers that are there, of all id mappings.
 pub fn list(paths: &Paths) -> Result<Vec<Layer>> {
+    let layers = survey(paths)?.into_iter();
+    layers.map(|(id, summary)| Ok(Layer { id, summary: summary? })).collect()
+}
+
+/// The same, with the failures of those whose record cannot be read.
+pub fn survey(paths: &Paths) -> Result<Vec<(LayerId, Result<Summary>)>> {
     let mut layers = Vec::new();
     for id_map in names(&paths.layers())? {
         for diff_id in names(&paths.layers().join(&id_map))? {
-            if let Ok(id) = LayerId::new(&id_map, &diff_id) {
-                let summary = read_summary(&id.dir(paths))?;
-                layers.push(Layer { id, summary });
+            let Ok(id) = LayerId::new(&id_map, &diff_id) else { continue };
+            match read_summary(&id.dir(paths)) {
+                // Removed since the directory was read.
+                Err(failure) if failure.is_errno(libc::ENOENT) && !id.dir(paths).exists() => {}
+                summary => layers.push((id, summary)),
             }
         }
     }
-    layers.sort_by(|a, b| a.id.cmp(&b.id));
+    layers.sort_by(|a, b| a.0.cmp(&b.0));
     Ok(layers)
 }
 

@@ -6,12 +6,16 @@
 
 #![allow(dead_code, unreachable_pub, missing_docs)]
 
+mod tokens;
+
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+use tokens::Tokens;
 
 /// What goes wrong with an answer.
 #[derive(Debug, Clone)]
@@ -44,6 +48,8 @@ pub struct Seen {
     pub method: String,
     pub path: String,
     pub headers: HashMap<String, String>,
+    /// What was sent along.
+    pub body: Vec<u8>,
 }
 
 #[derive(Default)]
@@ -53,8 +59,8 @@ struct State {
     /// Part of a path -> fault and how often it still happens.
     faults: Vec<(String, Fault, usize)>,
     seen: Vec<Seen>,
-    /// The token to ask for, and who gets it (None: anybody).
-    token: Option<(String, Option<(String, String)>)>,
+    /// Tokens are wanted, and given as these say.
+    tokens: Option<Tokens>,
     /// `Basic` instead of tokens.
     basic: Option<String>,
     /// Instead of our own /token.
@@ -116,7 +122,18 @@ impl Registry {
     /// anybody or to one user.
     pub fn require_token(&self, token: &str, user: Option<(&str, &str)>) {
         let user = user.map(|(name, password)| (name.to_owned(), password.to_owned()));
-        self.lock().token = Some((token.to_owned(), user));
+        self.lock().tokens = Some(Tokens { token: token.to_owned(), user, ..Tokens::default() });
+    }
+
+    /// From now on, this identity token is given to whoever asks for one, and
+    /// is good for tokens.
+    pub fn give_identity(&self, identity: &str) {
+        self.lock().tokens.get_or_insert_default().identity = Some(identity.to_owned());
+    }
+
+    /// From now on, tokens are given to those who POST.
+    pub fn require_post(&self) {
+        self.lock().tokens.get_or_insert_default().wants_post = true;
     }
 
     /// From now on this `Authorization` is wanted.
@@ -172,15 +189,19 @@ fn read_request(reader: &mut impl BufRead) -> std::io::Result<Option<Seen>> {
     }
     let mut words = line.split_whitespace();
     let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-    let mut seen = Seen { method: method.to_owned(), path: path.to_owned(), headers: HashMap::new() };
+    let mut seen = Seen { method: method.to_owned(), path: path.to_owned(), headers: HashMap::new(), body: Vec::new() };
     loop {
         let mut line = String::new();
         reader.read_line(&mut line)?;
         match line.trim_end().split_once(':') {
             Some((name, value)) => seen.headers.insert(name.to_ascii_lowercase(), value.trim().to_owned()),
-            None => return Ok(Some(seen)),
+            None => break,
         };
     }
+    let length = seen.headers.get("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
+    seen.body.resize(length, 0);
+    reader.read_exact(&mut seen.body)?;
+    Ok(Some(seen))
 }
 
 fn take_fault(faults: &mut [(String, Fault, usize)], path: &str) -> Option<Fault> {
@@ -198,18 +219,15 @@ struct Answer {
 fn answer(state: &State, request: &Seen, port: u16) -> Answer {
     let given = request.headers.get("authorization").cloned().unwrap_or_default();
     if request.path.starts_with("/token") {
-        let user = state.token.as_ref().and_then(|(_, user)| user.as_ref());
-        let allowed = user.is_none_or(|(name, password)| given == format!("Basic {}", base64(name, password)));
-        let token = state.token.as_ref().map(|(token, _)| token.clone()).unwrap_or_default();
-        return match allowed {
-            true => plain(200, format!("{{\"token\":\"{token}\"}}")),
-            false => plain(401, "{\"details\":\"incorrect username or password\"}".to_owned()),
+        return match &state.tokens {
+            Some(tokens) => tokens.answer(request),
+            None => plain(404, "{}".to_owned()),
         };
     }
     let own_realm = format!("http://127.0.0.1:{port}/token");
     let realm = state.realm.clone().unwrap_or(own_realm);
-    if let Some((token, _)) = &state.token
-        && given != format!("Bearer {token}")
+    if let Some(tokens) = &state.tokens
+        && given != format!("Bearer {}", tokens.token)
     {
         let challenge = format!("Bearer realm=\"{realm}\",service=\"test\",scope=\"repository:x:pull\"");
         return denied(challenge);

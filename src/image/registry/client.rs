@@ -1,20 +1,16 @@
-//! The client: manifests and blobs of one repository, with whatever
-//! authentication the registry asks for (distribution spec, "Pull").
-//!
-//! Credentials and tokens are bound to this one repository at this one
-//! origin. A challenge counts only if the registry itself sent it.
+//! The client: manifests and blobs of one repository at one endpoint
+//! (distribution spec, "Pull"). Who we are there is for `session` to say.
 
 use std::io::{Read, Write};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ureq::http::header;
 
-use super::address::{Origin, Transport, Url};
-use super::challenge::{self, Challenge};
-use super::credentials::Credentials;
+use super::address::Url;
 use super::error::Error;
-use super::transport::{Authorization, Connections, Reply, Request, Timeouts, is_worth_retrying};
+use super::route::Endpoint;
+use super::session::{Purpose, Session};
+use super::transport::{Options, Reply, Request, is_worth_retrying};
 use crate::error::Failure;
 use crate::image::blobs::Blobs;
 use crate::image::descriptor::{self, Descriptor};
@@ -23,17 +19,6 @@ use crate::image::partial::{Complete, Partial, Wrong};
 use crate::image::quote::quoted;
 use crate::image::reference::Reference;
 use crate::limits;
-
-/// How to talk to a registry.
-#[derive(Debug, Clone, Default)]
-pub struct Options {
-    /// HTTPS, or plain HTTP where that is allowed.
-    pub transport: Transport,
-    /// Who we are; `None` is nobody in particular.
-    pub credentials: Option<Credentials>,
-    /// How long to wait.
-    pub timeouts: Timeouts,
-}
 
 /// Who wants to know how far a transfer is. Called from several threads.
 pub trait Progress: Sync {
@@ -71,33 +56,28 @@ pub struct Sent {
 
 /// One repository of one registry.
 pub struct Client {
-    /// The registry as the user wrote it, for messages.
-    registry: String,
+    session: Session,
     repository: String,
-    origin: Origin,
-    credentials: Option<Credentials>,
-    connections: Connections,
-    /// What worked last. Nothing is locked after it.
-    authorization: Mutex<Option<Authorization>>,
+    /// What tokens have to allow.
+    scopes: Vec<String>,
 }
 
 impl Client {
-    /// A client for the repository of `reference`. Does not connect yet.
-    pub fn new(reference: &Reference, options: &Options) -> Result<Self, Error> {
+    /// A client for pulling from the repository at `endpoint`. Does not
+    /// connect yet.
+    pub fn new(endpoint: &Endpoint, options: &Options) -> Result<Self, Error> {
+        let Endpoint { registry, repository, transport, credentials } = endpoint;
         Ok(Self {
-            registry: reference.registry().to_owned(),
-            repository: reference.repository().to_owned(),
-            origin: Origin::of_registry(reference.registry(), options.transport)?,
-            credentials: options.credentials.clone(),
-            connections: Connections::new(options.timeouts),
-            authorization: Mutex::new(None),
+            session: Session::new(registry, *transport, credentials.clone(), options)?,
+            repository: repository.clone(),
+            scopes: vec![format!("repository:{repository}:pull")],
         })
     }
 
     /// The manifest or index of `reference`: by digest if it has one, else by
     /// tag.
     pub fn manifest(&self, reference: &Reference) -> Result<Sent, Error> {
-        let request = Request::document(self.manifest_url(reference)?, &ACCEPT);
+        let request = Request::document(self.manifest_url(reference), &ACCEPT);
         let what = shown(reference);
         let reply = self.checked(&request, &what)?;
         let told = told_digest(&reply);
@@ -106,13 +86,16 @@ impl Client {
         let bytes = reply.read(limits::MANIFEST_BYTES_MAX).map_err(|error| self.broken(&what, &error))?;
         let digest = Digest::of(&bytes);
         if length.is_some_and(|length| length != bytes.len() as u64) {
-            return Err(Error::Refused(format!("{} sent {what} with another length than announced", self.registry)));
+            return Err(Error::Refused(format!(
+                "{} sent {what} with another length than announced",
+                self.session.registry
+            )));
         }
         for expected in reference.digest().into_iter().chain(told.as_ref()) {
             if *expected != digest {
                 return Err(Error::Refused(format!(
                     "{} sent other content than it should: {what} has digest {digest}, not {expected}",
-                    self.registry
+                    self.session.registry
                 )));
             }
         }
@@ -157,7 +140,7 @@ impl Client {
                 Err(wrong) => {
                     let Wrong { partial, failure } = *wrong;
                     partial.discard()?;
-                    return Err(failure.doing(format!("receive from {}", self.registry)).into());
+                    return Err(failure.doing(format!("receive from {}", self.session.registry)).into());
                 }
             }
         }
@@ -175,11 +158,14 @@ impl Client {
                 Ok(()) => return Ok(()),
                 Err(Broken::Stopped) => return Err(Error::Stopped),
                 Err(Broken::Write(error)) if error.kind() == std::io::ErrorKind::FileTooLarge => {
-                    return Err(Error::Refused(format!("{} sends more of {what} than announced", self.registry)));
+                    return Err(Error::Refused(format!(
+                        "{} sends more of {what} than announced",
+                        self.session.registry
+                    )));
                 }
                 Err(Broken::Write(error)) => return Err(Failure::from(error).doing(format!("write {what}")).into()),
                 Err(Broken::Read(error)) if is_worth_retrying(&error) && tries < limits::REQUEST_TRIES_MAX => {
-                    std::thread::sleep(self.connections.backoff(tries));
+                    std::thread::sleep(self.session.connections.backoff(tries));
                     tries += 1;
                 }
                 Err(Broken::Read(error)) => return Err(self.broken(&what, &error)),
@@ -190,13 +176,16 @@ impl Client {
 
     /// The blob's bytes behind the first `from`.
     fn ask_for(&self, blob: &Descriptor, from: u64, what: &str) -> Result<impl Read, Error> {
-        let url = self.url(&format!("/v2/{}/blobs/{}", self.repository, blob.digest))?;
+        let url = self.session.url(format!("/v2/{}/blobs/{}", self.repository, blob.digest));
         let mut request = Request::document(url, &[]);
         (request.is_document, request.from) = (false, from);
         let reply = self.checked(&request, what)?;
         let is_part = reply.status == 206;
         if is_part && !resumes_at(&reply, from) {
-            return Err(Error::Refused(format!("{} sent another part of {what} than asked for", self.registry)));
+            return Err(Error::Refused(format!(
+                "{} sent another part of {what} than asked for",
+                self.session.registry
+            )));
         }
         // A server that cannot resume sends what is here once more.
         let skip = if is_part { 0 } else { from };
@@ -204,124 +193,35 @@ impl Client {
         if let Some(length) = reply.length().filter(|length| *length != expected) {
             return Err(Error::Refused(format!(
                 "{} sends {length} bytes of {what} instead of {expected}",
-                self.registry
+                self.session.registry
             )));
         }
         Ok(Skipping { body: reply.into_body(), skip })
     }
 
-    /// Sends the request, authenticated as the registry wants it, and passes
-    /// only success on.
     fn checked(&self, request: &Request<'_>, what: &str) -> Result<Reply, Error> {
-        let reply = self.authenticated(request, what)?;
-        let registry = self.registry.clone();
-        let what = what.to_owned();
-        match reply.status {
-            200 | 206 => Ok(reply),
-            401 | 403 => {
-                let with_credentials = self.credentials.is_some();
-                Err(Error::Unauthorized { registry, what, with_credentials, detail: reply.detail() })
-            }
-            404 => Err(Error::NotFound { registry, what }),
-            status @ (429 | 503) => Err(Error::Busy { registry, status, detail: reply.detail() }),
-            status => Err(Error::Status { registry, what, status, detail: reply.detail() }),
-        }
+        self.session.checked(request, Purpose { what, scopes: &self.scopes })
     }
 
-    fn authenticated(&self, request: &Request<'_>, what: &str) -> Result<Reply, Error> {
-        let mut request = request.clone();
-        request.authorization = self.known_authorization();
-        let reply = self.connections.send(&request)?;
-        // A challenge from where a redirect led is none of ours.
-        if reply.status != 401 || reply.origin != self.origin {
-            return Ok(reply);
-        }
-        let headers = reply.headers.get_all(header::WWW_AUTHENTICATE);
-        let challenges = challenge::parse(headers.iter().filter_map(|value| value.to_str().ok()));
-        for challenge in &challenges {
-            if let Some(authorization) = self.answer(challenge, what)? {
-                request.authorization = Some(authorization.clone());
-                let reply = self.connections.send(&request)?;
-                if reply.status != 401 {
-                    *self.authorization.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(authorization);
-                }
-                return Ok(reply);
-            }
-        }
-        Ok(reply)
-    }
-
-    fn known_authorization(&self) -> Option<Authorization> {
-        self.authorization.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
-    }
-
-    /// What to answer to a challenge, if we can.
-    fn answer(&self, challenge: &Challenge, what: &str) -> Result<Option<Authorization>, Error> {
-        match challenge {
-            Challenge::Basic => Ok(self.credentials.as_ref().map(|credentials| Authorization(credentials.basic()))),
-            Challenge::Bearer { realm, service } => self.token(realm, service.as_deref(), what).map(Some),
-        }
-    }
-
-    /// A token for pulling from our repository, and for nothing else: the
-    /// scope is ours, not the challenge's.
-    fn token(&self, realm: &str, service: Option<&str>, what: &str) -> Result<Authorization, Error> {
-        let url = Url::parse(realm)?;
-        if !self.origin.may_send_to(&url.origin) {
-            return Err(Error::Refused(format!(
-                "{} wants a token from {}, which is not allowed",
-                self.registry, url.origin
-            )));
-        }
-        if self.credentials.is_some() && !self.origin.trusts_realm(&url.origin) {
-            return Err(Error::Refused(format!(
-                "{} wants your password sent to {}, which is not in its domain",
-                self.registry, url.origin
-            )));
-        }
-        let scope = format!("repository:{}:pull", self.repository);
-        let mut parameters = vec![("scope", scope.as_str())];
-        parameters.extend(service.map(|service| ("service", service)));
-        let mut request = Request::document(url.with_query(&parameters), &[]);
-        request.authorization = self.credentials.as_ref().map(|credentials| Authorization(credentials.basic()));
-        let reply = self.connections.send(&request)?;
-        let registry = self.registry.clone();
-        match reply.status {
-            200 => {}
-            400 | 401 | 403 => {
-                let with_credentials = self.credentials.is_some();
-                let what = what.to_owned();
-                return Err(Error::Unauthorized { registry, what, with_credentials, detail: reply.detail() });
-            }
-            status @ (429 | 503) => return Err(Error::Busy { registry, status, detail: reply.detail() }),
-            status => {
-                let what = "a token".to_owned();
-                return Err(Error::Status { registry, what, status, detail: reply.detail() });
-            }
-        }
-        let body = reply.read(limits::TOKEN_BYTES_MAX).map_err(|error| self.broken("a token", &error))?;
-        read_token(&body).ok_or_else(|| Error::Refused(format!("the token server of {registry} sent no token")))
-    }
-
-    fn url(&self, path: &str) -> Result<Url, Error> {
-        Ok(Url { origin: self.origin.clone(), path: path.to_owned() })
-    }
-
-    fn manifest_url(&self, reference: &Reference) -> Result<Url, Error> {
+    fn manifest_url(&self, reference: &Reference) -> Url {
         let name = match (reference.digest(), reference.tag()) {
             (Some(digest), _) => digest.to_string(),
             (None, tag) => tag.unwrap_or(crate::image::reference::DEFAULT_TAG).to_owned(),
         };
-        self.url(&format!("/v2/{}/manifests/{name}", self.repository))
+        self.session.url(format!("/v2/{}/manifests/{name}", self.repository))
     }
 
     /// An answer that broke off for good.
     fn broken(&self, what: &str, error: &std::io::Error) -> Error {
         if error.kind() == std::io::ErrorKind::FileTooLarge {
-            return Error::Refused(format!("{} sends too much for {what}: {error}", self.registry));
+            return Error::Refused(format!("{} sends too much for {what}: {error}", self.session.registry));
         }
         let cause = format!("{what} broke off: {error}");
-        Error::Unreachable { host: self.registry.clone(), cause, hint: Some("try again; what has arrived is kept") }
+        Error::Unreachable {
+            host: self.session.registry.clone(),
+            cause,
+            hint: Some("try again; what has arrived is kept"),
+        }
     }
 }
 
@@ -338,15 +238,6 @@ fn told_digest(reply: &Reply) -> Option<Digest> {
 fn resumes_at(reply: &Reply, from: u64) -> bool {
     let range = reply.header(header::CONTENT_RANGE).and_then(|range| range.strip_prefix("bytes "));
     range.and_then(|range| range.split('-').next()).and_then(|start| start.parse().ok()) == Some(from)
-}
-
-/// A token server calls it `token` or, as OAuth has it, `access_token`.
-fn read_token(body: &[u8]) -> Option<Authorization> {
-    let body: serde_json::Value = serde_json::from_slice(body).ok()?;
-    let token =
-        ["token", "access_token"].iter().find_map(|key| body.get(key)?.as_str().filter(|text| !text.is_empty()))?;
-    let legal = token.bytes().all(|byte| byte.is_ascii_graphic());
-    legal.then(|| Authorization(format!("Bearer {token}")))
 }
 
 /// A stream without its first bytes.

@@ -58,6 +58,16 @@ pub enum Error {
         /// One action that may help.
         hint: Option<&'static str>,
     },
+    /// Somebody answers who cannot prove to be the registry.
+    #[error("cannot trust {host}: {cause}")]
+    Untrusted {
+        /// Who was called.
+        host: String,
+        /// What is wrong with the certificate.
+        cause: String,
+        /// One action that may help.
+        hint: &'static str,
+    },
     /// An answer that breaks the protocol or one of our rules.
     #[error("{0}")]
     Refused(String),
@@ -80,17 +90,20 @@ impl From<Error> for Failure {
         let message = error.to_string();
         match error {
             Error::Local(failure) => failure,
-            Error::Unauthorized { with_credentials: true, registry, .. } => Self::user(message)
-                .hint(format!("check name and password for {registry}, and that they may read this image")),
-            Error::Unauthorized { registry, .. } => Self::user(message).hint(format!(
-                "the image may not exist, or it needs a login: put credentials for {registry} into ~/.docker/config.json"
-            )),
+            Error::Unauthorized { with_credentials: true, registry, .. } => {
+                Self::user(message).hint(format!("check name and password for {registry}, and what they allow"))
+            }
+            Error::Unauthorized { registry, .. } => {
+                Self::user(message).hint(format!("the image may not exist, or it needs a login: kelp login {registry}"))
+            }
             Error::NotFound { .. } => Self::new(Kind::NotFound, message).hint("check the spelling of name and tag"),
             Error::Busy { status: 429, .. } => {
                 Self::host(message).hint("wait a while; registries often allow more to those who log in")
             }
             Error::Busy { .. } | Error::Status { status: 500.., .. } => Self::host(message).hint("try again later"),
-            Error::Status { status: 400, .. } => Self::host(message).hint("it may be something else than a registry, or want HTTPS"),
+            Error::Status { status: 400, .. } => {
+                Self::host(message).hint("it may be something else than a registry, or want HTTPS")
+            }
             Error::Status { .. } => Self::host(message),
             Error::Unreachable { hint, .. } => {
                 let failure = Self::host(message);
@@ -99,6 +112,7 @@ impl From<Error> for Failure {
                     None => failure.hint("check the name, the network and HTTPS_PROXY"),
                 }
             }
+            Error::Untrusted { hint, .. } => Self::host(message).hint(hint),
             Error::Refused(_) | Error::Stopped => Self::host(message),
         }
     }
