@@ -37,6 +37,7 @@ mod pull;
 mod rm;
 mod rmi;
 mod run;
+mod save;
 mod tag;
 mod template;
 mod units;

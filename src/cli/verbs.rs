@@ -4,8 +4,8 @@ use clap::{ArgMatches, Args, Command, FromArgMatches};
 
 use super::{
     Session, base_command, check, completion, exists, history, image_inspect, image_mount, image_prune, image_tree,
-    image_unmount, image_verify, images, import, inspect, load, login, logout, man, ns, ps, pull, rm, rmi, run, tag,
-    untag, version,
+    image_unmount, image_verify, images, import, inspect, load, login, logout, man, ns, ps, pull, rm, rmi, run, save,
+    tag, untag, version,
 };
 use crate::error::{EXIT_OWN_FAILURE, Failure, Result};
 
@@ -55,6 +55,7 @@ pub(super) const ALL: &[Verb] = &[
     verb!("login", "Log in to a registry", login),
     verb!("logout", "Log out of a registry", logout),
     verb!("load", "Load images from an archive", load),
+    verb!("save", "Save images to an archive", save),
     verb!("import", "Make an image of a root file system", import),
     verb!("images", "List images", images),
     verb!("history", "Show how an image came to be", history),
@@ -69,6 +70,7 @@ pub(super) const ALL: &[Verb] = &[
     verb!("image exists", "Tell by the exit status whether an image is here", exists, 125, 125),
     verb!("image pull", "Fetch an image from a registry", pull),
     verb!("image load", "Load images from an archive", load),
+    verb!("image save", "Save images to an archive", save),
     verb!("image import", "Make an image of a root file system", import),
     verb!("image tag", "Give an image more names", tag),
     verb!("image untag", "Take names from an image, which stays", untag),

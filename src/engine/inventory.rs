@@ -238,7 +238,7 @@ mod tests {
     #[test]
     fn what_goes_meanwhile_is_not_there_and_what_is_damaged_is() {
         let dir = tempfile::tempdir().unwrap();
-        let paths = Paths { data: dir.path().join("data"), run: dir.path().join("run") };
+        let paths = Paths::new(dir.path().join("data"), dir.path().join("run"));
         import(&paths, "goes");
         import(&paths, "stays");
         let all = tags::list(&paths).unwrap();

@@ -20,6 +20,7 @@ pub mod removal;
 pub mod request;
 pub mod rootfs;
 pub mod run;
+pub mod save;
 pub mod transfer;
 pub mod tree;
 pub mod unpack;

@@ -28,7 +28,9 @@ use crate::image::config::ImageConfig;
 use crate::image::digest::Digest;
 use crate::image::garbage::{self, Guard, Parts};
 use crate::image::lookup;
+use crate::image::platform::Platform;
 use crate::image::reference::Reference;
+use crate::image::stores;
 use crate::image::tags::{self, Tag};
 use crate::limits;
 use crate::paths::Paths;
@@ -60,9 +62,10 @@ pub struct Collected {
 /// the container keeps its layers.
 pub fn remove(paths: &Paths, text: &str, force: bool) -> Result<(Removed, Collected)> {
     let found = lookup::find_tag(paths, text)?;
+    refuse_read_only(text, &found)?;
     let all = tags::list(paths)?;
     let of_image: Vec<&Tag> = all.iter().filter(|tag| tag.config == found.config).collect();
-    let going: Vec<&Tag> = if is_name_of(text, &found) { vec![&found] } else { of_image.clone() };
+    let going: Vec<&Tag> = if lookup::is_name_of(text, &found) { vec![&found] } else { of_image.clone() };
     check_names(text, &going, force)?;
     let is_last = going.len() == of_image.len();
     if is_last && !force {
@@ -144,14 +147,12 @@ fn take_away(paths: &Paths, blobs: &Blobs, going: &[&Tag], is_last: bool, gone: 
     Ok(removed)
 }
 
-/// Whether `text` is the name in `tag`, and not the id of its image.
-fn is_name_of(text: &str, tag: &Tag) -> bool {
-    let Some(reference) = &tag.reference else { return false };
-    lookup::candidates(text).is_ok_and(|candidates| {
-        candidates.iter().any(|candidate| {
-            candidate == reference || (candidate.digest().is_some() && candidate.name() == reference.name())
-        })
-    })
+/// Names in a read-only store are not ours to take.
+pub(super) fn refuse_read_only(text: &str, found: &Tag) -> Result<()> {
+    let Some(store) = &found.store else { return Ok(()) };
+    let store = store.path().display();
+    Err(Failure::user(format!("image \"{text}\" is in the read-only store \"{store}\""))
+        .hint("whoever writes that store removes it there; kelp only reads from it"))
 }
 
 fn check_names(text: &str, going: &[&Tag], force: bool) -> Result<()> {
@@ -193,6 +194,10 @@ fn collect(paths: &Paths, blobs: &Blobs, gone: &BTreeSet<Digest>) -> Result<Coll
             let name = tag.reference.map_or_else(|| tag.config.short(), |reference| reference.familiar());
             return postponed(format!("image \"{name}\" cannot be read ({failure}); remove it or fetch it again"));
         }
+    }
+    for tag in stores::adopted(&paths.image_stores, blobs, &Platform::host()) {
+        // What cannot be read any more was only unpacked here.
+        needed.add(blobs, &tag).ok();
     }
     let (containers, damaged) = store::list(paths)?;
     if let Some(failure) = damaged.into_iter().next() {
@@ -257,7 +262,6 @@ mod tests {
     use crate::container::record::Record;
     use crate::engine::naming;
     use crate::image::archive::{self, ImportOptions, Loaded};
-    use crate::image::platform::Platform;
 
     struct Home {
         paths: Paths,
@@ -266,7 +270,7 @@ mod tests {
 
     fn home() -> Home {
         let dir = tempfile::tempdir().unwrap();
-        Home { paths: Paths { data: dir.path().join("data"), run: dir.path().join("run") }, _dir: dir }
+        Home { paths: Paths::new(dir.path().join("data"), dir.path().join("run")), _dir: dir }
     }
 
     /// An image of one empty layer; `author` tells one from the other.
