@@ -119,6 +119,35 @@ pub const RETRY_WAIT_MS_MAX: u64 = 30_000;
 /// Blobs fetched from one registry at once (docker's and podman's number).
 pub const DOWNLOADS_MAX: usize = 3;
 
+/// Blobs sent to one registry at once (docker's number).
+pub const UPLOADS_MAX: usize = 5;
+
+/// How many times longer than for the next bytes a registry may think about an
+/// upload that is complete: it hashes it once more, and copies it where its
+/// storage cannot rename. Minutes are real for a layer of 10 GiB.
+pub const COMMIT_PATIENCE: u32 = 10;
+
+/// From this length on a registry is asked before an upload's bytes are sent
+/// (curl's number).
+pub const EXPECT_BYTES_MIN: u64 = 1 << 20;
+
+/// Chunks of an upload, once the registry would not take it in one piece or
+/// the connection broke: what a second break costs at most. Proxies that limit
+/// a request's size have limits of 100 MB and more.
+pub const UPLOAD_CHUNK_BYTES: u64 = 64 << 20;
+
+/// The smallest chunk that is tried on a registry that refuses larger ones.
+pub const UPLOAD_CHUNK_BYTES_MIN: u64 = 1 << 20;
+
+/// Threads that compress a layer. Each has two blocks of up to 4 MiB and their
+/// compressed forms in memory; more are waited for by the one that reads,
+/// hashes and writes.
+pub const COMPRESS_THREADS_MAX: usize = 32;
+
+/// Repositories from which blobs are mounted in one push; each may cost a
+/// token.
+pub const MOUNT_SOURCES_MAX: usize = 16;
+
 /// How long blobs that no tag needs are kept: a pull that broke off goes on
 /// where it was when it is repeated within a day.
 pub const BLOB_KEEP_S: u64 = 24 * 60 * 60;

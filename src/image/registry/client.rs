@@ -1,9 +1,11 @@
 //! The client: manifests and blobs of one repository, with whatever
 //! authentication the registry asks for (distribution spec, "Pull").
+//! upload.rs has the other direction.
 //!
 //! Credentials and tokens are bound to this one repository at this one
 //! origin. A challenge counts only if the registry itself sent it.
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::sync::Mutex;
 
@@ -70,13 +72,16 @@ pub struct Sent {
 /// One repository of one registry.
 pub struct Client {
     /// The registry as the user wrote it, for messages.
-    registry: String,
-    repository: String,
-    origin: Origin,
-    credentials: Option<Credentials>,
-    connections: Connections,
-    /// What worked last. Nothing is locked after it.
-    authorization: Mutex<Option<Authorization>>,
+    pub(super) registry: String,
+    pub(super) repository: String,
+    pub(super) origin: Origin,
+    pub(super) credentials: Option<Credentials>,
+    pub(super) connections: Connections,
+    /// What we want to do with the repository, in the words of token scopes.
+    actions: &'static str,
+    /// What worked last, by the scopes it is good for. Nothing is locked
+    /// after it.
+    authorization: Mutex<BTreeMap<Vec<String>, Authorization>>,
 }
 
 impl Client {
@@ -88,8 +93,16 @@ impl Client {
             origin: Origin::of_registry(reference.registry(), options.transport)?,
             credentials: options.credentials.clone(),
             connections: Connections::new(options.timeouts),
-            authorization: Mutex::new(None),
+            actions: "pull",
+            authorization: Mutex::new(BTreeMap::new()),
         })
+    }
+
+    /// The same client, that may push too.
+    #[must_use]
+    pub fn pushing(mut self) -> Self {
+        self.actions = "pull,push";
+        self
     }
 
     /// The manifest or index of `reference`: by digest if it has one, else by
@@ -192,21 +205,40 @@ impl Client {
     }
 
     fn authenticated(&self, request: &Request<'_>, what: &str) -> Result<Reply, Error> {
+        self.authorized(request, &[self.scope()], what, |request| self.connections.send(request))
+    }
+
+    /// Our repository and what we do with it, as a token's scope.
+    pub(super) fn scope(&self) -> String {
+        format!("repository:{}:{}", self.repository, self.actions)
+    }
+
+    /// Sends the request with what is good for `scopes`, and once more when
+    /// the registry asks who we are.
+    pub(super) fn authorized<E: From<Error>>(
+        &self,
+        request: &Request<'_>,
+        scopes: &[String],
+        what: &str,
+        send: impl Fn(&Request<'_>) -> Result<Reply, E>,
+    ) -> Result<Reply, E> {
         let mut request = request.clone();
-        request.authorization = self.known_authorization();
-        let reply = self.connections.send(&request)?;
+        let is_own = request.url.origin == self.origin;
+        request.authorization = self.known_authorization(scopes).filter(|_| is_own);
+        let reply = send(&request)?;
         // A challenge from where a redirect led is none of ours.
-        if reply.status != 401 || reply.origin != self.origin {
+        if reply.status != 401 || reply.origin != self.origin || !is_own {
             return Ok(reply);
         }
         let headers = reply.headers.get_all(header::WWW_AUTHENTICATE);
         let challenges = challenge::parse(headers.iter().filter_map(|value| value.to_str().ok()));
         for challenge in &challenges {
-            if let Some(authorization) = self.answer(challenge, what)? {
+            if let Some(authorization) = self.answer(challenge, scopes, what)? {
                 request.authorization = Some(authorization.clone());
-                let reply = self.connections.send(&request)?;
+                let reply = send(&request)?;
                 if reply.status != 401 {
-                    *self.authorization.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(authorization);
+                    let mut known = self.authorization.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                    known.insert(scopes.to_vec(), authorization);
                 }
                 return Ok(reply);
             }
@@ -214,21 +246,21 @@ impl Client {
         Ok(reply)
     }
 
-    fn known_authorization(&self) -> Option<Authorization> {
-        self.authorization.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    fn known_authorization(&self, scopes: &[String]) -> Option<Authorization> {
+        self.authorization.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get(scopes).cloned()
     }
 
     /// What to answer to a challenge, if we can.
-    fn answer(&self, challenge: &Challenge, what: &str) -> Result<Option<Authorization>, Error> {
+    fn answer(&self, challenge: &Challenge, scopes: &[String], what: &str) -> Result<Option<Authorization>, Error> {
         match challenge {
             Challenge::Basic => Ok(self.credentials.as_ref().map(|credentials| Authorization(credentials.basic()))),
-            Challenge::Bearer { realm, service } => self.token(realm, service.as_deref(), what).map(Some),
+            Challenge::Bearer { realm, service } => self.token(realm, service.as_deref(), scopes, what).map(Some),
         }
     }
 
-    /// A token for pulling from our repository, and for nothing else: the
-    /// scope is ours, not the challenge's.
-    fn token(&self, realm: &str, service: Option<&str>, what: &str) -> Result<Authorization, Error> {
+    /// A token for what we are about to do, and for nothing else: the scopes
+    /// are ours, not the challenge's.
+    fn token(&self, realm: &str, service: Option<&str>, scopes: &[String], what: &str) -> Result<Authorization, Error> {
         let url = Url::parse(realm)?;
         if !self.origin.may_send_to(&url.origin) {
             return Err(Error::Refused(format!(
@@ -242,8 +274,7 @@ impl Client {
                 self.registry, url.origin
             )));
         }
-        let scope = format!("repository:{}:pull", self.repository);
-        let mut parameters = vec![("scope", scope.as_str())];
+        let mut parameters: Vec<(&str, &str)> = scopes.iter().map(|scope| ("scope", scope.as_str())).collect();
         parameters.extend(service.map(|service| ("service", service)));
         let mut request = Request::document(url.with_query(&parameters), &[]);
         request.authorization = self.credentials.as_ref().map(|credentials| Authorization(credentials.basic()));
@@ -266,7 +297,7 @@ impl Client {
         read_token(&body).ok_or_else(|| Error::Refused(format!("the token server of {registry} sent no token")))
     }
 
-    fn url(&self, path: &str) -> Result<Url, Error> {
+    pub(super) fn url(&self, path: &str) -> Result<Url, Error> {
         Ok(Url { origin: self.origin.clone(), path: path.to_owned() })
     }
 
@@ -293,7 +324,7 @@ fn shown(reference: &Reference) -> String {
 }
 
 /// `Docker-Content-Digest`, if it is one we can check.
-fn told_digest(reply: &Reply) -> Option<Digest> {
+pub(super) fn told_digest(reply: &Reply) -> Option<Digest> {
     reply.headers.get("docker-content-digest")?.to_str().ok()?.parse().ok()
 }
 

@@ -1,8 +1,8 @@
-//! A registry, as one who pulls sees it (OCI distribution spec; Docker's
-//! Registry HTTP API V2).
+//! A registry, as its clients see it (OCI distribution spec; Docker's Registry
+//! HTTP API V2).
 //!
-//! [`Client`] asks for manifests and blobs of one repository. Below it, in
-//! this order: `challenge` and `credentials` (who are we), `transport` (one
+//! [`Client`] asks for manifests and blobs of one repository, and sends them
+//! (`upload`). Below it, in this order: `challenge` and `credentials` (who are we), `transport` (one
 //! request, its redirects and retries), `address` (who may be called, and who
 //! may be told what).
 //!
@@ -16,12 +16,14 @@ mod client;
 pub mod credentials;
 mod error;
 mod transport;
+mod upload;
 
 pub use address::Transport;
 pub use client::{Client, Options, Progress, Sent, Silent};
 pub use credentials::Credentials;
 pub use error::Error;
 pub use transport::Timeouts;
+pub use upload::Uploaded;
 
 #[cfg(test)]
 #[path = "../../../tests/support/registry.rs"]

@@ -1,5 +1,4 @@
-//! Requests and answers: one HTTP GET or HEAD with redirects, retries and
-//! timeouts.
+//! Requests and answers: one HTTP request with redirects, retries and timeouts.
 //!
 //! Redirects are followed here and not by the HTTP library, because the rule
 //! is ours: `Authorization` goes to the origin it is for and nowhere else
@@ -7,11 +6,14 @@
 //! HTTP nor to our own loopback. It knows nothing of repositories.
 
 use std::fmt;
+use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use ureq::http::{self, HeaderMap, header};
+use ureq::http::{self, HeaderMap, Method, header};
 
 use super::address::{Origin, Url};
 use super::error::{self, Error};
@@ -54,8 +56,9 @@ impl fmt::Debug for Authorization {
 }
 
 /// What to ask for.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Request<'a> {
+    pub(super) method: Method,
     pub(super) url: Url,
     pub(super) accept: &'a [&'a str],
     /// For the origin of `url` only.
@@ -64,12 +67,79 @@ pub(super) struct Request<'a> {
     pub(super) from: u64,
     /// The whole answer has to arrive within [`Timeouts::document`].
     pub(super) is_document: bool,
+    /// What is sent along.
+    pub(super) payload: Option<Payload<'a>>,
+}
+
+/// What a request carries. It can be read again for another try.
+#[derive(Clone, Copy)]
+pub(super) struct Payload<'a> {
+    pub(super) content: Content<'a>,
+    pub(super) media_type: &'a str,
+    /// It is a chunk that begins so many bytes into the whole.
+    pub(super) offset: Option<u64>,
+}
+
+/// The bytes of a payload.
+#[derive(Clone, Copy)]
+pub(super) enum Content<'a> {
+    Bytes(&'a [u8]),
+    /// So many bytes of a file; `sent` is told as they go.
+    Part {
+        file: &'a File,
+        from: u64,
+        length: u64,
+        sent: &'a dyn Fn(u64),
+    },
+}
+
+impl Content<'_> {
+    fn length(&self) -> u64 {
+        match self {
+            Content::Bytes(bytes) => bytes.len() as u64,
+            Content::Part { length, .. } => *length,
+        }
+    }
+}
+
+/// Reads a payload from its beginning to its end.
+struct PayloadReader<'a> {
+    content: Content<'a>,
+    position: u64,
+}
+
+impl Read for PayloadReader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = match self.content {
+            Content::Bytes(bytes) => {
+                let rest = usize::try_from(self.position).ok().and_then(|start| bytes.get(start..));
+                rest.unwrap_or_default().read(buffer)?
+            }
+            Content::Part { file, from, length, sent } => {
+                let room = usize::try_from(length - self.position).unwrap_or(usize::MAX).min(buffer.len());
+                let count = file.read_at(buffer.get_mut(..room).unwrap_or_default(), from + self.position)?;
+                if count == 0 && room > 0 {
+                    return Err(io::Error::other("the file is shorter than it was"));
+                }
+                sent(count as u64);
+                count
+            }
+        };
+        self.position += count as u64;
+        Ok(count)
+    }
 }
 
 impl<'a> Request<'a> {
     /// Asks for a document.
     pub(super) fn document(url: Url, accept: &'a [&'a str]) -> Self {
-        Self { url, accept, authorization: None, from: 0, is_document: true }
+        Self { method: Method::GET, url, accept, authorization: None, from: 0, is_document: true, payload: None }
+    }
+
+    /// Sends `content`.
+    pub(super) fn sending(method: Method, url: Url, media_type: &'a str, content: Content<'a>) -> Self {
+        let payload = Some(Payload { content, media_type, offset: None });
+        Self { method, payload, is_document: false, ..Self::document(url, &[]) }
     }
 }
 
@@ -122,11 +192,24 @@ pub(super) struct Connections {
     tls: OnceLock<ureq::Agent>,
     /// Why one of this host's certificates could not be read, if it was so.
     unreadable: OnceLock<String>,
+    /// Somebody on the way does not know `Expect`.
+    takes_no_expect: AtomicBool,
 }
 
 impl Connections {
     pub(super) fn new(timeouts: Timeouts) -> Self {
-        Self { timeouts, plain: OnceLock::new(), tls: OnceLock::new(), unreadable: OnceLock::new() }
+        Self {
+            timeouts,
+            plain: OnceLock::new(),
+            tls: OnceLock::new(),
+            unreadable: OnceLock::new(),
+            takes_no_expect: AtomicBool::new(false),
+        }
+    }
+
+    /// Sends a request once. Transient trouble is for the caller to judge.
+    pub(super) fn send_once(&self, request: &Request<'_>) -> Result<Reply, Failed> {
+        self.follow(request)
     }
 
     /// Sends a request, as often as it takes, and returns the answer of any
@@ -159,11 +242,18 @@ impl Connections {
     fn follow(&self, request: &Request<'_>) -> Result<Reply, Failed> {
         let mut url = request.url.clone();
         for _ in 0..=limits::REDIRECTS_MAX {
-            let reply = self.once(request, &url)?;
+            let mut reply = self.once(request, &url)?;
+            if reply.status == 417 && !self.takes_no_expect.swap(true, Ordering::Relaxed) {
+                reply = self.once(request, &url)?;
+            }
             if !matches!(reply.status, 301 | 302 | 303 | 307 | 308) {
                 return Ok(reply);
             }
             let refuse = |why: &str| Failed::Final(Error::Refused(format!("{} {why}", request.url.origin)));
+            // The others turn into a GET (RFC 9110, 15.4): nothing would be stored.
+            if request.payload.is_some() && !matches!(reply.status, 307 | 308) {
+                return Err(refuse("redirects what is sent to it"));
+            }
             let location = reply.header(header::LOCATION).ok_or_else(|| refuse("redirects to nowhere"))?;
             let next = url.join(location).map_err(Failed::Final)?;
             if !request.url.origin.may_send_to(&next.origin) {
@@ -175,8 +265,7 @@ impl Connections {
     }
 
     fn once(&self, request: &Request<'_>, url: &Url) -> Result<Reply, Failed> {
-        let agent = self.agent(&url.origin);
-        let mut builder = http::Request::builder().method(http::Method::GET).uri(url.to_string());
+        let mut builder = http::Request::builder().method(request.method.clone()).uri(url.to_string());
         if !request.accept.is_empty() {
             builder = builder.header(header::ACCEPT, request.accept.join(", "));
         }
@@ -190,8 +279,40 @@ impl Connections {
         {
             builder = builder.header(header::AUTHORIZATION, value);
         }
+        let answer = match &request.payload {
+            None => self.exchange(request, url, builder, ureq::SendBody::none()),
+            Some(payload) => {
+                let mut reader = PayloadReader { content: payload.content, position: 0 };
+                let mut builder = with_payload(builder, payload);
+                if payload.content.length() > limits::EXPECT_BYTES_MIN && !self.takes_no_expect.load(Ordering::Relaxed)
+                {
+                    // Who will refuse says so before the bytes are sent, not
+                    // by closing the connection in their midst (RFC 9110, 10.1.1).
+                    builder = builder.header(header::EXPECT, "100-continue");
+                }
+                self.exchange(request, url, builder, ureq::SendBody::from_reader(&mut reader))
+            }
+        }?;
+        let (parts, body) = answer.into_parts();
+        let encoding = parts.headers.get(header::CONTENT_ENCODING).map(|value| value.as_bytes());
+        if encoding.is_some_and(|encoding| !encoding.is_empty() && encoding != b"identity") {
+            let message = format!("{} sends encoded content that nobody asked for", url.origin);
+            return Err(Failed::Final(Error::Refused(message)));
+        }
+        Ok(Reply { status: parts.status.as_u16(), headers: parts.headers, origin: url.origin.clone(), body })
+    }
+
+    /// One request out, the head of one answer in.
+    fn exchange(
+        &self,
+        request: &Request<'_>,
+        url: &Url,
+        builder: http::request::Builder,
+        body: ureq::SendBody<'_>,
+    ) -> Result<http::Response<ureq::Body>, Failed> {
         let call =
-            builder.body(()).map_err(|error| Failed::Final(Error::Refused(format!("build request: {error}"))))?;
+            builder.body(body).map_err(|error| Failed::Final(Error::Refused(format!("build request: {error}"))))?;
+        let agent = self.agent(&url.origin);
         let mut call = agent.configure_request(call);
         if url.origin.is_loopback() {
             // A proxy's loopback is another machine's.
@@ -200,14 +321,10 @@ impl Connections {
         if request.is_document {
             call = call.timeout_global(Some(self.timeouts.document));
         }
-        let answer = agent.run(call.build()).map_err(|error| self.unreachable(&url.origin, error))?;
-        let (parts, body) = answer.into_parts();
-        let encoding = parts.headers.get(header::CONTENT_ENCODING).map(|value| value.as_bytes());
-        if encoding.is_some_and(|encoding| !encoding.is_empty() && encoding != b"identity") {
-            let message = format!("{} sends encoded content that nobody asked for", url.origin);
-            return Err(Failed::Final(Error::Refused(message)));
+        if request.payload.is_some() {
+            call = call.timeout_per_read(Some(self.timeouts.idle.saturating_mul(limits::COMMIT_PATIENCE)));
         }
-        Ok(Reply { status: parts.status.as_u16(), headers: parts.headers, origin: url.origin.clone(), body })
+        agent.run(call.build()).map_err(|error| self.unreachable(&url.origin, error))
     }
 
     fn agent(&self, origin: &Origin) -> &ureq::Agent {
@@ -253,16 +370,34 @@ impl Connections {
             .timeout_resolve(Some(self.timeouts.connect))
             .timeout_per_read(Some(self.timeouts.idle))
             .timeout_per_write(Some(self.timeouts.idle))
-            .max_idle_connections_per_host(limits::DOWNLOADS_MAX)
+            .max_idle_connections_per_host(limits::DOWNLOADS_MAX.max(limits::UPLOADS_MAX))
     }
+}
+
+/// The headers that announce a payload.
+fn with_payload(builder: http::request::Builder, payload: &Payload<'_>) -> http::request::Builder {
+    let length = payload.content.length();
+    let mut builder = builder.header(header::CONTENT_LENGTH, length).header(header::CONTENT_TYPE, payload.media_type);
+    if let Some(offset) = payload.offset {
+        // Not as in RFC 9110: no unit, no total (distribution spec, "Pushing a blob in chunks").
+        builder = builder.header(header::CONTENT_RANGE, format!("{offset}-{}", (offset + length).saturating_sub(1)));
+    }
+    builder
 }
 
 const UNKNOWN_ISSUER: &str = "its certificate is signed by an authority that this host does not know";
 
-enum Failed {
+/// Why there is no answer.
+pub(super) enum Failed {
     /// Worth another try.
     Transient(Error),
     Final(Error),
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Self::Final(error)
+    }
 }
 
 /// Whether an I/O error in the middle of things may not happen again.
@@ -314,12 +449,13 @@ fn tls_failure(host: &str, error: &rustls::Error) -> Error {
     Error::Unreachable { host: host.to_owned(), cause, hint: Some(hint) }
 }
 
-fn is_transient(status: u16) -> bool {
+/// Whether an answer of this status may be another one a little later.
+pub(super) fn is_transient(status: u16) -> bool {
     matches!(status, 408 | 429 | 500 | 502 | 503 | 504)
 }
 
 /// `Retry-After`: seconds or a date (RFC 9110, 10.2.3).
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = text.parse::<u32>() {
         return Some(Duration::from_secs(seconds.into()));
