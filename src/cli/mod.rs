@@ -21,6 +21,8 @@ mod ns;
 mod progress;
 mod ps;
 mod pull;
+mod push;
+mod registry;
 mod rm;
 mod rmi;
 mod run;

@@ -2,9 +2,9 @@
 
 use clap::Args;
 
-use super::{Session, output, progress};
+use super::{Session, output, progress, registry};
 use crate::engine::transfer;
-use crate::error::{Failure, Result};
+use crate::error::Result;
 use crate::image::platform::Platform;
 
 /// Arguments of `kelp pull`.
@@ -19,23 +19,17 @@ pub(super) struct Arguments {
     /// Print the image's name only
     #[arg(short, long)]
     quiet: bool,
-    /// Talk to the registry without TLS (on loopback this needs no flag)
-    #[arg(long)]
-    plain_http: bool,
-    #[arg(long, hide = true, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
-    tls_verify: Option<bool>,
+    #[command(flatten)]
+    registry: registry::Transport,
 }
 
 /// Pulls and says what came.
 pub(super) fn run(arguments: Arguments, session: &Session) -> Result<i32> {
-    if arguments.tls_verify == Some(false) {
-        return Err(Failure::usage("certificates are always verified")
-            .hint("--plain-http talks to a registry that has no TLS")
-            .hint("SSL_CERT_FILE names the certificates of your own authority"));
-    }
+    arguments.registry.check()?;
     let platform = arguments.platform.as_deref().map(Platform::parse).transpose()?;
     let progress = if arguments.quiet { progress::Bars::hidden() } else { progress::Bars::new() };
-    let arrived = transfer::pull(&session.paths, &arguments.image, platform.as_ref(), arguments.plain_http, &progress)?;
+    let arrived =
+        transfer::pull(&session.paths, &arguments.image, platform.as_ref(), arguments.registry.plain_http, &progress)?;
     arrived.notices.iter().for_each(|notice| output::notice(notice));
     let pulled = arrived.what;
     if !arguments.quiet {

@@ -3,7 +3,8 @@
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
 use super::{
-    Session, base_command, completion, images, import, inspect, load, man, ns, ps, pull, rm, rmi, run, tag, version,
+    Session, base_command, completion, images, import, inspect, load, man, ns, ps, pull, push, rm, rmi, run, tag,
+    version,
 };
 use crate::error::{EXIT_OWN_FAILURE, Failure, Result};
 
@@ -50,6 +51,7 @@ pub(super) const ALL: &[Verb] = &[
     verb!("rm", "Remove containers", rm),
     verb!("ns", "List the namespaces of running containers", ns),
     verb!("pull", "Fetch an image from a registry", pull),
+    verb!("push", "Send an image to a registry", push),
     verb!("load", "Load images from an archive", load),
     verb!("import", "Make an image of a root file system", import),
     verb!("images", "List images", images),
@@ -58,6 +60,7 @@ pub(super) const ALL: &[Verb] = &[
     verb!("inspect", "Print all about containers and images as JSON", inspect),
     verb!("image ls", "List images", images),
     verb!("image pull", "Fetch an image from a registry", pull),
+    verb!("image push", "Send an image to a registry", push),
     verb!("image load", "Load images from an archive", load),
     verb!("image import", "Make an image of a root file system", import),
     verb!("image rm", "Remove images", rmi),

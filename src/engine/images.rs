@@ -77,12 +77,17 @@ pub fn fetch(
     progress: &dyn Progress,
 ) -> Result<Pulled> {
     let reference = Reference::parse(text)?;
-    let credentials = registry::credentials::find(&registry::credentials::files(), &reference)?;
-    let transport = if plain_http { Transport::Plain } else { Transport::default() };
-    let options = registry::Options { transport, credentials, ..Default::default() };
+    let options = registry_options(&reference, plain_http)?;
     let platform = platform.cloned().unwrap_or_else(Platform::host);
     let _guard = garbage::hold(paths)?;
     pull::pull(paths, &reference, &platform, &options, progress)
+}
+
+/// How to talk to the registry of `reference`.
+pub(super) fn registry_options(reference: &Reference, plain_http: bool) -> Result<registry::Options> {
+    let credentials = registry::credentials::find(&registry::credentials::files(), reference)?;
+    let transport = if plain_http { Transport::Plain } else { Transport::default() };
+    Ok(registry::Options { transport, credentials, ..Default::default() })
 }
 
 fn check_platform(text: &str, asked: Option<&Platform>, config: &ImageConfig) -> Result<()> {

@@ -10,6 +10,7 @@ pub mod images;
 pub mod lifecycle;
 pub mod options;
 pub mod plan;
+pub mod push;
 pub mod removal;
 pub mod request;
 pub mod rootfs;

@@ -12,6 +12,7 @@ mod exit;
 mod images;
 mod mounts;
 mod namespaces;
+mod push;
 mod refusals;
 mod regressions;
 mod run;
