@@ -63,6 +63,20 @@ pub const PASSWD_BYTES_MAX: u64 = 4 << 20;
 /// An env-file, a seccomp profile, a Docker config: read whole up to this size.
 pub const USER_FILE_BYTES_MAX: u64 = 16 << 20;
 
+/// Entries of one file of credentials: a person has some, a build farm
+/// hundreds.
+pub const AUTH_ENTRIES_MAX: usize = 100_000;
+
+/// A name or a password. Tokens and keys that serve as passwords have some KiB.
+pub const PASSWORD_BYTES_MAX: usize = 64 << 10;
+
+/// What a credential helper may answer: a secret of some KiB.
+pub const KEYCHAIN_BYTES_MAX: usize = 1 << 20;
+
+/// How long a credential helper may take. It may ask the user to unlock the
+/// keychain.
+pub const KEYCHAIN_PATIENCE_MS: u64 = 120_000;
+
 /// Environment variables of one container.
 pub const ENVIRONMENT_MAX: usize = 16_384;
 

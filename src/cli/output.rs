@@ -85,6 +85,13 @@ pub fn remark(text: &str) {
     writeln!(err, "{text}").ok();
 }
 
+/// Prints a question, whose answer stands on the same line.
+pub fn prompt(text: &str) {
+    let mut err = io::stderr().lock();
+    write!(err, "{text}").ok();
+    err.flush().ok();
+}
+
 /// Prints a failure: one line, then its hints.
 pub fn failure(failure: &Failure) {
     let mut err = anstream::stderr().lock();

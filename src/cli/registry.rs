@@ -22,6 +22,6 @@ impl Transport {
         }
         Err(Failure::usage("certificates are always verified")
             .hint("--plain-http talks to a registry that has no TLS")
-            .hint("SSL_CERT_FILE names the certificates of your own authority"))
+            .hint("your own authority's certificate goes to ~/.config/containers/certs.d/HOST:PORT/ca.crt"))
     }
 }

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsFd;
 
+use super::remote;
 use super::request::Pull;
 use crate::error::{Context, Failure, Result};
 use crate::image::blobs::Blobs;
@@ -17,7 +18,7 @@ use crate::image::manifest::Manifest;
 use crate::image::platform::Platform;
 use crate::image::pull::{self, Pulled};
 use crate::image::reference::Reference;
-use crate::image::registry::{self, Progress, Transport};
+use crate::image::registry::Progress;
 use crate::image::tags::{self, Tag};
 use crate::kernel::open;
 use crate::paths::Paths;
@@ -76,18 +77,10 @@ pub fn fetch(
     plain_http: bool,
     progress: &dyn Progress,
 ) -> Result<Pulled> {
-    let reference = Reference::parse(text)?;
-    let options = registry_options(&reference, plain_http)?;
+    let remote::Remote { reference, route, options } = remote::find(text, plain_http)?;
     let platform = platform.cloned().unwrap_or_else(Platform::host);
     let _guard = garbage::hold(paths)?;
-    pull::pull(paths, &reference, &platform, &options, progress)
-}
-
-/// How to talk to the registry of `reference`.
-pub(super) fn registry_options(reference: &Reference, plain_http: bool) -> Result<registry::Options> {
-    let credentials = registry::credentials::find(&registry::credentials::files(), reference)?;
-    let transport = if plain_http { Transport::Plain } else { Transport::default() };
-    Ok(registry::Options { transport, credentials, ..Default::default() })
+    pull::pull(paths, &reference, &platform, &route, &options, progress)
 }
 
 fn check_platform(text: &str, asked: Option<&Platform>, config: &ImageConfig) -> Result<()> {

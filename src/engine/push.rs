@@ -1,6 +1,6 @@
 //! Images on their way out: pushed to a registry.
 
-use super::{images, removal};
+use super::{remote, removal};
 use crate::error::{Failure, Result};
 use crate::image::blobs::Blobs;
 use crate::image::garbage::{self, Guard};
@@ -54,8 +54,8 @@ pub fn plan(paths: &Paths, request: &Request) -> Result<Push> {
 
 /// Sends one of the plans.
 pub fn send(paths: &Paths, push: &Push, plan: &Plan, progress: &dyn Progress) -> Result<Pushed> {
-    let options = images::registry_options(&plan.destination, push.plain_http)?;
-    push::send(paths, plan, &options, progress)
+    let (endpoint, options) = remote::destination(&plan.destination, push.plain_http)?;
+    push::send(paths, plan, &endpoint, &options, progress)
 }
 
 /// Makes room: what packed layers have replaced goes, unless something else

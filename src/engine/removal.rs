@@ -85,7 +85,7 @@ pub fn remove(paths: &Paths, text: &str, force: bool) -> Result<Removed> {
 /// Whether `text` is the name in `tag`, and not the id of its image.
 fn is_name_of(text: &str, tag: &Tag) -> bool {
     let Some(reference) = &tag.reference else { return false };
-    Reference::local_candidates(text).is_ok_and(|candidates| {
+    lookup::candidates(text).is_ok_and(|candidates| {
         candidates.iter().any(|candidate| {
             candidate == reference || (candidate.digest().is_some() && candidate.name() == reference.name())
         })

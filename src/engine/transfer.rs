@@ -15,7 +15,7 @@ use crate::image::lookup;
 use crate::image::platform::Platform;
 use crate::image::pull::Pulled;
 use crate::image::reference::Reference;
-use crate::image::registry::Progress;
+use crate::image::registry::{Progress, Registries};
 use crate::image::tags::{self, Tag};
 use crate::paths::Paths;
 use crate::process::base::Base;
@@ -38,7 +38,7 @@ pub fn pull(
     progress: &dyn Progress,
 ) -> Result<Arrived<Pulled>> {
     let _guard = garbage::hold(paths)?;
-    let before = tags::get(paths, &Reference::parse(text)?).ok().flatten();
+    let before = tags::get(paths, &Registries::of_this_user()?.reference(text)?).ok().flatten();
     let pulled = images::fetch(paths, text, platform, plain_http, progress)?;
     let Some(tag) = tags::get(paths, &pulled.reference)? else {
         return Err(Failure::not_found(format!("image \"{text}\" was removed while it was being pulled")));

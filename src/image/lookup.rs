@@ -10,6 +10,7 @@ use super::digest::Digest;
 use super::manifest::{Document, Manifest};
 use super::quote::quoted;
 use super::reference::Reference;
+use super::registry::Registries;
 use super::tags::{self, Tag};
 use crate::error::{Context, Failure, Result};
 use crate::limits;
@@ -61,8 +62,7 @@ pub fn find_tag(paths: &Paths, text: &str) -> Result<Tag> {
     let is_id = (ID_DIGITS_MIN..=64).contains(&digits.len())
         && digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     // A full id is nothing else; a short one may be a name too, which wins.
-    let named =
-        if is_id && (digits.len() == 64 || digits != text) { Vec::new() } else { Reference::local_candidates(text)? };
+    let named = if is_id && (digits.len() == 64 || digits != text) { Vec::new() } else { candidates(text)? };
     for reference in &named {
         if let Some(tag) = tags::get(paths, reference)? {
             return Ok(tag);
@@ -78,6 +78,20 @@ pub fn find_tag(paths: &Paths, text: &str) -> Result<Tag> {
         return Ok(tag.clone());
     }
     Err(not_found(&all, text))
+}
+
+/// What `text` may mean in the store, in order: a name without a registry is
+/// first one of our own, then what it means to a pull, then one of docker.io's,
+/// whose names are shown without their registry.
+pub fn candidates(text: &str) -> Result<Vec<Reference>> {
+    let mut names = Reference::local_candidates(text)?;
+    if names.len() > 1 {
+        let meant = Registries::of_this_user()?.reference(text)?;
+        if !names.contains(&meant) {
+            names.insert(1, meant);
+        }
+    }
+    Ok(names)
 }
 
 /// `name@digest` for an image that was pulled by tag.

@@ -22,7 +22,7 @@ use super::manifest::{Document, Manifest};
 use super::platform::Platform;
 use super::quote::quoted;
 use super::reference::{LOCAL_REGISTRY, Reference};
-use super::registry::{self, Client, Options, Progress};
+use super::registry::{self, Client, Options, Progress, Route};
 use super::tags::{self, Tag};
 use crate::error::{Context, Failure, Result};
 use crate::limits;
@@ -43,11 +43,13 @@ pub struct Pulled {
     pub was_current: bool,
 }
 
-/// Pulls the image that `reference` names, for `platform`.
+/// Pulls the image that `reference` names, for `platform`, from wherever
+/// `route` leads.
 pub fn pull(
     paths: &Paths,
     reference: &Reference,
     platform: &Platform,
+    route: &Route,
     options: &Options,
     progress: &dyn Progress,
 ) -> Result<Pulled> {
@@ -56,21 +58,22 @@ pub fn pull(
         return Err(Failure::not_found(format!("{shown} is a name for images of this machine, not of a registry"))
             .hint("a registry on this machine is named with its port, as localhost:5000/NAME"));
     }
-    fetch(paths, reference, platform, options, progress).doing(|| format!("pull {}", quoted(&reference.familiar())))
+    route
+        .ask(options, |client| fetch(paths, reference, platform, client, progress))
+        .doing(|| format!("pull {}", quoted(&reference.familiar())))
 }
 
 fn fetch(
     paths: &Paths,
     reference: &Reference,
     platform: &Platform,
-    options: &Options,
+    client: &Client,
     progress: &dyn Progress,
 ) -> Result<Pulled> {
-    let client = Client::new(reference, options)?;
     let blobs = Blobs::open(paths)?;
     let sent = client.manifest(reference)?;
     let source = sent.digest;
-    let (descriptor, manifest) = resolve(&client, &blobs, reference, platform, sent)?;
+    let (descriptor, manifest) = resolve(client, &blobs, reference, platform, sent)?;
 
     client.blob(&manifest.config, &blobs, &registry::Silent)?;
     let config = ImageConfig::parse(&blobs.read_verified(&manifest.config.digest, limits::CONFIG_BYTES_MAX)?)?;
@@ -87,7 +90,7 @@ fn fetch(
     for layer in &manifest.layers {
         was_current = blobs.has(layer)? && was_current;
     }
-    fetch_layers(&client, &blobs, &manifest, progress)?;
+    fetch_layers(client, &blobs, &manifest, progress)?;
     tags::set(paths, &tag)?;
     Ok(Pulled { reference, source, manifest: descriptor.digest, id: manifest.config.digest, was_current })
 }

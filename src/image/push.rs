@@ -26,7 +26,7 @@ use super::packing::{Form, Packer};
 use super::platform::Platform;
 use super::quote::quoted;
 use super::reference::{LOCAL_REGISTRY, Reference};
-use super::registry::{self, Client, Options, Progress, Uploaded};
+use super::registry::{self, Client, Endpoint, Options, Progress, Uploaded};
 use super::tags::{self, Tag};
 use crate::error::{Context, Failure, Result};
 use crate::limits;
@@ -200,12 +200,18 @@ struct Layer<'a> {
 
 /// Sends what was planned. The caller keeps collections away meanwhile
 /// ([`super::garbage::hold`]).
-pub fn send(paths: &Paths, plan: &Plan, options: &Options, progress: &dyn Progress) -> Result<Pushed> {
-    transfer(paths, plan, options, progress).doing(|| format!("push {}", quoted(&plan.destination.familiar())))
+pub fn send(
+    paths: &Paths,
+    plan: &Plan,
+    endpoint: &Endpoint,
+    options: &Options,
+    progress: &dyn Progress,
+) -> Result<Pushed> {
+    let client = Client::new(endpoint, options)?.pushing();
+    transfer(paths, plan, client, progress).doing(|| format!("push {}", quoted(&plan.destination.familiar())))
 }
 
-fn transfer(paths: &Paths, plan: &Plan, options: &Options, progress: &dyn Progress) -> Result<Pushed> {
-    let client = Client::new(&plan.destination, options)?.pushing();
+fn transfer(paths: &Paths, plan: &Plan, client: Client, progress: &dyn Progress) -> Result<Pushed> {
     let blobs = Blobs::open(paths)?;
     let sender = Sender { client, blobs, neighbours: neighbours(paths, &plan.destination)?, progress };
     let images = match &plan.content {
@@ -451,7 +457,7 @@ mod tests {
     use crate::image::archive::{self, ImportOptions};
     use crate::image::pull::pull;
     use crate::image::registry::fake::{Fault, Registry};
-    use crate::image::registry::{Silent, Timeouts};
+    use crate::image::registry::{Route, Silent, Timeouts, Transport};
     use serde_json::json;
     use std::time::Duration;
 
@@ -468,11 +474,15 @@ mod tests {
     fn options() -> Options {
         let wait = Duration::from_secs(5);
         let timeouts = Timeouts { connect: wait, idle: wait, document: wait, retry: Duration::from_millis(2) };
-        Options { timeouts, ..Options::default() }
+        Options { timeouts }
     }
 
     fn reference(registry: &Registry, name: &str) -> Reference {
         Reference::parse(&format!("{}/{name}", registry.host())).unwrap()
+    }
+
+    fn endpoint(reference: &Reference) -> Endpoint {
+        Endpoint::of(reference, Transport::Auto, None)
     }
 
     impl Home {
@@ -498,7 +508,11 @@ mod tests {
         }
 
         fn push(&self, tag: &Tag, to: Reference) -> Pushed {
-            send(&self.paths, &self.plan(tag, to, None), &options(), &Silent).unwrap()
+            self.send(&self.plan(tag, to, None)).unwrap()
+        }
+
+        fn send(&self, plan: &Plan) -> Result<Pushed> {
+            send(&self.paths, plan, &endpoint(&plan.destination), &options(), &Silent)
         }
     }
 
@@ -524,7 +538,7 @@ mod tests {
     fn fetch(home: &Home, registry: &Registry, name: &str, platform: &str) -> Tag {
         let reference = reference(registry, name);
         let platform = Platform::parse(platform).unwrap();
-        pull(&home.paths, &reference, &platform, &options(), &Silent).unwrap();
+        pull(&home.paths, &reference, &platform, &Route::direct(endpoint(&reference)), &options(), &Silent).unwrap();
         home.tag(&reference.to_string())
     }
 
@@ -574,7 +588,7 @@ mod tests {
         {
             let form = Form::new(compression, None).unwrap();
             let plan = home.plan(&tag, reference(&registry, "web:1"), Some(form));
-            send(&home.paths, &plan, &options(), &Silent).unwrap();
+            home.send(&plan).unwrap();
             let (_, bytes) = registry.manifest("web", "1").unwrap();
             let Document::Manifest(manifest) = Document::parse(&bytes, None).unwrap() else { panic!("index") };
             assert_eq!(manifest.layers[0].media_type, format!("application/vnd.oci.image.layer.v1.tar{suffix}"));
@@ -627,7 +641,7 @@ mod tests {
         assert_eq!(to.manifest("web", &arm.digest.to_string()), from.manifest("web", &arm.digest.to_string()));
         let platform = Platform::parse("arm64").unwrap();
         let one = plan(&home.paths, &tag, reference(&to, "web:arm"), Some(&platform), None).unwrap();
-        assert_eq!(send(&home.paths, &one, &options(), &Silent).unwrap().root.digest, arm.digest);
+        assert_eq!(home.send(&one).unwrap().root.digest, arm.digest);
         let other = Platform::parse("s390x").unwrap();
         let failure = plan(&home.paths, &tag, reference(&to, "web:x"), Some(&other), None).unwrap_err();
         assert!(failure.to_string().contains("no image for platform linux/s390x"), "{failure}");
@@ -640,7 +654,7 @@ mod tests {
         let refused = plan(&home.paths, &tag, Reference::parse_local("mine").unwrap(), None, None).unwrap_err();
         assert!(refused.to_string().contains("not of a registry"), "{refused}");
         let wrong = reference(&registry, "web").at(Digest::of(b"other"));
-        let failure = send(&home.paths, &home.plan(&tag, wrong, None), &options(), &Silent).unwrap_err();
+        let failure = home.send(&home.plan(&tag, wrong, None)).unwrap_err();
         assert!(failure.to_string().contains("not the one in the name"), "{failure}");
         let pushed = home.push(&tag, reference(&registry, "web:1"));
         let right = reference(&registry, "web").at(pushed.root.digest);
@@ -654,7 +668,7 @@ mod tests {
         let tag = home.import("mine");
         registry.fault("PUT /v2/web/blobs/", Fault::Status(403, vec![]), 1);
         let plan = home.plan(&tag, reference(&registry, "web:1"), None);
-        let failure = send(&home.paths, &plan, &options(), &Silent).unwrap_err();
+        let failure = home.send(&plan).unwrap_err();
         assert!(failure.sentence().starts_with("cannot push "), "{failure}");
         assert_eq!(registry.manifest("web", "1"), None);
         assert_eq!(home.tag("mine"), tag);

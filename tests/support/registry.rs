@@ -6,6 +6,7 @@
 
 #![allow(dead_code, unreachable_pub, missing_docs)]
 
+mod tokens;
 mod uploads;
 
 use std::collections::HashMap;
@@ -15,6 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use tokens::Tokens;
 pub use uploads::Rules;
 use uploads::Uploads;
 
@@ -68,8 +70,8 @@ struct State {
     /// Part of a path -> fault and how often it still happens.
     faults: Vec<(String, Fault, usize)>,
     seen: Vec<Seen>,
-    /// The token to ask for, and who gets it (None: anybody).
-    token: Option<(String, Option<(String, String)>)>,
+    /// Tokens are wanted, and given as these say.
+    tokens: Option<Tokens>,
     /// `Basic` instead of tokens.
     basic: Option<String>,
     /// Instead of our own /token.
@@ -155,7 +157,18 @@ impl Registry {
     /// anybody or to one user.
     pub fn require_token(&self, token: &str, user: Option<(&str, &str)>) {
         let user = user.map(|(name, password)| (name.to_owned(), password.to_owned()));
-        self.lock().token = Some((token.to_owned(), user));
+        self.lock().tokens = Some(Tokens { token: token.to_owned(), user, ..Tokens::default() });
+    }
+
+    /// From now on, this identity token is given to whoever asks for one, and
+    /// is good for tokens.
+    pub fn give_identity(&self, identity: &str) {
+        self.lock().tokens.get_or_insert_default().identity = Some(identity.to_owned());
+    }
+
+    /// From now on, tokens are given to those who POST.
+    pub fn require_post(&self) {
+        self.lock().tokens.get_or_insert_default().wants_post = true;
     }
 
     /// From now on this `Authorization` is wanted.
@@ -265,18 +278,15 @@ struct Answer {
 fn answer(state: &mut State, request: &Seen, port: u16, length: usize) -> Answer {
     let given = request.headers.get("authorization").cloned().unwrap_or_default();
     if request.path.starts_with("/token") {
-        let user = state.token.as_ref().and_then(|(_, user)| user.as_ref());
-        let allowed = user.is_none_or(|(name, password)| given == format!("Basic {}", base64(name, password)));
-        let token = state.token.as_ref().map(|(token, _)| token.clone()).unwrap_or_default();
-        return match allowed {
-            true => plain(200, format!("{{\"token\":\"{token}{}\"}}", uploads::rights(&request.path))),
-            false => plain(401, "{\"details\":\"incorrect username or password\"}".to_owned()),
+        return match &state.tokens {
+            Some(tokens) => tokens.answer(request),
+            None => plain(404, "{}".to_owned()),
         };
     }
     let own_realm = format!("http://127.0.0.1:{port}/token");
     let realm = state.realm.clone().unwrap_or(own_realm);
-    if let Some((token, _)) = &state.token
-        && !uploads::may(request, given.strip_prefix(&format!("Bearer {token}")))
+    if let Some(tokens) = &state.tokens
+        && !uploads::may(request, given.strip_prefix(&format!("Bearer {}", tokens.token)))
     {
         let challenge = format!("Bearer realm=\"{realm}\",service=\"test\",scope=\"repository:x:pull\"");
         return denied(challenge);

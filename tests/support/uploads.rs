@@ -48,8 +48,9 @@ impl Uploads {
 }
 
 /// What is added to the token of whoever asks for these scopes.
-pub(super) fn rights(path: &str) -> &'static str {
-    match (path.contains("push"), path.matches("scope=").count()) {
+pub(super) fn rights(request: &Seen) -> &'static str {
+    let asked = format!("{}{}", request.path, String::from_utf8_lossy(&request.body));
+    match (asked.contains("push"), asked.matches("repository%3A").count()) {
         (true, 2..) => "+push+mount",
         (true, _) => "+push",
         _ => "",

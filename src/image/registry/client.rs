@@ -1,21 +1,16 @@
-//! The client: manifests and blobs of one repository, with whatever
-//! authentication the registry asks for (distribution spec, "Pull").
-//! upload.rs has the other direction.
-//!
-//! Credentials and tokens are bound to this one repository at this one
-//! origin. A challenge counts only if the registry itself sent it.
+//! The client: manifests and blobs of one repository at one endpoint
+//! (distribution spec, "Pull"); `upload` has the other direction. Who we are
+//! there is for `session` to say.
 
-use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::sync::Mutex;
 
 use ureq::http::header;
 
-use super::address::{Origin, Transport, Url};
-use super::challenge::{self, Challenge};
-use super::credentials::Credentials;
+use super::address::Url;
 use super::error::Error;
-use super::transport::{Authorization, Connections, Reply, Request, Timeouts, is_worth_retrying};
+use super::route::Endpoint;
+use super::session::{Purpose, Session};
+use super::transport::{Options, Reply, Request, is_worth_retrying};
 use crate::error::Failure;
 use crate::image::blobs::{BlobWriter, Blobs};
 use crate::image::descriptor::{self, Descriptor};
@@ -23,17 +18,6 @@ use crate::image::digest::Digest;
 use crate::image::quote::quoted;
 use crate::image::reference::Reference;
 use crate::limits;
-
-/// How to talk to a registry.
-#[derive(Debug, Clone, Default)]
-pub struct Options {
-    /// HTTPS, or plain HTTP where that is allowed.
-    pub transport: Transport,
-    /// Who we are; `None` is nobody in particular.
-    pub credentials: Option<Credentials>,
-    /// How long to wait.
-    pub timeouts: Timeouts,
-}
 
 /// Who wants to know how far a transfer is. Called from several threads.
 pub trait Progress: Sync {
@@ -71,44 +55,34 @@ pub struct Sent {
 
 /// One repository of one registry.
 pub struct Client {
-    /// The registry as the user wrote it, for messages.
-    pub(super) registry: String,
+    pub(super) session: Session,
     pub(super) repository: String,
-    pub(super) origin: Origin,
-    pub(super) credentials: Option<Credentials>,
-    pub(super) connections: Connections,
-    /// What we want to do with the repository, in the words of token scopes.
-    actions: &'static str,
-    /// What worked last, by the scopes it is good for. Nothing is locked
-    /// after it.
-    authorization: Mutex<BTreeMap<Vec<String>, Authorization>>,
+    /// What tokens have to allow.
+    pub(super) scopes: Vec<String>,
 }
 
 impl Client {
-    /// A client for the repository of `reference`. Does not connect yet.
-    pub fn new(reference: &Reference, options: &Options) -> Result<Self, Error> {
+    /// A client for pulling from the repository at `endpoint`. Does not
+    /// connect yet.
+    pub fn new(endpoint: &Endpoint, options: &Options) -> Result<Self, Error> {
+        let Endpoint { registry, repository, transport, credentials } = endpoint;
         Ok(Self {
-            registry: reference.registry().to_owned(),
-            repository: reference.repository().to_owned(),
-            origin: Origin::of_registry(reference.registry(), options.transport)?,
-            credentials: options.credentials.clone(),
-            connections: Connections::new(options.timeouts),
-            actions: "pull",
-            authorization: Mutex::new(BTreeMap::new()),
+            session: Session::new(registry, *transport, credentials.clone(), options)?,
+            repository: repository.clone(),
+            scopes: vec![format!("repository:{repository}:pull")],
         })
     }
 
     /// The same client, that may push too.
     #[must_use]
-    pub fn pushing(mut self) -> Self {
-        self.actions = "pull,push";
-        self
+    pub fn pushing(self) -> Self {
+        Self { scopes: vec![format!("repository:{}:pull,push", self.repository)], ..self }
     }
 
     /// The manifest or index of `reference`: by digest if it has one, else by
     /// tag.
     pub fn manifest(&self, reference: &Reference) -> Result<Sent, Error> {
-        let request = Request::document(self.manifest_url(reference)?, &ACCEPT);
+        let request = Request::document(self.manifest_url(reference), &ACCEPT);
         let what = shown(reference);
         let reply = self.checked(&request, &what)?;
         let told = told_digest(&reply);
@@ -117,13 +91,16 @@ impl Client {
         let bytes = reply.read(limits::MANIFEST_BYTES_MAX).map_err(|error| self.broken(&what, &error))?;
         let digest = Digest::of(&bytes);
         if length.is_some_and(|length| length != bytes.len() as u64) {
-            return Err(Error::Refused(format!("{} sent {what} with another length than announced", self.registry)));
+            return Err(Error::Refused(format!(
+                "{} sent {what} with another length than announced",
+                self.session.registry
+            )));
         }
         for expected in reference.digest().into_iter().chain(told.as_ref()) {
             if *expected != digest {
                 return Err(Error::Refused(format!(
                     "{} sent other content than it should: {what} has digest {digest}, not {expected}",
-                    self.registry
+                    self.session.registry
                 )));
             }
         }
@@ -137,7 +114,7 @@ impl Client {
         if !blobs.has(blob)? {
             let mut writer = blobs.writer(Some(blob.digest), Some(blob.size))?;
             self.download(blob, &mut writer, progress)?;
-            writer.finish().map_err(|failure| failure.doing(format!("receive from {}", self.registry)))?;
+            writer.finish().map_err(|failure| failure.doing(format!("receive from {}", self.session.registry)))?;
         }
         progress.done(&id);
         Ok(())
@@ -147,7 +124,7 @@ impl Client {
     fn download(&self, blob: &Descriptor, writer: &mut BlobWriter<'_>, progress: &dyn Progress) -> Result<(), Error> {
         let what = format!("blob {}", blob.digest);
         let id = blob.digest.to_string();
-        let url = self.url(&format!("/v2/{}/blobs/{}", self.repository, blob.digest))?;
+        let url = self.session.url(format!("/v2/{}/blobs/{}", self.repository, blob.digest));
         let mut tries = 1;
         loop {
             let mut request = Request::document(url.clone(), &[]);
@@ -159,7 +136,7 @@ impl Client {
                 if reply.status == 206 {
                     return Err(Error::Refused(format!(
                         "{} sent another part of {what} than asked for",
-                        self.registry
+                        self.session.registry
                     )));
                 }
                 writer.restart()?;
@@ -169,7 +146,7 @@ impl Client {
             if let Some(length) = reply.length().filter(|length| *length != expected) {
                 return Err(Error::Refused(format!(
                     "{} sends {length} bytes of {what} instead of {expected}",
-                    self.registry
+                    self.session.registry
                 )));
             }
             match copy(&mut reply.into_body(), writer, &mut |bytes| progress.advance(&id, bytes)) {
@@ -178,7 +155,7 @@ impl Client {
                 // It broke after the last byte; the digest is the judge.
                 Err(Broken::Read(_)) if blob.size > 0 && writer.bytes() == blob.size => return Ok(()),
                 Err(Broken::Read(error)) if is_worth_retrying(&error) && tries < limits::REQUEST_TRIES_MAX => {
-                    std::thread::sleep(self.connections.backoff(tries));
+                    std::thread::sleep(self.session.connections.backoff(tries));
                     tries += 1;
                 }
                 Err(Broken::Read(error)) => return Err(self.broken(&what, &error)),
@@ -186,136 +163,29 @@ impl Client {
         }
     }
 
-    /// Sends the request, authenticated as the registry wants it, and passes
-    /// only success on.
     fn checked(&self, request: &Request<'_>, what: &str) -> Result<Reply, Error> {
-        let reply = self.authenticated(request, what)?;
-        let registry = self.registry.clone();
-        let what = what.to_owned();
-        match reply.status {
-            200 | 206 => Ok(reply),
-            401 | 403 => {
-                let with_credentials = self.credentials.is_some();
-                Err(Error::Unauthorized { registry, what, with_credentials, detail: reply.detail() })
-            }
-            404 => Err(Error::NotFound { registry, what }),
-            status @ (429 | 503) => Err(Error::Busy { registry, status, detail: reply.detail() }),
-            status => Err(Error::Status { registry, what, status, detail: reply.detail() }),
-        }
+        self.session.checked(request, Purpose { what, scopes: &self.scopes })
     }
 
-    fn authenticated(&self, request: &Request<'_>, what: &str) -> Result<Reply, Error> {
-        self.authorized(request, &[self.scope()], what, |request| self.connections.send(request))
-    }
-
-    /// Our repository and what we do with it, as a token's scope.
-    pub(super) fn scope(&self) -> String {
-        format!("repository:{}:{}", self.repository, self.actions)
-    }
-
-    /// Sends the request with what is good for `scopes`, and once more when
-    /// the registry asks who we are.
-    pub(super) fn authorized<E: From<Error>>(
-        &self,
-        request: &Request<'_>,
-        scopes: &[String],
-        what: &str,
-        send: impl Fn(&Request<'_>) -> Result<Reply, E>,
-    ) -> Result<Reply, E> {
-        let mut request = request.clone();
-        let is_own = request.url.origin == self.origin;
-        request.authorization = self.known_authorization(scopes).filter(|_| is_own);
-        let reply = send(&request)?;
-        // A challenge from where a redirect led is none of ours.
-        if reply.status != 401 || reply.origin != self.origin || !is_own {
-            return Ok(reply);
-        }
-        let headers = reply.headers.get_all(header::WWW_AUTHENTICATE);
-        let challenges = challenge::parse(headers.iter().filter_map(|value| value.to_str().ok()));
-        for challenge in &challenges {
-            if let Some(authorization) = self.answer(challenge, scopes, what)? {
-                request.authorization = Some(authorization.clone());
-                let reply = send(&request)?;
-                if reply.status != 401 {
-                    let mut known = self.authorization.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                    known.insert(scopes.to_vec(), authorization);
-                }
-                return Ok(reply);
-            }
-        }
-        Ok(reply)
-    }
-
-    fn known_authorization(&self, scopes: &[String]) -> Option<Authorization> {
-        self.authorization.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get(scopes).cloned()
-    }
-
-    /// What to answer to a challenge, if we can.
-    fn answer(&self, challenge: &Challenge, scopes: &[String], what: &str) -> Result<Option<Authorization>, Error> {
-        match challenge {
-            Challenge::Basic => Ok(self.credentials.as_ref().map(|credentials| Authorization(credentials.basic()))),
-            Challenge::Bearer { realm, service } => self.token(realm, service.as_deref(), scopes, what).map(Some),
-        }
-    }
-
-    /// A token for what we are about to do, and for nothing else: the scopes
-    /// are ours, not the challenge's.
-    fn token(&self, realm: &str, service: Option<&str>, scopes: &[String], what: &str) -> Result<Authorization, Error> {
-        let url = Url::parse(realm)?;
-        if !self.origin.may_send_to(&url.origin) {
-            return Err(Error::Refused(format!(
-                "{} wants a token from {}, which is not allowed",
-                self.registry, url.origin
-            )));
-        }
-        if self.credentials.is_some() && !self.origin.trusts_realm(&url.origin) {
-            return Err(Error::Refused(format!(
-                "{} wants your password sent to {}, which is not in its domain",
-                self.registry, url.origin
-            )));
-        }
-        let mut parameters: Vec<(&str, &str)> = scopes.iter().map(|scope| ("scope", scope.as_str())).collect();
-        parameters.extend(service.map(|service| ("service", service)));
-        let mut request = Request::document(url.with_query(&parameters), &[]);
-        request.authorization = self.credentials.as_ref().map(|credentials| Authorization(credentials.basic()));
-        let reply = self.connections.send(&request)?;
-        let registry = self.registry.clone();
-        match reply.status {
-            200 => {}
-            400 | 401 | 403 => {
-                let with_credentials = self.credentials.is_some();
-                let what = what.to_owned();
-                return Err(Error::Unauthorized { registry, what, with_credentials, detail: reply.detail() });
-            }
-            status @ (429 | 503) => return Err(Error::Busy { registry, status, detail: reply.detail() }),
-            status => {
-                let what = "a token".to_owned();
-                return Err(Error::Status { registry, what, status, detail: reply.detail() });
-            }
-        }
-        let body = reply.read(limits::TOKEN_BYTES_MAX).map_err(|error| self.broken("a token", &error))?;
-        read_token(&body).ok_or_else(|| Error::Refused(format!("the token server of {registry} sent no token")))
-    }
-
-    pub(super) fn url(&self, path: &str) -> Result<Url, Error> {
-        Ok(Url { origin: self.origin.clone(), path: path.to_owned() })
-    }
-
-    fn manifest_url(&self, reference: &Reference) -> Result<Url, Error> {
+    fn manifest_url(&self, reference: &Reference) -> Url {
         let name = match (reference.digest(), reference.tag()) {
             (Some(digest), _) => digest.to_string(),
             (None, tag) => tag.unwrap_or(crate::image::reference::DEFAULT_TAG).to_owned(),
         };
-        self.url(&format!("/v2/{}/manifests/{name}", self.repository))
+        self.session.url(format!("/v2/{}/manifests/{name}", self.repository))
     }
 
     /// An answer that broke off for good.
     fn broken(&self, what: &str, error: &std::io::Error) -> Error {
         if error.kind() == std::io::ErrorKind::FileTooLarge {
-            return Error::Refused(format!("{} sends too much for {what}: {error}", self.registry));
+            return Error::Refused(format!("{} sends too much for {what}: {error}", self.session.registry));
         }
         let cause = format!("{what} broke off: {error}");
-        Error::Unreachable { host: self.registry.clone(), cause, hint: Some("try again; what has arrived is kept") }
+        Error::Unreachable {
+            host: self.session.registry.clone(),
+            cause,
+            hint: Some("try again; what has arrived is kept"),
+        }
     }
 }
 
@@ -332,15 +202,6 @@ pub(super) fn told_digest(reply: &Reply) -> Option<Digest> {
 fn resumes_at(reply: &Reply, from: u64) -> bool {
     let range = reply.header(header::CONTENT_RANGE).and_then(|range| range.strip_prefix("bytes "));
     range.and_then(|range| range.split('-').next()).and_then(|start| start.parse().ok()) == Some(from)
-}
-
-/// A token server calls it `token` or, as OAuth has it, `access_token`.
-fn read_token(body: &[u8]) -> Option<Authorization> {
-    let body: serde_json::Value = serde_json::from_slice(body).ok()?;
-    let token =
-        ["token", "access_token"].iter().find_map(|key| body.get(key)?.as_str().filter(|text| !text.is_empty()))?;
-    let legal = token.bytes().all(|byte| byte.is_ascii_graphic());
-    legal.then(|| Authorization(format!("Bearer {token}")))
 }
 
 enum Broken {

@@ -109,6 +109,16 @@ pub enum Error {
         /// One action that may help.
         hint: Option<&'static str>,
     },
+    /// Somebody answers who cannot prove to be the registry.
+    #[error("cannot trust {host}: {cause}")]
+    Untrusted {
+        /// Who was called.
+        host: String,
+        /// What is wrong with the certificate.
+        cause: String,
+        /// One action that may help.
+        hint: &'static str,
+    },
     /// An answer that breaks the protocol or one of our rules.
     #[error("{0}")]
     Refused(String),
@@ -128,17 +138,19 @@ impl From<Error> for Failure {
         let message = error.to_string();
         match error {
             Error::Local(failure) => failure,
-            Error::Unauthorized { with_credentials: true, registry, .. } => Self::user(message)
-                .hint(format!("check name and password for {registry}, and that they may read this image")),
-            Error::Unauthorized { registry, .. } => Self::user(message).hint(format!(
-                "the image may not exist, or it needs a login: put credentials for {registry} into ~/.docker/config.json"
-            )),
+            Error::Unauthorized { with_credentials: true, registry, .. } => {
+                Self::user(message).hint(format!("check name and password for {registry}, and what they allow"))
+            }
+            Error::Unauthorized { registry, .. } => {
+                Self::user(message).hint(format!("the image may not exist, or it needs a login: kelp login {registry}"))
+            }
             Error::Denied { with_credentials: false, registry, repository, .. } => {
                 let failure = Self::user(message).hint(format!("log in first: kelp login {registry}"));
                 if_official(failure, &registry, &repository)
             }
             Error::Denied { registry, repository, .. } => {
-                let failure = Self::user(message).hint(format!("check that your account at {registry} may write there"));
+                let failure =
+                    Self::user(message).hint(format!("check that your account at {registry} may write there"));
                 if_official(failure, &registry, &repository)
             }
             Error::NoRepository { .. } => {
@@ -147,9 +159,7 @@ impl From<Error> for Failure {
             Error::ReadOnly { .. } => {
                 Self::host(message).hint("it may be a mirror or a cache, or not a registry at all")
             }
-            Error::TooLarge { .. } => {
-                Self::host(message).hint("the limit may be that of a proxy before the registry")
-            }
+            Error::TooLarge { .. } => Self::host(message).hint("the limit may be that of a proxy before the registry"),
             Error::Full { .. } => Self::host(message).hint("whoever runs the registry has to make room"),
             Error::Status { status: 415, .. } => {
                 Self::host(message).hint("it may be too old for OCI manifests or zstd layers")
@@ -159,7 +169,9 @@ impl From<Error> for Failure {
                 Self::host(message).hint("wait a while; registries often allow more to those who log in")
             }
             Error::Busy { .. } | Error::Status { status: 500.., .. } => Self::host(message).hint("try again later"),
-            Error::Status { status: 400, .. } => Self::host(message).hint("it may be something else than a registry, or want HTTPS"),
+            Error::Status { status: 400, .. } => {
+                Self::host(message).hint("it may be something else than a registry, or want HTTPS")
+            }
             Error::Status { .. } => Self::host(message),
             Error::Unreachable { hint, .. } => {
                 let failure = Self::host(message);
@@ -168,6 +180,7 @@ impl From<Error> for Failure {
                     None => failure.hint("check the name, the network and HTTPS_PROXY"),
                 }
             }
+            Error::Untrusted { hint, .. } => Self::host(message).hint(hint),
             Error::Refused(_) => Self::host(message),
         }
     }

@@ -1,28 +1,42 @@
 //! A registry, as its clients see it (OCI distribution spec; Docker's Registry
 //! HTTP API V2).
 //!
-//! [`Client`] asks for manifests and blobs of one repository, and sends them
-//! (`upload`). Below it, in this order: `challenge` and `credentials` (who are we), `transport` (one
-//! request, its redirects and retries), `address` (who may be called, and who
-//! may be told what).
+//! A [`Route`] says which registries to ask for an image. A [`Client`] asks
+//! one of them for manifests and blobs of one repository, and sends them there
+//! (`upload`). Below it, in this order: `session`, `tokens`, `challenge` and
+//! `credentials` (who are we; kept in `logins`, made of `authfile` and
+//! `keychain`), `transport` (one request, its redirects and retries),
+//! `address` (who may be called, and who may be told what).
 //!
 //! Architecture invariants: `Authorization` goes only to the origin it is
 //! for; what arrives is bounded and verified; nothing here knows what a tag
 //! file is or prints.
 
 mod address;
-mod challenge;
+pub mod authfile;
+pub mod challenge;
 mod client;
-pub mod credentials;
+mod credentials;
 mod error;
+mod keychain;
+mod login;
+mod logins;
+mod registries;
+mod route;
+mod session;
+mod tokens;
 mod transport;
 mod upload;
 
 pub use address::Transport;
-pub use client::{Client, Options, Progress, Sent, Silent};
+pub use client::{Client, Progress, Sent, Silent};
 pub use credentials::Credentials;
 pub use error::Error;
-pub use transport::Timeouts;
+pub use login::{Accepted, login};
+pub use logins::{Found, Logins, Place};
+pub use registries::Registries;
+pub use route::{Endpoint, Route};
+pub use transport::{Options, Timeouts};
 pub use upload::Uploaded;
 
 #[cfg(test)]

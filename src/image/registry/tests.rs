@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::fake::{Fault, Registry};
-use super::{Credentials, Options, Silent, Timeouts};
+use super::{Credentials, Endpoint, Options, Route, Silent, Timeouts, Transport};
 use crate::error::{Failure, Kind, Result};
 use crate::image::descriptor::{DOCKER_CONFIG, DOCKER_MANIFEST, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST};
 use crate::image::pull::{Pulled, pull};
@@ -30,7 +30,7 @@ fn options() -> Options {
         document: Duration::from_secs(5),
         retry: Duration::from_millis(5),
     };
-    Options { timeouts, ..Options::default() }
+    Options { timeouts }
 }
 
 struct Image {
@@ -59,8 +59,24 @@ fn serve(registry: &Registry, repository: &str, tag: &str, architecture: &str, l
 }
 
 fn get(home: &Home, registry: &Registry, name: &str, options: &Options) -> Result<Pulled> {
+    get_as(home, registry, name, options, None)
+}
+
+fn get_as(
+    home: &Home,
+    registry: &Registry,
+    name: &str,
+    options: &Options,
+    credentials: Option<&Credentials>,
+) -> Result<Pulled> {
     let reference = Reference::parse(&format!("{}/{name}", registry.host())).unwrap();
-    pull(&home.paths, &reference, &Platform::parse("linux/amd64").unwrap(), options, &Silent)
+    let route = Route::direct(Endpoint::of(&reference, Transport::Auto, credentials.cloned()));
+    pull(&home.paths, &reference, &Platform::parse("linux/amd64").unwrap(), &route, options, &Silent)
+}
+
+/// The way to what the reference names, as nobody in particular.
+fn direct(reference: &Reference) -> Route {
+    Route::direct(Endpoint::of(reference, Transport::Auto, None))
 }
 
 /// Nothing may be visible after a failure, and nothing half-written.
@@ -116,7 +132,7 @@ fn pulls_by_digest_and_by_platform() {
 
     let reference = Reference::parse(&format!("{}/web", registry.host())).unwrap();
     let riscv = Platform::parse("linux/riscv64").unwrap();
-    let failure = pull(&home.paths, &reference, &riscv, &options(), &Silent).unwrap_err();
+    let failure = pull(&home.paths, &reference, &riscv, &direct(&reference), &options(), &Silent).unwrap_err();
     assert!(failure.hints[0].contains("linux/amd64, linux/arm64"), "{failure:?}");
 }
 
@@ -250,16 +266,18 @@ fn credentials_are_for_those_who_ask() {
     registry.require_token("t0ken", Some(("me", "secret")));
     let nobody = refused(&home, &registry, "web", &options(), "refused access");
     assert!(nobody.hints[0].contains("login"), "{nobody:?}");
-    let wrong = Options { credentials: Some(Credentials::new("me", "wrong")), ..options() };
-    let failure = refused(&home, &registry, "web", &wrong, "incorrect username or password");
+    let wrong = Credentials::new("me", "wrong");
+    let failure = get_as(&home, &registry, "web", &options(), Some(&wrong)).unwrap_err();
+    assert!(failure.to_string().contains("incorrect username or password"), "{failure}");
     assert!(failure.hints[0].contains("check name and password"));
-    let right = Options { credentials: Some(Credentials::new("me", "secret")), ..options() };
-    get(&home, &registry, "web", &right).unwrap();
+    assert_nothing(&home);
+    let right = Credentials::new("me", "secret");
+    get_as(&home, &registry, "web", &options(), Some(&right)).unwrap();
 
     let basic = Registry::start();
     serve(&basic, "web", "latest", "amd64", &[b"layer"]);
-    basic.require_basic(&Credentials::new("me", "secret").basic());
-    get(&home, &basic, "web", &right).unwrap();
+    basic.require_basic(&format!("Basic {}", super::fake::base64("me", "secret")));
+    get_as(&home, &basic, "web", &options(), Some(&right)).unwrap();
     assert!(get(&home, &basic, "web", &options()).unwrap_err().to_string().contains("refused access"));
 }
 
@@ -270,8 +288,8 @@ fn passwords_do_not_go_to_strange_realms() {
         serve(&registry, "web", "latest", "amd64", &[b"layer"]);
         registry.require_token("t0ken", None);
         registry.set_realm(realm);
-        let options = Options { credentials: Some(Credentials::new("me", "secret")), ..options() };
-        let failure = get(&home, &registry, "web", &options).unwrap_err().to_string();
+        let credentials = Credentials::new("me", "secret");
+        let failure = get_as(&home, &registry, "web", &options(), Some(&credentials)).unwrap_err().to_string();
         assert!(
             failure.contains("not allowed") || failure.contains("not in its domain") || failure.contains("not a URL"),
             "{failure}"
@@ -316,11 +334,12 @@ fn nobody_there_is_said_so() {
     let home = home();
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let reference = Reference::parse(&format!("127.0.0.1:{port}/web")).unwrap();
-    let failure = pull(&home.paths, &reference, &Platform::host(), &options(), &Silent).unwrap_err();
+    let failure =
+        pull(&home.paths, &reference, &Platform::host(), &direct(&reference), &options(), &Silent).unwrap_err();
     assert!(failure.to_string().contains("cannot reach 127.0.0.1"), "{failure}");
     assert_nothing(&home);
     let local = Reference::parse("localhost/web").unwrap();
-    assert!(pull(&home.paths, &local, &Platform::host(), &options(), &Silent).is_err());
+    assert!(pull(&home.paths, &local, &Platform::host(), &direct(&local), &options(), &Silent).is_err());
 }
 
 #[test]
@@ -335,6 +354,6 @@ fn a_garbled_answer_is_an_error() {
     });
     let home = home();
     let reference = Reference::parse(&format!("127.0.0.1:{port}/web")).unwrap();
-    assert!(pull(&home.paths, &reference, &Platform::host(), &options(), &Silent).is_err());
+    assert!(pull(&home.paths, &reference, &Platform::host(), &direct(&reference), &options(), &Silent).is_err());
     assert_nothing(&home);
 }

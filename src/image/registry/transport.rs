@@ -1,4 +1,5 @@
-//! Requests and answers: one HTTP request with redirects, retries and timeouts.
+//! Requests and answers: one HTTP request with redirects, retries and
+//! timeouts.
 //!
 //! Redirects are followed here and not by the HTTP library, because the rule
 //! is ours: `Authorization` goes to the origin it is for and nowhere else
@@ -13,9 +14,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use base64::Engine;
 use ureq::http::{self, HeaderMap, Method, header};
 
-use super::address::{Origin, Url};
+use super::address::{Origin, Url, push_encoded};
 use super::error::{self, Error};
 use crate::error::Failure;
 use crate::image::quote::quoted;
@@ -45,13 +47,62 @@ impl Default for Timeouts {
     }
 }
 
+/// How to talk to registries, whichever they are.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// How long to wait.
+    pub timeouts: Timeouts,
+}
+
+impl Options {
+    /// As this user's environment has it.
+    pub fn of_this_user() -> crate::error::Result<Self> {
+        Ok(Self::default())
+    }
+}
+
 /// The value of an `Authorization` header. Never printed.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Authorization(pub(super) String);
+pub(super) struct Authorization(String);
+
+impl Authorization {
+    /// A name and a password (RFC 7617).
+    pub(super) fn basic(name: &str, password: &str) -> Self {
+        let text = format!("{name}:{password}");
+        Self(format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(text)))
+    }
+
+    /// A token (RFC 6750); of visible ASCII only.
+    pub(super) fn bearer(token: &str) -> Self {
+        Self(format!("Bearer {token}"))
+    }
+}
 
 impl fmt::Debug for Authorization {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Authorization(..)")
+    }
+}
+
+/// Fields to POST (`application/x-www-form-urlencoded`), secrets among them.
+/// Never printed.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub(super) struct Form(String);
+
+impl Form {
+    pub(super) fn push(&mut self, name: &str, value: &str) {
+        if !self.0.is_empty() {
+            self.0.push('&');
+        }
+        self.0.push_str(name);
+        self.0.push('=');
+        push_encoded(&mut self.0, value);
+    }
+}
+
+impl fmt::Debug for Form {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Form(..)")
     }
 }
 
@@ -67,6 +118,8 @@ pub(super) struct Request<'a> {
     pub(super) from: u64,
     /// The whole answer has to arrive within [`Timeouts::document`].
     pub(super) is_document: bool,
+    /// POST this, and nothing else. For the origin of `url` only.
+    pub(super) form: Option<Form>,
     /// What is sent along.
     pub(super) payload: Option<Payload<'a>>,
 }
@@ -133,7 +186,16 @@ impl Read for PayloadReader<'_> {
 impl<'a> Request<'a> {
     /// Asks for a document.
     pub(super) fn document(url: Url, accept: &'a [&'a str]) -> Self {
-        Self { method: Method::GET, url, accept, authorization: None, from: 0, is_document: true, payload: None }
+        Self {
+            method: Method::GET,
+            url,
+            accept,
+            authorization: None,
+            from: 0,
+            is_document: true,
+            form: None,
+            payload: None,
+        }
     }
 
     /// Sends `content`.
@@ -197,9 +259,9 @@ pub(super) struct Connections {
 }
 
 impl Connections {
-    pub(super) fn new(timeouts: Timeouts) -> Self {
+    pub(super) fn new(options: &Options) -> Self {
         Self {
-            timeouts,
+            timeouts: options.timeouts,
             plain: OnceLock::new(),
             tls: OnceLock::new(),
             unreadable: OnceLock::new(),
@@ -215,6 +277,15 @@ impl Connections {
     /// Sends a request, as often as it takes, and returns the answer of any
     /// status that waiting will not change.
     pub(super) fn send(&self, request: &Request<'_>) -> Result<Reply, Error> {
+        self.send_or_try(request, limits::REQUEST_TRIES_MAX)
+    }
+
+    /// The same, but where nobody answers, once is enough.
+    pub(super) fn try_send(&self, request: &Request<'_>) -> Result<Reply, Error> {
+        self.send_or_try(request, 1)
+    }
+
+    fn send_or_try(&self, request: &Request<'_>, silent_tries_max: u32) -> Result<Reply, Error> {
         let mut tries = 1;
         loop {
             let last = tries >= limits::REQUEST_TRIES_MAX;
@@ -225,7 +296,7 @@ impl Connections {
                     None => self.backoff(tries),
                 },
                 Ok(reply) => return Ok(reply),
-                Err(Failed::Transient(_)) if !last => self.backoff(tries),
+                Err(Failed::Transient(_)) if tries < silent_tries_max => self.backoff(tries),
                 Err(Failed::Transient(error) | Failed::Final(error)) => return Err(error),
             };
             std::thread::sleep(wait);
@@ -250,14 +321,20 @@ impl Connections {
                 return Ok(reply);
             }
             let refuse = |why: &str| Failed::Final(Error::Refused(format!("{} {why}", request.url.origin)));
-            // The others turn into a GET (RFC 9110, 15.4): nothing would be stored.
-            if request.payload.is_some() && !matches!(reply.status, 307 | 308) {
-                return Err(refuse("redirects what is sent to it"));
-            }
             let location = reply.header(header::LOCATION).ok_or_else(|| refuse("redirects to nowhere"))?;
             let next = url.join(location).map_err(Failed::Final)?;
             if !request.url.origin.may_send_to(&next.origin) {
                 return Err(refuse(&format!("redirects to {}, which is not allowed", next.origin)));
+            }
+            // 301 to 303 make a GET of a POST (RFC 9110, 15.4); what is posted
+            // here are secrets, which stay where they were sent.
+            let keeps_form = matches!(reply.status, 307 | 308) && next.origin == request.url.origin;
+            if request.form.is_some() && !keeps_form {
+                return Err(refuse(&format!("redirects a request with secrets to {}", next.origin)));
+            }
+            // Nothing would be stored.
+            if request.payload.is_some() && !matches!(reply.status, 307 | 308) {
+                return Err(refuse("redirects what is sent to it"));
             }
             url = next;
         }
@@ -265,6 +342,7 @@ impl Connections {
     }
 
     fn once(&self, request: &Request<'_>, url: &Url) -> Result<Reply, Failed> {
+        let agent = self.agent(&url.origin);
         let mut builder = http::Request::builder().method(request.method.clone()).uri(url.to_string());
         if !request.accept.is_empty() {
             builder = builder.header(header::ACCEPT, request.accept.join(", "));
@@ -279,20 +357,20 @@ impl Connections {
         {
             builder = builder.header(header::AUTHORIZATION, value);
         }
-        let answer = match &request.payload {
-            None => self.exchange(request, url, builder, ureq::SendBody::none()),
-            Some(payload) => {
-                let mut reader = PayloadReader { content: payload.content, position: 0 };
-                let mut builder = with_payload(builder, payload);
-                if payload.content.length() > limits::EXPECT_BYTES_MIN && !self.takes_no_expect.load(Ordering::Relaxed)
-                {
-                    // Who will refuse says so before the bytes are sent, not
-                    // by closing the connection in their midst (RFC 9110, 10.1.1).
-                    builder = builder.header(header::EXPECT, "100-continue");
-                }
-                self.exchange(request, url, builder, ureq::SendBody::from_reader(&mut reader))
+        let refused = |error| Failed::Final(Error::Refused(format!("build request: {error}")));
+        let answer = match (&request.form, &request.payload) {
+            (Some(Form(fields)), _) => {
+                let builder = builder.header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+                self.run(agent, request, builder.body(fields.as_str()).map_err(refused)?, &url.origin)?
             }
-        }?;
+            (None, Some(payload)) => {
+                let builder = self.with_payload(builder, payload);
+                let mut reader = PayloadReader { content: payload.content, position: 0 };
+                let body = ureq::SendBody::from_reader(&mut reader);
+                self.run(agent, request, builder.body(body).map_err(refused)?, &url.origin)?
+            }
+            (None, None) => self.run(agent, request, builder.body(()).map_err(refused)?, &url.origin)?,
+        };
         let (parts, body) = answer.into_parts();
         let encoding = parts.headers.get(header::CONTENT_ENCODING).map(|value| value.as_bytes());
         if encoding.is_some_and(|encoding| !encoding.is_empty() && encoding != b"identity") {
@@ -302,19 +380,15 @@ impl Connections {
         Ok(Reply { status: parts.status.as_u16(), headers: parts.headers, origin: url.origin.clone(), body })
     }
 
-    /// One request out, the head of one answer in.
-    fn exchange(
+    fn run<B: ureq::AsSendBody>(
         &self,
+        agent: &ureq::Agent,
         request: &Request<'_>,
-        url: &Url,
-        builder: http::request::Builder,
-        body: ureq::SendBody<'_>,
+        call: http::Request<B>,
+        origin: &Origin,
     ) -> Result<http::Response<ureq::Body>, Failed> {
-        let call =
-            builder.body(body).map_err(|error| Failed::Final(Error::Refused(format!("build request: {error}"))))?;
-        let agent = self.agent(&url.origin);
         let mut call = agent.configure_request(call);
-        if url.origin.is_loopback() {
+        if origin.is_loopback() {
             // A proxy's loopback is another machine's.
             call = call.proxy(None);
         }
@@ -324,7 +398,25 @@ impl Connections {
         if request.payload.is_some() {
             call = call.timeout_per_read(Some(self.timeouts.idle.saturating_mul(limits::COMMIT_PATIENCE)));
         }
-        agent.run(call.build()).map_err(|error| self.unreachable(&url.origin, error))
+        agent.run(call.build()).map_err(|error| self.unreachable(origin, error))
+    }
+
+    /// The headers that announce a payload.
+    fn with_payload(&self, builder: http::request::Builder, payload: &Payload<'_>) -> http::request::Builder {
+        let length = payload.content.length();
+        let mut builder =
+            builder.header(header::CONTENT_LENGTH, length).header(header::CONTENT_TYPE, payload.media_type);
+        if let Some(offset) = payload.offset {
+            // Not as in RFC 9110: no unit, no total (distribution spec, "Pushing a blob in chunks").
+            let last = (offset + length).saturating_sub(1);
+            builder = builder.header(header::CONTENT_RANGE, format!("{offset}-{last}"));
+        }
+        if length > limits::EXPECT_BYTES_MIN && !self.takes_no_expect.load(Ordering::Relaxed) {
+            // Who will refuse says so before the bytes are sent, not by
+            // closing the connection in their midst (RFC 9110, 10.1.1).
+            builder = builder.header(header::EXPECT, "100-continue");
+        }
+        builder
     }
 
     fn agent(&self, origin: &Origin) -> &ureq::Agent {
@@ -352,9 +444,9 @@ impl Connections {
     /// A certificate that could not be read may be the one that is missed.
     fn unreachable(&self, origin: &Origin, error: ureq::Error) -> Failed {
         match (unreachable_host(origin, error), self.unreadable.get()) {
-            (Failed::Final(Error::Unreachable { host, mut cause, hint }), Some(why)) if cause == UNKNOWN_ISSUER => {
+            (Failed::Final(Error::Untrusted { host, mut cause, hint }), Some(why)) if cause == UNKNOWN_ISSUER => {
                 cause.push_str(&format!("; one of this host's certificates cannot be read: {why}"));
-                Failed::Final(Error::Unreachable { host, cause, hint })
+                Failed::Final(Error::Untrusted { host, cause, hint })
             }
             (failed, _) => failed,
         }
@@ -372,17 +464,6 @@ impl Connections {
             .timeout_per_write(Some(self.timeouts.idle))
             .max_idle_connections_per_host(limits::DOWNLOADS_MAX.max(limits::UPLOADS_MAX))
     }
-}
-
-/// The headers that announce a payload.
-fn with_payload(builder: http::request::Builder, payload: &Payload<'_>) -> http::request::Builder {
-    let length = payload.content.length();
-    let mut builder = builder.header(header::CONTENT_LENGTH, length).header(header::CONTENT_TYPE, payload.media_type);
-    if let Some(offset) = payload.offset {
-        // Not as in RFC 9110: no unit, no total (distribution spec, "Pushing a blob in chunks").
-        builder = builder.header(header::CONTENT_RANGE, format!("{offset}-{}", (offset + length).saturating_sub(1)));
-    }
-    builder
 }
 
 const UNKNOWN_ISSUER: &str = "its certificate is signed by an authority that this host does not know";
@@ -425,7 +506,9 @@ fn unreachable_host(origin: &Origin, error: ureq::Error) -> Failed {
         ureq::Error::Io(error) => Failed::Final(with(Failure::from(error).to_string(), None)),
         ureq::Error::Timeout(what) => Failed::Transient(with(format!("no answer in time ({what})"), None)),
         ureq::Error::HostNotFound => Failed::Final(with("the host name is not known".to_owned(), None)),
-        ureq::Error::Protocol(error) => Failed::Final(with(quoted(&error.to_string()), None)),
+        ureq::Error::Protocol(error) => {
+            Failed::Final(Error::Refused(format!("{host} does not speak HTTP: {}", quoted(&error.to_string()))))
+        }
         other => Failed::Final(with(other.to_string(), None)),
     }
 }
@@ -444,9 +527,12 @@ fn tls_failure(host: &str, error: &rustls::Error) -> Error {
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
         ) => ("its certificate is for another name".to_owned(), "use the name that the certificate is for"),
         Tls::InvalidCertificate(_) => (error.to_string(), "ask whoever runs it for a valid certificate"),
-        other => (format!("no TLS: {other}"), "it may speak plain HTTP only"),
+        other => {
+            let cause = format!("no TLS: {other}");
+            return Error::Unreachable { host: host.to_owned(), cause, hint: Some("it may speak plain HTTP only") };
+        }
     };
-    Error::Unreachable { host: host.to_owned(), cause, hint: Some(hint) }
+    Error::Untrusted { host: host.to_owned(), cause, hint }
 }
 
 /// Whether an answer of this status may be another one a little later.
@@ -483,7 +569,7 @@ mod tests {
 
     #[test]
     fn pauses_grow_and_end() {
-        let connections = Connections::new(Timeouts::default());
+        let connections = Connections::new(&Options::default());
         assert_eq!(connections.backoff(1), Duration::from_secs(1));
         assert_eq!(connections.backoff(3), Duration::from_secs(4));
         assert_eq!(connections.backoff(40), Duration::from_millis(limits::RETRY_WAIT_MS_MAX));

@@ -20,6 +20,7 @@ use ureq::http::{Method, header};
 use super::address::Url;
 use super::client::{Client, Progress, told_digest};
 use super::error::{self, Error};
+use super::session::Purpose;
 use super::transport::{Content, Failed, Reply, Request, is_transient, retry_after};
 use crate::image::blobs::{self, Blobs};
 use crate::image::descriptor::Descriptor;
@@ -40,16 +41,16 @@ pub enum Uploaded {
 impl Client {
     /// Whether the repository has a blob.
     pub fn has_blob(&self, blob: &Descriptor) -> Result<bool, Error> {
-        let url = self.url(&format!("/v2/{}/blobs/{}", self.repository, blob.digest))?;
+        let url = self.session.url(format!("/v2/{}/blobs/{}", self.repository, blob.digest));
         let request = Request { method: Method::HEAD, ..Request::document(url, &[]) };
         let what = shown(blob);
-        let reply = self.push_request(&request, &[self.scope()], &what)?;
+        let reply = self.push_request(&request, &self.scopes, &what)?;
         match reply.status {
             200..=299 => Ok(true),
             // It may not know HEAD; and an address in a storage, where a
             // redirect led, may be signed for GET alone.
             404 | 405 | 501 => Ok(false),
-            _ if reply.origin != self.origin => Ok(false),
+            _ if reply.origin != *self.session.origin() => Ok(false),
             _ => Err(self.refusal(reply, what)),
         }
     }
@@ -89,10 +90,10 @@ impl Client {
 
     /// Stores a manifest or index under `name`: a tag, or its digest.
     pub fn push_manifest(&self, name: &str, media_type: &str, bytes: &[u8]) -> Result<(), Error> {
-        let url = self.url(&format!("/v2/{}/manifests/{name}", self.repository))?;
+        let url = self.session.url(format!("/v2/{}/manifests/{name}", self.repository));
         let request = Request::sending(Method::PUT, url, media_type, Content::Bytes(bytes));
         let what = format!("manifest {name}");
-        let reply = self.push_request(&request, &[self.scope()], &what)?;
+        let reply = self.push_request(&request, &self.scopes, &what)?;
         match reply.status {
             200..=299 => self.check_stored(&reply, &Digest::of(bytes), &what),
             _ => Err(self.refusal(reply, what)),
@@ -102,10 +103,10 @@ impl Client {
     /// Asks for the blob to be taken from a neighbour; `None` if the registry
     /// would not even hear of it.
     fn mount(&self, blob: &Descriptor, source: &str) -> Result<Option<Begun>, Error> {
-        let scopes = [self.scope(), format!("repository:{source}:pull")];
+        let scopes = [&self.scopes[..], &[format!("repository:{source}:pull")]].concat();
         let parameters = [("mount", blob.digest.to_string()), ("from", source.to_owned())];
         let parameters = parameters.each_ref().map(|(name, value)| (*name, value.as_str()));
-        let url = self.uploads()?.with_query(&parameters);
+        let url = self.uploads().with_query(&parameters);
         let request = Request::sending(Method::POST, url, OCTETS, Content::Bytes(&[]));
         let reply = match self.push_request(&request, &scopes, &shown(blob)) {
             Ok(reply) => reply,
@@ -124,9 +125,9 @@ impl Client {
     }
 
     fn begin(&self, blob: &Descriptor) -> Result<Location, Error> {
-        let request = Request::sending(Method::POST, self.uploads()?, OCTETS, Content::Bytes(&[]));
+        let request = Request::sending(Method::POST, self.uploads(), OCTETS, Content::Bytes(&[]));
         let what = shown(blob);
-        let reply = self.push_request(&request, &[self.scope()], &what)?;
+        let reply = self.push_request(&request, &self.scopes, &what)?;
         match reply.status {
             202 => self.begun(&request.url, &reply),
             _ => Err(self.refusal(reply, what)),
@@ -135,8 +136,8 @@ impl Client {
 
     fn begun(&self, asked: &Url, reply: &Reply) -> Result<Location, Error> {
         let told = reply.header(header::LOCATION);
-        let told =
-            told.ok_or_else(|| Error::Refused(format!("{} takes an upload but says not where", self.registry)))?;
+        let told = told
+            .ok_or_else(|| Error::Refused(format!("{} takes an upload but says not where", self.session.registry)))?;
         let chunk_min = reply.headers.get("oci-chunk-min-length").and_then(|value| value.to_str().ok()?.parse().ok());
         Ok(Location { url: self.location(asked, reply, told)?, chunk_min: chunk_min.unwrap_or(0) })
     }
@@ -146,24 +147,24 @@ impl Client {
         let base = Url { origin: reply.origin.clone(), path: asked.path.clone() };
         let mut url = base.join(told)?;
         // A registry behind a proxy that ends TLS often calls itself plain.
-        if self.origin.is_tls && !url.origin.is_tls && url.origin.host == self.origin.host {
-            url.origin = self.origin.clone();
+        if self.session.origin().is_tls && !url.origin.is_tls && url.origin.host == self.session.origin().host {
+            url.origin = self.session.origin().clone();
         }
-        if !self.origin.may_send_to(&url.origin) {
-            let message = format!("{} wants the upload sent to {}, which is not allowed", self.registry, url.origin);
+        if !self.session.origin().may_send_to(&url.origin) {
+            let message =
+                format!("{} wants the upload sent to {}, which is not allowed", self.session.registry, url.origin);
             return Err(Error::Refused(message));
         }
         Ok(url)
     }
 
-    fn uploads(&self) -> Result<Url, Error> {
-        self.url(&format!("/v2/{}/blobs/uploads/", self.repository))
+    fn uploads(&self) -> Url {
+        self.session.url(format!("/v2/{}/blobs/uploads/", self.repository))
     }
 
     /// A request that may be repeated as it is.
     fn push_request(&self, request: &Request<'_>, scopes: &[String], what: &str) -> Result<Reply, Error> {
-        self.authorized(request, scopes, what, |request| self.connections.send(request))
-            .map_err(|error| self.as_denied(error))
+        self.session.send(request, Purpose { what, scopes }).map_err(|error| self.as_denied(error))
     }
 
     /// For one who pushes, no access is no access to the repository.
@@ -180,10 +181,10 @@ impl Client {
     fn refusal(&self, reply: Reply, what: String) -> Error {
         let status = reply.status;
         let body = reply.read(limits::TOKEN_BYTES_MAX).unwrap_or_default();
-        let (registry, detail) = (self.registry.clone(), error::detail(&body));
+        let (registry, detail) = (self.session.registry.clone(), error::detail(&body));
         match status {
             401 | 403 => {
-                let with_credentials = self.credentials.is_some();
+                let with_credentials = self.session.credentials.is_some();
                 Error::Denied { registry, repository: self.repository.clone(), with_credentials, detail }
             }
             404 => Error::NoRepository { registry, repository: self.repository.clone(), detail },
@@ -199,7 +200,7 @@ impl Client {
     fn check_stored(&self, reply: &Reply, expected: &Digest, what: &str) -> Result<(), Error> {
         match told_digest(reply) {
             Some(told) if told != *expected => {
-                Err(Error::Refused(format!("{} stored {what} as {told}, not as {expected}", self.registry)))
+                Err(Error::Refused(format!("{} stored {what} as {told}, not as {expected}", self.session.registry)))
             }
             _ => Ok(()),
         }
@@ -267,7 +268,7 @@ impl Upload<'_> {
                 }
                 Step::Lost(wait, error) => (self.offset, wait, error),
             };
-            let pause = wait.unwrap_or_else(|| self.client.connections.backoff(tries));
+            let pause = wait.unwrap_or_else(|| self.client.session.connections.backoff(tries));
             if tries >= limits::REQUEST_TRIES_MAX || pause > Duration::from_millis(limits::RETRY_WAIT_MS_MAX) {
                 return Err(self.final_error(error));
             }
@@ -299,9 +300,9 @@ impl Upload<'_> {
             payload.offset = Some(self.offset);
         }
         let what = shown(self.blob);
-        let scopes = [self.client.scope()];
-        let sent =
-            self.client.authorized(&request, &scopes, &what, |request| self.client.connections.send_once(request));
+        let purpose = Purpose { what: &what, scopes: &self.client.scopes };
+        let connections = &self.client.session.connections;
+        let sent = self.client.session.authorized(&request, purpose, |request| connections.send_once(request));
         let reply = match sent {
             Ok(reply) => reply,
             Err(Failed::Transient(error)) => return Ok(Step::Lost(None, error)),
@@ -315,7 +316,7 @@ impl Upload<'_> {
             200..=299 => {
                 let arrived = received(&reply).unwrap_or(self.offset + length);
                 if arrived <= self.offset {
-                    let message = format!("{} accepts {what} but keeps nothing of it", self.client.registry);
+                    let message = format!("{} accepts {what} but keeps nothing of it", self.client.session.registry);
                     return Ok(Step::Lost(None, Error::Refused(message)));
                 }
                 self.move_to(&request.url, &reply, arrived)?;
@@ -336,7 +337,7 @@ impl Upload<'_> {
     /// after all: only the answer was lost.
     fn resume(&mut self) -> Result<bool, Error> {
         let request = Request::document(self.at.url.clone(), &[]);
-        let reply = self.client.push_request(&request, &[self.client.scope()], &shown(self.blob));
+        let reply = self.client.push_request(&request, &self.client.scopes, &shown(self.blob));
         let told = reply.ok().filter(|reply| (200..=299).contains(&reply.status));
         // Where it wants no more is not where it can go on, whatever it says.
         let wrong = std::mem::take(&mut self.is_misplaced).then_some(self.offset);
@@ -360,7 +361,8 @@ impl Upload<'_> {
 
     fn move_to(&mut self, asked: &Url, reply: &Reply, arrived: u64) -> Result<(), Error> {
         if arrived > self.blob.size {
-            let message = format!("{} says it has more of {} than there is", self.client.registry, shown(self.blob));
+            let message =
+                format!("{} says it has more of {} than there is", self.client.session.registry, shown(self.blob));
             return Err(Error::Refused(message));
         }
         self.offset = arrived;
@@ -410,7 +412,7 @@ mod tests {
     use crate::error::{Failure, Kind};
     use crate::image::reference::Reference;
     use crate::image::registry::fake::{Fault, Registry, Rules};
-    use crate::image::registry::{Credentials, Options, Silent, Timeouts};
+    use crate::image::registry::{Credentials, Endpoint, Options, Silent, Timeouts, Transport};
     use crate::paths::Paths;
 
     struct Store {
@@ -434,16 +436,16 @@ mod tests {
     fn options() -> Options {
         let wait = Duration::from_secs(5);
         let timeouts = Timeouts { connect: wait, idle: wait, document: wait, retry: Duration::from_millis(2) };
-        Options { timeouts, ..Options::default() }
+        Options { timeouts }
     }
 
-    fn client(registry: &Registry, options: &Options) -> Client {
-        let reference = Reference::parse(&format!("{}/a/web", registry.host())).unwrap();
-        Client::new(&reference, options).unwrap().pushing()
+    fn client(registry: &Registry, repository: &str, credentials: Option<Credentials>) -> Client {
+        let reference = Reference::parse(&format!("{}/{repository}", registry.host())).unwrap();
+        Client::new(&Endpoint::of(&reference, Transport::Auto, credentials), &options()).unwrap().pushing()
     }
 
     fn push(registry: &Registry, store: &Store, blob: &Descriptor) -> Result<Uploaded, Error> {
-        client(registry, &options()).push_blob(blob, &store.blobs, None, &Silent)
+        client(registry, "a/web", None).push_blob(blob, &store.blobs, None, &Silent)
     }
 
     fn bytes(length: usize) -> Vec<u8> {
@@ -581,20 +583,18 @@ mod tests {
     fn blobs_are_mounted_from_neighbours() {
         let (registry, store) = (Registry::start(), store());
         let blob = store.put(b"layer");
-        let neighbour = Reference::parse(&format!("{}/b/base", registry.host())).unwrap();
-        let neighbour = Client::new(&neighbour, &options()).unwrap().pushing();
+        let neighbour = client(&registry, "b/base", None);
         neighbour.push_blob(&blob, &store.blobs, None, &Silent).unwrap();
         let from =
-            |source| client(&registry, &options()).push_blob(&blob, &store.blobs, Some(source), &Silent).unwrap();
+            |source| client(&registry, "a/web", None).push_blob(&blob, &store.blobs, Some(source), &Silent).unwrap();
         // A neighbour that has it not leaves us with an upload that has begun.
         assert_eq!(from("b/other"), Uploaded::Sent);
         assert_eq!(registry.lines("POST /v2/a/web").len(), 1);
         let registry_two = Registry::start();
         registry_two.fault("mount=", Fault::Status(403, vec![]), 1);
-        let two = client(&registry_two, &options());
+        let two = client(&registry_two, "a/web", None);
         assert_eq!(two.push_blob(&blob, &store.blobs, Some("b/base"), &Silent).unwrap(), Uploaded::Sent);
-        let web = Reference::parse(&format!("{}/c/web", registry.host())).unwrap();
-        let web = Client::new(&web, &options()).unwrap().pushing();
+        let web = client(&registry, "c/web", None);
         let mounted = web.push_blob(&blob, &store.blobs, Some("b/base"), &Silent).unwrap();
         assert_eq!(mounted, Uploaded::Mounted("b/base".to_owned()));
         assert_eq!(registry.blob("c/web", &blob.digest.to_string()).unwrap(), b"layer");
@@ -604,8 +604,7 @@ mod tests {
     fn tokens_are_for_what_is_done() {
         let (registry, store) = (Registry::start(), store());
         registry.require_token("t0ken", Some(("me", "secret")));
-        let right = Options { credentials: Some(Credentials::new("me", "secret")), ..options() };
-        let pushing = client(&registry, &right);
+        let pushing = client(&registry, "a/web", Some(Credentials::new("me", "secret")));
         let blob = store.put(b"layer");
         pushing.push_blob(&blob, &store.blobs, Some("b/base"), &Silent).unwrap();
         pushing.push_manifest("latest", "application/json", b"{}").unwrap();
@@ -614,12 +613,12 @@ mod tests {
         assert_eq!(
             tokens,
             [
-                format!("GET /token?{own}&service=test"),
-                format!("GET /token?{own}&scope=repository%3Ab%2Fbase%3Apull&service=test"),
+                format!("GET /token?{own}&service=test&account=me"),
+                format!("GET /token?{own}&scope=repository%3Ab%2Fbase%3Apull&service=test&account=me"),
             ]
         );
         let failure = Failure::from(
-            client(&registry, &options()).push_blob(&store.put(b"other"), &store.blobs, None, &Silent).unwrap_err(),
+            client(&registry, "a/web", None).push_blob(&store.put(b"other"), &store.blobs, None, &Silent).unwrap_err(),
         );
         assert!(failure.to_string().contains("refused the push to \"a/web\""), "{failure}");
         assert!(failure.hints[0].contains("kelp login 127.0.0.1"), "{failure:?}");
@@ -675,7 +674,7 @@ mod tests {
         let wrong = || Fault::Header("Docker-Content-Digest", Digest::of(b"other").to_string());
         registry.fault("PUT", wrong(), 2);
         refused(&registry, "stored blob");
-        let client = client(&registry, &options());
+        let client = client(&registry, "a/web", None);
         let failure = client.push_manifest("1", "application/json", b"{}").unwrap_err().to_string();
         assert!(failure.contains("stored manifest 1 as"), "{failure}");
     }
