@@ -474,7 +474,7 @@ mod tests {
     fn options() -> Options {
         let wait = Duration::from_secs(5);
         let timeouts = Timeouts { connect: wait, idle: wait, document: wait, retry: Duration::from_millis(2) };
-        Options { timeouts }
+        Options { timeouts, ..Options::default() }
     }
 
     fn reference(registry: &Registry, name: &str) -> Reference {

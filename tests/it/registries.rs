@@ -1,11 +1,14 @@
-//! Which registry is asked: mirrors, blocks, short names.
+//! Which registry is asked, by which way, and whether it is believed.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use serde_json::json;
 
 use super::harness::image::{base_layer, publish};
+use super::harness::proxy::Proxy;
 use super::harness::registry::{Fault, Registry, base64};
+use super::harness::tls::{Authority, Front};
 use super::harness::{Call, Home};
 
 /// A home, and a registry with `team/box`.
@@ -114,4 +117,112 @@ fn short_names_go_where_the_file_says() {
     assert_eq!(second.seen().len(), 0, "one after another is never tried");
     kelp(&home, &conf, &["rmi", "box", "nick"]).succeed();
     assert_eq!(home.kelp(&["images", "-q"]).succeed(), "");
+}
+
+/// The same registry behind TLS, as `registry.example` by way of a proxy.
+struct Guarded {
+    home: Home,
+    registry: Registry,
+    authority: Authority,
+    front: Front,
+    proxy: Proxy,
+    host: String,
+}
+
+fn guarded(clients: Option<&Authority>) -> Guarded {
+    let (home, registry) = start();
+    let authority = Authority::new();
+    let front = Front::start(registry.port, &authority.certificate("registry.example"), clients);
+    let host = format!("registry.example:{}", front.port);
+    Guarded { home, registry, authority, front, proxy: Proxy::start(None), host }
+}
+
+impl Guarded {
+    /// `kelp pull` through the proxy.
+    fn pull(&self) -> Call {
+        let mut call = self.home.kelp(&["pull", &format!("{}/team/box", self.host)]);
+        call.env("https_proxy", format!("http://user:hunter2@{}", self.proxy.host()));
+        call
+    }
+}
+
+#[test]
+fn the_environment_names_proxies_and_authorities() {
+    let guarded = guarded(None);
+    let authority = guarded.home.path("authority.pem");
+    fs::write(&authority, guarded.authority.pem()).unwrap();
+    let said = guarded.pull().fail(1);
+    assert!(said.contains("signed by an authority that this host does not know"), "{said}");
+    guarded.pull().env("SSL_CERT_FILE", &authority).succeed();
+    assert!(guarded.proxy.asked().iter().all(|asked| *asked == guarded.host), "{:?}", guarded.proxy.asked());
+
+    let directory = guarded.home.make_dir("authorities");
+    fs::copy(&authority, directory.join("a.pem")).unwrap();
+    guarded.pull().env("SSL_CERT_DIR", &directory).succeed();
+    let asked = guarded.proxy.asked().len();
+    let said = guarded.pull().env("SSL_CERT_FILE", &authority).env("NO_PROXY", "registry.example").fail(1);
+    assert!(said.contains("cannot reach"), "{said}");
+    assert_eq!(guarded.proxy.asked().len(), asked);
+
+    let mut call = guarded.pull();
+    call.env("SSL_CERT_FILE", &authority).env("HTTPS_PROXY", "http://user:hunter2@127.0.0.1:1");
+    let said = call.fail(1);
+    assert!(said.contains("by proxy 127.0.0.1:1") && !said.contains("hunter2"), "{said}");
+    let said = guarded.pull().env("HTTPS_PROXY", "gopher://user:hunter2@p").fail(2);
+    assert!(said.contains("HTTPS_PROXY is not the address of a proxy") && !said.contains("hunter2"), "{said}");
+}
+
+#[test]
+fn certificates_are_found_in_the_users_directory() {
+    let clients = Authority::new();
+    let guarded = guarded(Some(&clients));
+    let directory = guarded.home.make_dir(&format!("home/.config/containers/certs.d/{}", guarded.host));
+    fs::write(directory.join("ca.crt"), guarded.authority.pem()).unwrap();
+    guarded.pull().fail(1);
+    let us = clients.certificate("us");
+    fs::write(directory.join("us.cert"), &us.certificate).unwrap();
+    fs::write(directory.join("us.key"), &us.key).unwrap();
+    guarded.pull().refuse(1, &["us.key", "open to others", "chmod"]);
+    fs::set_permissions(directory.join("us.key"), fs::Permissions::from_mode(0o600)).unwrap();
+    guarded.pull().succeed();
+    // kelp's own directory comes first.
+    guarded.home.make_dir(&format!("home/.config/kelp/certs.d/{}", guarded.host));
+    guarded.pull().refuse(1, &["does not know"]);
+}
+
+#[test]
+fn a_proxy_with_tls_is_no_registry() {
+    let clients = Authority::new();
+    let guarded = guarded(Some(&clients));
+    let directory = guarded.home.make_dir(&format!("home/.config/containers/certs.d/{}", guarded.host));
+    let us = clients.certificate("us");
+    for (name, text) in [("ca.crt", &guarded.authority.pem()), ("us.cert", &us.certificate), ("us.key", &us.key)] {
+        fs::write(directory.join(name), text).unwrap();
+        fs::set_permissions(directory.join(name), fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    // The proxy is believed by whom the host believes, and not by what is said of the registry.
+    let proxies = Authority::new();
+    let host = guarded.home.path("host.pem");
+    fs::write(&host, proxies.pem()).unwrap();
+    for (authority, is_good) in [(&proxies, true), (&guarded.authority, false)] {
+        let front = Front::start(guarded.proxy.port, &authority.certificate("127.0.0.1"), None);
+        let mut call = guarded.pull();
+        call.env("https_proxy", format!("https://{}", front.host())).env("SSL_CERT_FILE", &host);
+        let output = call.output();
+        assert_eq!(output.code == 0, is_good, "{}", output.stderr);
+    }
+}
+
+#[test]
+fn a_login_goes_the_same_way() {
+    let guarded = guarded(None);
+    guarded.registry.require_basic(&format!("Basic {}", base64("me", "secret")));
+    let directory = guarded.home.make_dir(&format!("home/.config/containers/certs.d/{}", guarded.host));
+    fs::write(directory.join("ca.crt"), guarded.authority.pem()).unwrap();
+    let mut call = guarded.home.kelp(&["login", "-u", "me", "--password-stdin", &guarded.host]);
+    call.env("ALL_PROXY", guarded.proxy.host()).input("secret").succeed();
+    guarded.pull().succeed();
+    // On loopback TLS is found by itself, and so is who is asked.
+    let here = guarded.front.host();
+    guarded.home.kelp(&["login", "-u", "me", "-p", "secret", &here]).refuse(1, &["cannot trust 127.0.0.1"]);
 }

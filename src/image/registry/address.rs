@@ -15,7 +15,7 @@ use crate::image::quote::quoted;
 use crate::image::reference::DEFAULT_REGISTRY;
 
 /// Where docker.io's registry answers.
-const DOCKER_REGISTRY_HOST: &str = "registry-1.docker.io";
+pub(super) const DOCKER_REGISTRY_HOST: &str = "registry-1.docker.io";
 
 /// How to talk to a registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

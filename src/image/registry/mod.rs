@@ -6,7 +6,8 @@
 //! (`upload`). Below it, in this order: `session`, `tokens`, `challenge` and
 //! `credentials` (who are we; kept in `logins`, made of `authfile` and
 //! `keychain`), `transport` (one request, its redirects and retries),
-//! `address` (who may be called, and who may be told what).
+//! `tls`, `certificates` and `proxy` (the way there), `address` (who may be
+//! called, and who may be told what).
 //!
 //! Architecture invariants: `Authorization` goes only to the origin it is
 //! for; what arrives is bounded and verified; nothing here knows what a tag
@@ -14,6 +15,7 @@
 
 mod address;
 pub mod authfile;
+mod certificates;
 pub mod challenge;
 mod client;
 mod credentials;
@@ -21,19 +23,23 @@ mod error;
 mod keychain;
 mod login;
 mod logins;
+mod proxy;
 mod registries;
 mod route;
 mod session;
+mod tls;
 mod tokens;
 mod transport;
 mod upload;
 
 pub use address::Transport;
+pub use certificates::Certificates;
 pub use client::{Client, Progress, Sent, Silent};
 pub use credentials::Credentials;
 pub use error::Error;
 pub use login::{Accepted, login};
 pub use logins::{Found, Logins, Place};
+pub use proxy::Proxies;
 pub use registries::Registries;
 pub use route::{Endpoint, Route};
 pub use transport::{Options, Timeouts};
@@ -43,4 +49,12 @@ pub use upload::Uploaded;
 #[path = "../../../tests/support/registry.rs"]
 pub(super) mod fake;
 #[cfg(test)]
+#[path = "../../../tests/support/proxy.rs"]
+mod fake_proxy;
+#[cfg(test)]
+#[path = "../../../tests/support/tls.rs"]
+mod fake_tls;
+#[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod trust_tests;

@@ -295,16 +295,15 @@ impl Registries {
 
 impl Rule {
     fn parse(table: Table, file: usize) -> Result<Self> {
-        let location = table.location.map(Spanned::into_inner);
+        let location = table.location.map(Spanned::into_inner).filter(|location| !location.is_empty());
+        if let Some(location) = &location {
+            check_location(location, true)?;
+        }
         let prefix = match table.prefix.map(Spanned::into_inner).filter(|prefix| !prefix.is_empty()) {
             Some(prefix) => prefix,
             None => location.clone().ok_or_else(|| Failure::user("a registry needs a prefix or a location"))?,
         };
         let prefix = Prefix::parse(&prefix)?;
-        let location = location.filter(|location| !location.is_empty());
-        if let Some(location) = &location {
-            check_location(location, true)?;
-        }
         let mut mirrors = Vec::new();
         for mirror in table.mirror {
             check_location(mirror.location.get_ref(), true)?;
@@ -568,7 +567,7 @@ mod tests {
         check("\n[[registry]]\nlocation = 'https://a.example'", "line 3: \"https://a.example\" is not a registry");
         check("[[registry]]\nprefix = '*.a.example/b'", "line 2: ");
         check("[[registry]]\nprefix = 'a.*.example'", "line 2: ");
-        check("[[registry]]\nlocation = 'team/app'", "is not the beginning");
+        check("[[registry]]\nlocation = 'team/app'", "is not a registry");
         check("[[registry]]\nlocation = 'a.example'\nblocked = 'yes'", "line 3: ");
         check("[[registry]]\nlocation = 'a.example'\nmirror = [{location = 'm.example:tag'}]", "is not a registry");
         check(

@@ -152,6 +152,7 @@ impl Session {
                     self.settled.get_or_init(|| origin.clone());
                     return Ok(Some(reply));
                 }
+                Err(error @ Error::Local(_)) => return Err(error),
                 // It does speak TLS, and is not who it should be.
                 Err(error @ Error::Untrusted { .. }) => untrusted = Some(error),
                 // Another try of plain HTTP may help; TLS will not.

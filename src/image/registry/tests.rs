@@ -13,34 +13,34 @@ use crate::image::pull::{Pulled, pull};
 use crate::image::{Descriptor, Digest, Manifest, Platform, Reference, lookup, tags};
 use crate::paths::Paths;
 
-struct Home {
-    paths: Paths,
+pub(super) struct Home {
+    pub(super) paths: Paths,
     _dir: tempfile::TempDir,
 }
 
-fn home() -> Home {
+pub(super) fn home() -> Home {
     let dir = tempfile::tempdir().unwrap();
     Home { paths: Paths { data: dir.path().join("data"), run: dir.path().join("run") }, _dir: dir }
 }
 
-fn options() -> Options {
+pub(super) fn options() -> Options {
     let timeouts = Timeouts {
         connect: Duration::from_secs(5),
         idle: Duration::from_millis(500),
         document: Duration::from_secs(5),
         retry: Duration::from_millis(5),
     };
-    Options { timeouts }
+    Options { timeouts, ..Options::default() }
 }
 
-struct Image {
+pub(super) struct Image {
     manifest: Vec<u8>,
     config: Digest,
     layers: Vec<Digest>,
 }
 
 /// Serves an image of `layers` for `architecture` as `repository:tag`.
-fn serve(registry: &Registry, repository: &str, tag: &str, architecture: &str, layers: &[&[u8]]) -> Image {
+pub(super) fn serve(registry: &Registry, repository: &str, tag: &str, architecture: &str, layers: &[&[u8]]) -> Image {
     let diff_ids: Vec<Digest> = layers.iter().map(|layer| Digest::of(layer)).collect();
     let config = json!({
         "os": "linux", "architecture": architecture, "config": {"Cmd": ["true"]},
@@ -62,7 +62,7 @@ fn get(home: &Home, registry: &Registry, name: &str, options: &Options) -> Resul
     get_as(home, registry, name, options, None)
 }
 
-fn get_as(
+pub(super) fn get_as(
     home: &Home,
     registry: &Registry,
     name: &str,
@@ -80,7 +80,7 @@ fn direct(reference: &Reference) -> Route {
 }
 
 /// Nothing may be visible after a failure, and nothing half-written.
-fn assert_nothing(home: &Home) {
+pub(super) fn assert_nothing(home: &Home) {
     assert_eq!(tags::list(&home.paths).unwrap(), []);
     let staged = std::fs::read_dir(home.paths.staging()).map_or(0, Iterator::count);
     assert_eq!(staged, 0, "files left in staging");

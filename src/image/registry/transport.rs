@@ -11,14 +11,20 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use base64::Engine;
+use rustls::pki_types::CertificateDer;
 use ureq::http::{self, HeaderMap, Method, header};
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{ConnectProxyConnector, Connector, SocksConnector, TcpConnector};
 
 use super::address::{Origin, Url, push_encoded};
+use super::certificates::Certificates;
 use super::error::{self, Error};
+use super::proxy::{self, Proxies};
+use super::tls::TlsConnector;
 use crate::error::Failure;
 use crate::image::quote::quoted;
 use crate::limits;
@@ -52,12 +58,20 @@ impl Default for Timeouts {
 pub struct Options {
     /// How long to wait.
     pub timeouts: Timeouts,
+    /// By whom to go.
+    pub proxies: Proxies,
+    /// Whom to believe beside those whom the host believes.
+    pub certificates: Certificates,
 }
 
 impl Options {
-    /// As this user's environment has it.
+    /// As this user's environment and files have it.
     pub fn of_this_user() -> crate::error::Result<Self> {
-        Ok(Self::default())
+        Ok(Self {
+            timeouts: Timeouts::default(),
+            proxies: Proxies::of_this_user()?,
+            certificates: Certificates::of_this_user(),
+        })
     }
 }
 
@@ -248,23 +262,28 @@ impl Reply {
 
 /// The connections to one registry and to where it sends us.
 pub(super) struct Connections {
-    timeouts: Timeouts,
-    plain: OnceLock<ureq::Agent>,
-    /// Made at need: reading the system's certificates takes milliseconds.
-    tls: OnceLock<ureq::Agent>,
-    /// Why one of this host's certificates could not be read, if it was so.
-    unreadable: OnceLock<String>,
+    options: Options,
+    /// One for each origin. Nothing is locked after it.
+    agents: Mutex<Vec<(Origin, ureq::Agent)>>,
+    /// The certificates that this host believes, read at need: it takes
+    /// milliseconds.
+    roots: OnceLock<Roots>,
     /// Somebody on the way does not know `Expect`.
     takes_no_expect: AtomicBool,
+}
+
+struct Roots {
+    certificates: Arc<Vec<CertificateDer<'static>>>,
+    /// Why one of them could not be read, if it was so.
+    unreadable: Option<String>,
 }
 
 impl Connections {
     pub(super) fn new(options: &Options) -> Self {
         Self {
-            timeouts: options.timeouts,
-            plain: OnceLock::new(),
-            tls: OnceLock::new(),
-            unreadable: OnceLock::new(),
+            options: options.clone(),
+            agents: Mutex::new(Vec::new()),
+            roots: OnceLock::new(),
             takes_no_expect: AtomicBool::new(false),
         }
     }
@@ -306,7 +325,7 @@ impl Connections {
 
     /// The pause before try number `tries + 1`.
     pub(super) fn backoff(&self, tries: u32) -> Duration {
-        let wait = self.timeouts.retry.saturating_mul(1 << tries.saturating_sub(1).min(10));
+        let wait = self.options.timeouts.retry.saturating_mul(1 << tries.saturating_sub(1).min(10));
         wait.min(Duration::from_millis(limits::RETRY_WAIT_MS_MAX))
     }
 
@@ -342,7 +361,7 @@ impl Connections {
     }
 
     fn once(&self, request: &Request<'_>, url: &Url) -> Result<Reply, Failed> {
-        let agent = self.agent(&url.origin);
+        let agent = self.agent(&url.origin).map_err(|failure| Failed::Final(failure.into()))?;
         let mut builder = http::Request::builder().method(request.method.clone()).uri(url.to_string());
         if !request.accept.is_empty() {
             builder = builder.header(header::ACCEPT, request.accept.join(", "));
@@ -361,15 +380,15 @@ impl Connections {
         let answer = match (&request.form, &request.payload) {
             (Some(Form(fields)), _) => {
                 let builder = builder.header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
-                self.run(agent, request, builder.body(fields.as_str()).map_err(refused)?, &url.origin)?
+                self.run(&agent, request, builder.body(fields.as_str()).map_err(refused)?, &url.origin)?
             }
             (None, Some(payload)) => {
                 let builder = self.with_payload(builder, payload);
                 let mut reader = PayloadReader { content: payload.content, position: 0 };
                 let body = ureq::SendBody::from_reader(&mut reader);
-                self.run(agent, request, builder.body(body).map_err(refused)?, &url.origin)?
+                self.run(&agent, request, builder.body(body).map_err(refused)?, &url.origin)?
             }
-            (None, None) => self.run(agent, request, builder.body(()).map_err(refused)?, &url.origin)?,
+            (None, None) => self.run(&agent, request, builder.body(()).map_err(refused)?, &url.origin)?,
         };
         let (parts, body) = answer.into_parts();
         let encoding = parts.headers.get(header::CONTENT_ENCODING).map(|value| value.as_bytes());
@@ -388,15 +407,11 @@ impl Connections {
         origin: &Origin,
     ) -> Result<http::Response<ureq::Body>, Failed> {
         let mut call = agent.configure_request(call);
-        if origin.is_loopback() {
-            // A proxy's loopback is another machine's.
-            call = call.proxy(None);
-        }
         if request.is_document {
-            call = call.timeout_global(Some(self.timeouts.document));
+            call = call.timeout_global(Some(self.options.timeouts.document));
         }
         if request.payload.is_some() {
-            call = call.timeout_per_read(Some(self.timeouts.idle.saturating_mul(limits::COMMIT_PATIENCE)));
+            call = call.timeout_per_read(Some(self.options.timeouts.idle.saturating_mul(limits::COMMIT_PATIENCE)));
         }
         agent.run(call.build()).map_err(|error| self.unreachable(origin, error))
     }
@@ -419,34 +434,60 @@ impl Connections {
         builder
     }
 
-    fn agent(&self, origin: &Origin) -> &ureq::Agent {
-        // Both take a proxy from ALL_PROXY, HTTPS_PROXY, HTTP_PROXY and NO_PROXY.
-        match origin.is_tls {
-            true => self.tls.get_or_init(|| self.config().tls_config(self.tls_config()).build().into()),
-            false => self.plain.get_or_init(|| self.config().build().into()),
+    fn agent(&self, origin: &Origin) -> Result<ureq::Agent, Failure> {
+        let mut agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, agent)) = agents.iter().find(|(known, _)| known == origin) {
+            return Ok(agent.clone());
         }
+        let config = self.config().proxy(self.options.proxies.of(origin).cloned()).build();
+        let agent = match origin.is_tls {
+            true => {
+                let own = self.options.certificates.of(origin)?;
+                let Roots { certificates, unreadable } = self.roots();
+                let tls = TlsConnector::new(origin, certificates, own).map_err(|failure| match unreadable {
+                    Some(why) => failure.hint(format!("one of them cannot be read: {why}")),
+                    None => failure,
+                })?;
+                let way = ().chain(SocksConnector::default()).chain(ConnectProxyConnector::default());
+                let connector = way.chain(TcpConnector::default()).chain(tls);
+                ureq::Agent::with_parts(config, connector, DefaultResolver::default())
+            }
+            false => config.into(),
+        };
+        agents.push((origin.clone(), agent.clone()));
+        Ok(agent)
     }
 
-    /// TLS as we want it: ring, and the certificates this host trusts
-    /// (SSL_CERT_FILE and SSL_CERT_DIR first). The one place to change either.
-    fn tls_config(&self) -> ureq::tls::TlsConfig {
-        let native = rustls_native_certs::load_native_certs();
-        if let Some(error) = native.errors.first() {
-            self.unreadable.get_or_init(|| error.to_string());
-        }
-        let roots = native.certs.iter().map(|cert| ureq::tls::Certificate::from_der(cert).to_owned());
-        ureq::tls::TlsConfig::builder()
-            .root_certs(ureq::tls::RootCerts::from(roots))
-            .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .build()
+    /// The authorities that this host believes; SSL_CERT_FILE and
+    /// SSL_CERT_DIR take their place.
+    fn roots(&self) -> &Roots {
+        self.roots.get_or_init(|| {
+            let native = rustls_native_certs::load_native_certs();
+            Roots { unreadable: native.errors.first().map(ToString::to_string), certificates: Arc::new(native.certs) }
+        })
     }
 
-    /// A certificate that could not be read may be the one that is missed.
+    /// A certificate that could not be read may be the one that is missed; a
+    /// proxy on the way may be what is out of reach.
     fn unreachable(&self, origin: &Origin, error: ureq::Error) -> Failed {
-        match (unreachable_host(origin, error), self.unreadable.get()) {
+        let unreadable = self.roots.get().and_then(|roots| roots.unreadable.as_ref());
+        let by_proxy = |cause: &mut String| {
+            if let Some(proxy) = self.options.proxies.of(origin) {
+                cause.push_str(&format!("; the way is by proxy {}", proxy::shown(proxy)));
+            }
+        };
+        match (unreachable_host(origin, error), unreadable) {
             (Failed::Final(Error::Untrusted { host, mut cause, hint }), Some(why)) if cause == UNKNOWN_ISSUER => {
                 cause.push_str(&format!("; one of this host's certificates cannot be read: {why}"));
                 Failed::Final(Error::Untrusted { host, cause, hint })
+            }
+            (Failed::Final(Error::Unreachable { host, mut cause, hint }), _) => {
+                by_proxy(&mut cause);
+                Failed::Final(Error::Unreachable { host, cause, hint })
+            }
+            (Failed::Transient(Error::Unreachable { host, mut cause, hint }), _) => {
+                by_proxy(&mut cause);
+                Failed::Transient(Error::Unreachable { host, cause, hint })
             }
             (failed, _) => failed,
         }
@@ -458,10 +499,10 @@ impl Connections {
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)
-            .timeout_connect(Some(self.timeouts.connect))
-            .timeout_resolve(Some(self.timeouts.connect))
-            .timeout_per_read(Some(self.timeouts.idle))
-            .timeout_per_write(Some(self.timeouts.idle))
+            .timeout_connect(Some(self.options.timeouts.connect))
+            .timeout_resolve(Some(self.options.timeouts.connect))
+            .timeout_per_read(Some(self.options.timeouts.idle))
+            .timeout_per_write(Some(self.options.timeouts.idle))
             .max_idle_connections_per_host(limits::DOWNLOADS_MAX.max(limits::UPLOADS_MAX))
     }
 }
@@ -505,6 +546,12 @@ fn unreachable_host(origin: &Origin, error: ureq::Error) -> Failed {
         }
         ureq::Error::Io(error) => Failed::Final(with(Failure::from(error).to_string(), None)),
         ureq::Error::Timeout(what) => Failed::Transient(with(format!("no answer in time ({what})"), None)),
+        ureq::Error::ConnectProxyFailed(answer) => {
+            let hint = answer
+                .contains("407")
+                .then_some("give name and password in HTTPS_PROXY: http://NAME:PASSWORD@HOST:PORT");
+            Failed::Final(with(format!("the proxy refuses: {}", quoted(&answer)), hint))
+        }
         ureq::Error::HostNotFound => Failed::Final(with("the host name is not known".to_owned(), None)),
         ureq::Error::Protocol(error) => {
             Failed::Final(Error::Refused(format!("{host} does not speak HTTP: {}", quoted(&error.to_string()))))
@@ -517,9 +564,10 @@ fn unreachable_host(origin: &Origin, error: ureq::Error) -> Failed {
 fn tls_failure(host: &str, error: &rustls::Error) -> Error {
     use rustls::{CertificateError, Error as Tls};
     let (cause, hint) = match error {
-        Tls::InvalidCertificate(CertificateError::UnknownIssuer) => {
-            (UNKNOWN_ISSUER.to_owned(), "if the authority is your own, point SSL_CERT_FILE at its certificate")
-        }
+        Tls::InvalidCertificate(CertificateError::UnknownIssuer) => (
+            UNKNOWN_ISSUER.to_owned(),
+            "if the authority is your own, put its certificate into ~/.config/containers/certs.d/HOST:PORT/ca.crt",
+        ),
         Tls::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
             ("its certificate has expired".to_owned(), "check the clock of this host")
         }
