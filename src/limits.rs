@@ -158,6 +158,21 @@ pub const UPLOAD_CHUNK_BYTES_MIN: u64 = 1 << 20;
 /// hashes and writes.
 pub const COMPRESS_THREADS_MAX: usize = 32;
 
+/// Names asked for in one page of a list; registries give fewer as they like.
+pub const LIST_PAGE_NAMES: usize = 1_000;
+
+/// One page of a list of tags or repositories, or a search's answer: a
+/// thousand names of the greatest length fit twice.
+pub const LIST_PAGE_BYTES_MAX: u64 = 1 << 20;
+
+/// Pages of one list. Registries that send a hundred names a page have less
+/// than this many.
+pub const LIST_PAGES_MAX: usize = 1_000;
+
+/// Tags of one repository, or repositories of one registry. A build server's
+/// nightly tags of some years are some thousand.
+pub const LIST_NAMES_MAX: usize = 100_000;
+
 /// Repositories from which blobs are mounted in one push; each may cost a
 /// token.
 pub const MOUNT_SOURCES_MAX: usize = 16;

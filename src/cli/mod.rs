@@ -29,6 +29,7 @@ mod registry;
 mod rm;
 mod rmi;
 mod run;
+mod search;
 mod tag;
 mod units;
 mod verbs;

@@ -4,7 +4,7 @@ use clap::{ArgMatches, Args, Command, FromArgMatches};
 
 use super::{
     Session, base_command, completion, images, import, inspect, load, login, logout, man, ns, ps, pull, push, rm, rmi,
-    run, tag, version,
+    run, search, tag, version,
 };
 use crate::error::{EXIT_OWN_FAILURE, Failure, Result};
 
@@ -52,6 +52,7 @@ pub(super) const ALL: &[Verb] = &[
     verb!("ns", "List the namespaces of running containers", ns),
     verb!("pull", "Fetch an image from a registry", pull),
     verb!("push", "Send an image to a registry", push),
+    verb!("search", "Find images in registries", search),
     verb!("login", "Log in to a registry", login),
     verb!("logout", "Log out of a registry", logout),
     verb!("load", "Load images from an archive", load),

@@ -17,4 +17,5 @@ pub mod removal;
 pub mod request;
 pub mod rootfs;
 pub mod run;
+pub mod search;
 pub mod transfer;

@@ -68,7 +68,7 @@ pub fn finish(paths: &Paths, push: Push, pushed: &[Pushed]) -> Result<()> {
 
 fn one_tag(paths: &Paths, request: &Request) -> Result<(Tag, Reference)> {
     let tag = lookup::find_tag(paths, &request.image)?;
-    let named = Reference::local_candidates(&request.image).unwrap_or_default();
+    let named = lookup::candidates(&request.image).unwrap_or_default();
     let destination = match (&request.destination, &tag.reference) {
         (Some(text), _) => parse_destination(text)?,
         (None, Some(reference)) if named.iter().any(|named| named.name() == reference.name()) => reference.clone(),
@@ -84,11 +84,8 @@ fn all_tags(paths: &Paths, request: &Request) -> Result<Vec<(Tag, Reference)>> {
     if let Some(destination) = &request.destination {
         return Err(Failure::usage(format!("--all-tags pushes to where the names say, not to \"{destination}\"")));
     }
-    let candidates = Reference::local_candidates(&request.image)?;
-    let has_tag = candidates.iter().any(|candidate| {
-        candidate.digest().is_some() || request.image.ends_with(&format!(":{}", candidate.tag().unwrap_or_default()))
-    });
-    if has_tag {
+    let candidates = lookup::candidates(&request.image)?;
+    if !candidates.iter().all(|candidate| remote::is_bare(&request.image, candidate)) {
         return Err(Failure::usage(format!("--all-tags takes a name without a tag, not \"{}\"", request.image)));
     }
     let all = tags::list(paths)?;
@@ -116,5 +113,5 @@ fn parse_destination(text: &str) -> Result<Reference> {
         return Err(Failure::usage(format!("\"{text}\" is no registry"))
             .hint("kelp save writes images to archives and directories"));
     }
-    Ok(Reference::parse(text.strip_prefix("docker://").unwrap_or(text))?)
+    remote::reference(text.strip_prefix("docker://").unwrap_or(text))
 }

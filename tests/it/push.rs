@@ -100,3 +100,47 @@ fn what_cannot_be_pushed_is_refused_by_name() {
     home.kelp(&["push", "mine:1", &name]).refuse(1, &["refused the push to \"team/mine\"", "kelp login"]);
     assert_eq!(registry.manifest("team/mine", "1"), None);
 }
+
+#[test]
+fn all_tags_are_pulled_as_far_as_they_can_be() {
+    let (home, registry) = (Home::new(), Registry::start());
+    let name = publish(&registry, "test/box", &[base_layer()], &json!({}));
+    let (media_type, manifest) = registry.manifest("test/box", "latest").unwrap();
+    registry.put_manifest("test/box", "2", "unknown", &media_type, &manifest);
+    registry.set_list("test/box/tags/list", &["tags", "2", "gone", "latest"], 2);
+    let output = home.kelp(&["pull", "--all-tags", &name]).output();
+    let lines: Vec<&str> = output.stdout.lines().collect();
+    assert_eq!(lines[0], format!("2: Pulling from {name}"), "{output:?}");
+    assert!(lines[1].starts_with("Digest: sha256:"), "{output:?}");
+    assert_eq!(lines[5..], [format!("Status: Downloaded newer image for {name}"), name.clone()], "{output:?}");
+    assert!(output.code == 1 && output.stderr.contains("has no image") && output.stderr.contains("gone"), "{output:?}");
+    let listed = home.kelp(&["images", "--format", "json"]).succeed();
+    assert_eq!(serde_json::from_str::<Value>(&listed).unwrap().as_array().map(Vec::len), Some(2));
+    home.kelp(&["pull", "-a", &format!("{name}:2")]).refuse(2, &["without a tag"]);
+    home.kelp(&["pull", "-a", &format!("{}/no/such", registry.host())])
+        .refuse(1, &["list the tags", "has no repository"]);
+}
+
+#[test]
+fn registries_are_searched() {
+    let (home, registry) = (Home::new(), Registry::start());
+    registry.set_list("_catalog", &["repositories", "team/app", "team/web"], 9);
+    let found = home.kelp(&["search", &format!("{}/web", registry.host())]).succeed();
+    let rows: Vec<Vec<&str>> = found.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(
+        rows,
+        [vec!["NAME", "DESCRIPTION", "STARS", "OFFICIAL"], vec![&format!("{}/team/web", registry.host()), "0"]]
+    );
+    let hostile =
+        r#"{"results":[{"name":"box","description":"one\u001b[2Jtwo\nthree","star_count":9,"is_official":true}]}"#;
+    registry.fault("/v1/search", Fault::Answer(200, hostile.to_owned()), 2);
+    let term = format!("{}/box", registry.host());
+    let found = home.kelp(&["search", "--no-trunc", "--filter", "is-official=true", "-f", "stars=9", &term]).succeed();
+    assert!(found.contains("one [2Jtwo three") && found.contains("[OK]"), "{found}");
+    let found = home.kelp(&["search", "--filter", "stars=10", "--format", "json", &term]).succeed();
+    assert_eq!(found, "[]\n");
+    home.kelp(&["search", "--filter", "is-automated=true", &term]).refuse(2, &["is-official"]);
+    home.kelp(&["search", "--limit", "101", &term]).refuse(2, &["1 to 100"]);
+    let other = Registry::start();
+    home.kelp(&["search", &format!("{}/web", other.host())]).refuse(1, &["offers no search"]);
+}

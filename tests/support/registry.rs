@@ -77,6 +77,8 @@ struct State {
     /// Instead of our own /token.
     realm: Option<String>,
     uploads: Uploads,
+    /// Path -> the key of a list, its names, and how many go on a page.
+    lists: HashMap<String, (Vec<String>, usize)>,
 }
 
 /// The registry; stops when dropped.
@@ -123,6 +125,12 @@ impl Registry {
             let entry = (media_type.to_owned(), digest.to_owned(), bytes.to_vec());
             self.lock().documents.insert(format!("{repository}/manifests/{name}"), entry);
         }
+    }
+
+    /// Serves a list in pages: its key, then its names.
+    pub fn set_list(&self, path: &str, key_and_names: &[&str], page: usize) {
+        let all = key_and_names.iter().map(|name| (*name).to_owned()).collect();
+        self.lock().lists.insert(path.to_owned(), (all, page));
     }
 
     /// How uploads are taken from now on.
@@ -299,6 +307,9 @@ fn answer(state: &mut State, request: &Seen, port: u16, length: usize) -> Answer
     if let Some(answer) = uploads::answer(state, request, port, length) {
         return answer;
     }
+    if let Some(answer) = list_page(state, &request.path) {
+        return answer;
+    }
     match state.find(request.path.trim_start_matches("/v2/")) {
         _ if request.path == "/v2/" => plain(200, "{}".to_owned()),
         None => plain(
@@ -307,6 +318,22 @@ fn answer(state: &mut State, request: &Seen, port: u16, length: usize) -> Answer
         ),
         Some((media_type, digest, body)) => document(request, media_type, digest, body),
     }
+}
+
+/// A page of a list: those behind `last`.
+fn list_page(state: &State, path: &str) -> Option<Answer> {
+    let path = path.trim_start_matches("/v2/");
+    let (path, query) = path.split_once('?').unwrap_or((path, ""));
+    let (all, size) = state.lists.get(path)?;
+    let (key, names) = all.split_first()?;
+    let last = query.split('&').find_map(|pair| pair.strip_prefix("last="));
+    let start = last.and_then(|last| names.iter().position(|name| name == last)).map_or(0, |place| place + 1);
+    let page: Vec<String> = names.iter().skip(start).take(*size).map(|name| format!("\"{name}\"")).collect();
+    let mut answer = plain(200, format!("{{\"{key}\":[{}]}}", page.join(",")));
+    if let Some(last) = names.get(start + size - 1).filter(|_| start + size < names.len()) {
+        answer.headers.push(("Link".to_owned(), format!("</v2/{path}?n={size}&last={last}>; rel=\"next\"")));
+    }
+    Some(answer)
 }
 
 fn document(request: &Seen, media_type: &str, digest: &str, body: &[u8]) -> Answer {
