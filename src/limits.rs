@@ -177,9 +177,17 @@ pub const LIST_NAMES_MAX: usize = 100_000;
 /// token.
 pub const MOUNT_SOURCES_MAX: usize = 16;
 
+/// Layers fetched and unpacked together. Each holds some descriptors in two
+/// processes; 1,024 is what a process usually may have (RLIMIT_NOFILE).
+pub const LAYER_BATCH: usize = 64;
+
 /// How long blobs that no tag needs are kept: a pull that broke off goes on
 /// where it was when it is repeated within a day.
 pub const BLOB_KEEP_S: u64 = 24 * 60 * 60;
+
+/// How long the beginning of a blob is kept whose download broke off. Longer
+/// than blobs: a model of a hundred GiB may take a weekend and two reboots.
+pub const PARTIAL_KEEP_S: u64 = 7 * 24 * 60 * 60;
 
 /// How long a removal waits for a start or a pull that is under way before it
 /// leaves the deletion to the next one. Starts take milliseconds.
@@ -192,6 +200,18 @@ pub const HOST_VIEW_BYTES_MAX: u64 = 1 << 20;
 /// A record of our own beside a container, a layer or a volume. The largest
 /// holds argv and labels that came in one message ([`FRAME_BYTES_MAX`]).
 pub const RECORD_BYTES_MAX: u64 = 16 << 20;
+
+/// Threads that verify blobs. A disk is busy with fewer; the bound is for
+/// machines with hundreds of cores that others use too.
+pub const HASH_THREADS_MAX: usize = 8;
+
+/// What a `--format` template makes of one row or document. The largest whole
+/// documents (an image config, [`CONFIG_BYTES_MAX`]) fit several times over.
+pub const FORMAT_BYTES_MAX: usize = 64 << 20;
+
+/// Spaces that one call of `pad` in a `--format` template can make: more than
+/// any terminal is wide.
+pub const FORMAT_PAD_MAX: usize = 4_096;
 
 /// The whole of a file of at most `max` bytes; a larger one is refused, never
 /// cut. The caller says what was being read.

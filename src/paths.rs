@@ -16,6 +16,7 @@
 //! $KELP_RUN, else $XDG_RUNTIME_DIR/kelp, else /tmp/kelp-UID           (0700)
 //!   containers/ID/             while it lives: where its root is mounted, files that are bound into it
 //!   holders/PID                live processes in the base user namespace: a link to the start time
+//!   image/                     empty; where a program of `image mount` sees the image
 //!   base.lock                  held while a base user namespace is being made
 //!   linger.lock                held by the one lingering supervisor
 //! ```
@@ -87,6 +88,12 @@ impl Paths {
     /// generated files.
     pub fn container_run(&self, id: &str) -> PathBuf {
         self.run.join("containers").join(id)
+    }
+
+    /// Where a program of `image mount` sees the image, in its own mount
+    /// namespace; for all others an empty directory.
+    pub fn image_view(&self) -> PathBuf {
+        self.run.join("image")
     }
 
     /// Links from names to container ids.

@@ -11,7 +11,17 @@
 pub mod output;
 pub mod tour;
 
+mod check;
 mod completion;
+mod exists;
+mod format;
+mod history;
+mod image_inspect;
+mod image_mount;
+mod image_prune;
+mod image_tree;
+mod image_unmount;
+mod image_verify;
 mod images;
 mod import;
 mod inspect;
@@ -31,7 +41,9 @@ mod rmi;
 mod run;
 mod search;
 mod tag;
+mod template;
 mod units;
+mod untag;
 mod verbs;
 mod version;
 

@@ -42,12 +42,25 @@ pub(super) fn run(arguments: Arguments, session: &Session) -> Result<i32> {
     Ok(0)
 }
 
+/// What is new about an image, in a line.
+fn changed(pulled: &Pulled) -> String {
+    let layers = format!("{} of {} layers", pulled.new_layers, pulled.layers);
+    match pulled.previous {
+        Some(previous) if previous == pulled.id => format!("{layers}; the image is the same"),
+        Some(previous) => format!("{layers}; image {} was {}", pulled.id.short(), previous.short()),
+        None => format!("{layers}; image {} is new", pulled.id.short()),
+    }
+}
+
 fn pull(arguments: &Arguments, image: &str, platform: Option<&Platform>, session: &Session) -> Result<Pulled> {
     let progress = if arguments.quiet { progress::Bars::hidden() } else { progress::Bars::new() };
     let arrived = transfer::pull(&session.paths, image, platform, arguments.registry.plain_http, &progress)?;
     arrived.notices.iter().for_each(|notice| output::notice(notice));
     if !arguments.quiet {
         output::line(format!("Digest: {}", arrived.what.source));
+        if !arrived.what.was_current {
+            output::line(format!("Changed: {}", changed(&arrived.what)));
+        }
     }
     Ok(arrived.what)
 }

@@ -3,7 +3,7 @@
 use clap::Args;
 use serde::Serialize;
 
-use super::output::{self, Format};
+use super::format::{Fields, FormatFlag, Listing};
 use super::{Session, registry};
 use crate::engine::search::{self, Filter, Request};
 use crate::error::Result;
@@ -24,15 +24,19 @@ pub(super) struct Arguments {
     /// Do not shorten descriptions
     #[arg(long)]
     no_trunc: bool,
-    /// How to print
-    #[arg(long, value_enum, default_value_t)]
-    format: Format,
+    #[command(flatten)]
+    format: FormatFlag,
     #[command(flatten)]
     registry: registry::Transport,
     /// A word to look for, perhaps at another registry: REGISTRY/WORD
     #[arg(value_name = "TERM")]
     term: String,
 }
+
+const LISTING: Listing = Listing {
+    headings: &[("Name", "NAME"), ("Description", "DESCRIPTION"), ("StarCount", "STARS"), ("IsOfficial", "OFFICIAL")],
+    shown: &["Name", "Description", "StarCount", "IsOfficial"],
+};
 
 /// One row for programs.
 #[derive(Serialize)]
@@ -49,18 +53,18 @@ pub(super) fn run(arguments: Arguments, _session: &Session) -> Result<i32> {
     let filters = arguments.filters.iter().map(|filter| Filter::parse(filter)).collect::<Result<_>>()?;
     let plain_http = arguments.registry.plain_http;
     let found = search::search(&Request { term: arguments.term, limit: arguments.limit, filters, plain_http })?;
-    if arguments.format == Format::Json {
-        output::json(&found.iter().map(row).collect::<Vec<_>>())?;
-        return Ok(0);
-    }
-    let columns = |found: &FoundRepository| {
-        let description = on_one_line(&found.description);
-        let description = if arguments.no_trunc { description } else { shortened(&description) };
-        let official = if found.is_official { "[OK]" } else { "" };
-        vec![on_one_line(&found.name), description, found.stars.to_string(), official.to_owned()]
-    };
-    output::table(&["NAME", "DESCRIPTION", "STARS", "OFFICIAL"], found.iter().map(columns).collect());
+    LISTING.print(&arguments.format.format, &found, |found| fields(found, arguments.no_trunc), row)?;
     Ok(0)
+}
+
+fn fields(found: &FoundRepository, no_trunc: bool) -> Fields {
+    let description = on_one_line(&found.description);
+    vec![
+        ("Name", on_one_line(&found.name)),
+        ("Description", if no_trunc { description } else { shortened(&description) }),
+        ("StarCount", found.stars.to_string()),
+        ("IsOfficial", if found.is_official { "[OK]".to_owned() } else { String::new() }),
+    ]
 }
 
 fn row(found: &FoundRepository) -> Row<'_> {

@@ -4,11 +4,15 @@
 //! the user should see goes through a trait that the caller gives.
 
 pub mod base_steps;
+pub mod check;
 pub mod embedded;
+pub mod fetch;
+pub mod history;
 pub mod host_view;
-pub mod images;
+pub mod inventory;
 pub mod lifecycle;
 pub mod login;
+pub mod naming;
 pub mod options;
 pub mod plan;
 pub mod push;
@@ -19,3 +23,6 @@ pub mod rootfs;
 pub mod run;
 pub mod search;
 pub mod transfer;
+pub mod tree;
+pub mod unpack;
+pub mod view;

@@ -88,7 +88,7 @@ fn all_tags(paths: &Paths, request: &Request) -> Result<Vec<(Tag, Reference)>> {
     if !candidates.iter().all(|candidate| remote::is_bare(&request.image, candidate)) {
         return Err(Failure::usage(format!("--all-tags takes a name without a tag, not \"{}\"", request.image)));
     }
-    let all = tags::list(paths)?;
+    let (all, _) = tags::list_readable(paths)?;
     for candidate in candidates {
         let of_name = |tag: &&Tag| {
             tag.reference.as_ref().is_some_and(|own| own.name() == candidate.name() && own.tag().is_some())

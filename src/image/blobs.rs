@@ -92,6 +92,22 @@ impl Blobs {
         Ok(bytes)
     }
 
+    /// Where a blob is or will be.
+    pub(super) fn path(&self, digest: &Digest) -> PathBuf {
+        self.dir.join(digest.hex())
+    }
+
+    /// Where blobs are written before they have a name.
+    pub(super) fn staging(&self) -> &Path {
+        &self.staging
+    }
+
+    /// Has the kernel write out the file system that the store is on
+    /// (syncfs(2)), once for all that is about to be named.
+    pub fn write_out(&self) -> Result<()> {
+        kernel::file::sync_file_system(self.dir_fd.as_fd()).doing(|| "write out blobs and layers")
+    }
+
     /// Starts a blob. Digest and length are checked when it is finished,
     /// where they are known already.
     pub fn writer(&self, digest: Option<Digest>, size: Option<u64>) -> Result<BlobWriter<'_>> {
@@ -162,19 +178,6 @@ pub struct BlobWriter<'a> {
 }
 
 impl BlobWriter<'_> {
-    /// How many bytes were written.
-    pub fn bytes(&self) -> u64 {
-        self.hasher.bytes()
-    }
-
-    /// Starts over, for a stream that broke off and is sent again.
-    pub fn restart(&mut self) -> Result<()> {
-        use std::io::Seek;
-        self.hasher = Hasher::new();
-        self.temporary.file.set_len(0).doing(|| "restart blob")?;
-        self.temporary.file.rewind().doing(|| "restart blob")
-    }
-
     /// Checks the blob and gives it its name; returns digest and length.
     pub fn finish(self) -> Result<(Digest, u64)> {
         let Self { blobs, temporary, hasher, digest: expected, size } = self;
@@ -190,7 +193,7 @@ impl BlobWriter<'_> {
         // Before the rename: after a power cut, a name must not stand for
         // blocks that were never written.
         temporary.file.sync_data().doing(doing)?;
-        temporary.rename(&blobs.dir.join(digest.hex())).doing(doing)?;
+        temporary.rename(&blobs.path(&digest)).doing(doing)?;
         Ok((digest, bytes))
     }
 }
@@ -320,17 +323,6 @@ mod tests {
         assert_eq!(blobs.list().unwrap(), []);
         assert_eq!(staged(&blobs), 0);
         assert_eq!(write(None, None, b"abc").unwrap(), (Digest::of(b"abc"), 3));
-    }
-
-    #[test]
-    fn starts_over() {
-        let (_dir, blobs) = store();
-        let mut writer = blobs.writer(Some(Digest::of(b"abc")), Some(3)).unwrap();
-        writer.write_all(b"xy").unwrap();
-        writer.restart().unwrap();
-        writer.write_all(b"abc").unwrap();
-        assert_eq!(writer.finish().unwrap().1, 3);
-        assert_eq!(blobs.read_verified(&Digest::of(b"abc"), 9).unwrap(), b"abc");
     }
 
     #[test]

@@ -20,6 +20,9 @@ use crate::paths::Paths;
 /// likely a slip than an id.
 const ID_DIGITS_MIN: usize = 4;
 
+/// How often an image is looked for that goes while it is being read.
+const TRIES: usize = 100;
+
 /// An image that is here, its documents verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredImage {
@@ -52,8 +55,16 @@ impl StoredImage {
 
 /// The image that `text` names.
 pub fn find(paths: &Paths, text: &str) -> Result<StoredImage> {
-    let tag = find_tag(paths, text)?;
-    load(paths, &tag).doing(|| format!("read image {}", quoted(text)))
+    for _ in 0..TRIES {
+        let tag = find_tag(paths, text)?;
+        match load(paths, &tag) {
+            // Removed or replaced since the tag was read: look again.
+            Err(_) if !tags::is_current(paths, &tag) => {}
+            result => return result.doing(|| format!("read image {}", quoted(text))),
+        }
+    }
+    Err(Failure::host("it is replaced again and again while it is being read")
+        .doing(format!("read image {}", quoted(text))))
 }
 
 /// The tag that `text` names; for an id, one of the image's tags.
@@ -68,7 +79,7 @@ pub fn find_tag(paths: &Paths, text: &str) -> Result<Tag> {
             return Ok(tag);
         }
     }
-    let all = tags::list(paths)?;
+    let (all, damaged) = tags::list_readable(paths)?;
     for reference in &named {
         if let Some(tag) = reference.digest().and_then(|digest| at_digest(&all, reference, digest)) {
             return Ok(tag.clone());
@@ -77,7 +88,11 @@ pub fn find_tag(paths: &Paths, text: &str) -> Result<Tag> {
     if is_id && let Some(tag) = by_id(&all, digits)? {
         return Ok(tag.clone());
     }
-    Err(not_found(&all, text))
+    let failure = not_found(&all, text);
+    Err(match damaged.is_empty() {
+        true => failure,
+        false => failure.hint("some names cannot be read: kelp system check tells which"),
+    })
 }
 
 /// What `text` may mean in the store, in order: a name without a registry is
@@ -146,7 +161,7 @@ pub fn load(paths: &Paths, tag: &Tag) -> Result<StoredImage> {
     let (manifest, config) = documents(&blobs, &tag.manifest)?;
     let mut references = BTreeSet::new();
     let mut sources = BTreeSet::new();
-    for other in tags::list(paths)?.iter().filter(|other| other.config == tag.config) {
+    for other in tags::list_readable(paths)?.0.iter().filter(|other| other.config == tag.config) {
         if let (Some(reference), Some(source)) = (&other.reference, other.source) {
             sources.insert(reference.at(source));
         }

@@ -21,6 +21,8 @@ pub mod garbage;
 pub mod lookup;
 pub mod manifest;
 pub mod packing;
+pub mod partial;
+pub mod pattern;
 pub mod platform;
 pub mod pull;
 pub mod push;

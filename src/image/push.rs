@@ -126,7 +126,7 @@ pub fn plan(
     let is_from_registry = |other: &Tag| other.manifest.digest == tag.manifest.digest && other.source.is_some();
     let packing = match form {
         Some(form) => Packing::All(form),
-        None if tags::list(paths)?.iter().any(is_from_registry) => Packing::Keep,
+        None if tags::list_readable(paths)?.0.iter().any(is_from_registry) => Packing::Keep,
         None => Packing::Plain(Form::default()),
     };
     Ok(Plan { destination, content, packing })
@@ -308,7 +308,7 @@ fn remember(paths: &Paths, plan: &Plan, image: &Item, root: &Descriptor, bytes: 
         Blobs::open(paths)?.put(bytes)?;
         replaced.extend(image.manifest.layers.iter().map(|layer| layer.digest).chain([image.descriptor.digest]));
     }
-    for tag in tags::list(paths)?.into_iter().filter(|tag| tag.manifest.digest == image.descriptor.digest) {
+    for tag in tags::list_readable(paths)?.0.into_iter().filter(|tag| tag.manifest.digest == image.descriptor.digest) {
         let is_destination = tag.reference.as_ref() == Some(&plan.destination);
         let tag = tag.packed_as(root.clone());
         match is_destination {
@@ -326,7 +326,9 @@ fn neighbours(paths: &Paths, destination: &Reference) -> Result<BTreeMap<Digest,
     let blobs = Blobs::open(paths)?;
     let mut repositories = BTreeSet::new();
     let mut neighbours = BTreeMap::new();
-    for tag in tags::list(paths)?.iter().filter(|tag| tag.source.is_some()) {
+    // A damaged tag is no reason not to push another image.
+    let (all, _) = tags::list_readable(paths)?;
+    for tag in all.iter().filter(|tag| tag.source.is_some()) {
         let Some(reference) = &tag.reference else { continue };
         let is_neighbour =
             reference.registry() == destination.registry() && reference.repository() != destination.repository();
@@ -335,7 +337,6 @@ fn neighbours(paths: &Paths, destination: &Reference) -> Result<BTreeMap<Digest,
         {
             continue;
         }
-        // A damaged image is no reason not to push another.
         let bytes = blobs.read_verified(&tag.manifest.digest, limits::MANIFEST_BYTES_MAX);
         let document = bytes.and_then(|bytes| Document::parse(&bytes, Some(&tag.manifest.media_type)));
         if let Ok(Document::Manifest(manifest)) = document {
@@ -455,8 +456,8 @@ fn in_parallel<J: Sync, T: Send>(jobs: &[J], threads: usize, work: impl Fn(&J) -
 mod tests {
     use super::*;
     use crate::image::archive::{self, ImportOptions};
-    use crate::image::pull::pull;
     use crate::image::registry::fake::{Fault, Registry};
+    use crate::image::registry::tests::pull;
     use crate::image::registry::{Route, Silent, Timeouts, Transport};
     use serde_json::json;
     use std::time::Duration;
@@ -538,7 +539,7 @@ mod tests {
     fn fetch(home: &Home, registry: &Registry, name: &str, platform: &str) -> Tag {
         let reference = reference(registry, name);
         let platform = Platform::parse(platform).unwrap();
-        pull(&home.paths, &reference, &platform, &Route::direct(endpoint(&reference)), &options(), &Silent).unwrap();
+        pull(&home.paths, &reference, &platform, &Route::direct(endpoint(&reference)), &options()).unwrap();
         home.tag(&reference.to_string())
     }
 

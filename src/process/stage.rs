@@ -22,11 +22,15 @@ pub enum Stage {
     Unpack,
     /// Deletes what was thrown away (storage/sweep).
     Sweep,
+    /// Looks into unpacked layers (storage/census).
+    Census,
+    /// Becomes a program that sees an image's files (sandbox/view).
+    View,
 }
 
 impl Stage {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Supervisor, Self::Unpack, Self::Sweep];
+    pub const ALL: [Self; 5] = [Self::Supervisor, Self::Unpack, Self::Sweep, Self::Census, Self::View];
 
     /// The stage's argv[0], as ps(1) shows it.
     pub fn name(self) -> &'static str {
@@ -34,6 +38,8 @@ impl Stage {
             Self::Supervisor => "kelp-supervisor",
             Self::Unpack => "kelp-unpack",
             Self::Sweep => "kelp-sweep",
+            Self::Census => "kelp-census",
+            Self::View => "kelp-view",
         }
     }
 

@@ -12,6 +12,7 @@
 //! Architecture invariant: nothing here knows registries, manifests, sandboxes
 //! or processes.
 
+pub mod census;
 pub mod layers;
 pub mod overlay;
 pub mod sweep;

@@ -3,6 +3,7 @@
 //! there is for `session` to say.
 
 use std::io::{Read, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ureq::http::header;
 
@@ -12,9 +13,10 @@ use super::route::Endpoint;
 use super::session::{Purpose, Session};
 use super::transport::{Options, Reply, Request, is_worth_retrying};
 use crate::error::Failure;
-use crate::image::blobs::{BlobWriter, Blobs};
+use crate::image::blobs::Blobs;
 use crate::image::descriptor::{self, Descriptor};
 use crate::image::digest::Digest;
+use crate::image::partial::{Complete, Partial, Wrong};
 use crate::image::quote::quoted;
 use crate::image::reference::Reference;
 use crate::limits;
@@ -107,53 +109,68 @@ impl Client {
         Ok(Sent { bytes, digest, media_type })
     }
 
-    /// Fetches a blob into the store, unless it is there; verified.
-    pub fn blob(&self, blob: &Descriptor, blobs: &Blobs, progress: &dyn Progress) -> Result<(), Error> {
-        let id = blob.digest.to_string();
-        progress.start(&id, blob.size);
-        if !blobs.has(blob)? {
-            let mut writer = blobs.writer(Some(blob.digest), Some(blob.size))?;
-            self.download(blob, &mut writer, progress)?;
-            writer.finish().map_err(|failure| failure.doing(format!("receive from {}", self.session.registry)))?;
+    /// Fetches a blob into the store, unless it is there; verified. The caller
+    /// holds no [`Partial`].
+    pub fn blob(&self, blob: &Descriptor, blobs: &Blobs) -> Result<(), Error> {
+        let Some(partial) = blobs.wait_for(blob)? else { return Ok(()) };
+        let complete = self.fetch(partial, &Silent, &AtomicBool::new(false))?;
+        complete.write_out()?;
+        Ok(complete.publish(blobs)?)
+    }
+
+    /// Fetches what is missing of a blob; verified. Ends with
+    /// [`Error::Stopped`] soon after `stop` was set.
+    pub fn fetch(&self, mut partial: Partial, progress: &dyn Progress, stop: &AtomicBool) -> Result<Complete, Error> {
+        let id = partial.blob().digest.to_string();
+        progress.start(&id, partial.blob().size);
+        progress.advance(&id, partial.bytes());
+        loop {
+            match self.download(&mut partial, progress, stop) {
+                Ok(()) => {}
+                // What was sent is wrong, and no beginning to go on with.
+                Err(error @ Error::Refused(_)) => {
+                    partial.discard()?;
+                    return Err(error);
+                }
+                Err(error) => return Err(error),
+            }
+            match partial.complete() {
+                Ok(complete) => {
+                    progress.done(&id);
+                    return Ok(complete);
+                }
+                Err(wrong) if wrong.partial.resumed() > 0 => {
+                    partial = wrong.partial;
+                    partial.restart()?;
+                    progress.start(&id, partial.blob().size);
+                }
+                Err(wrong) => {
+                    let Wrong { partial, failure } = *wrong;
+                    partial.discard()?;
+                    return Err(failure.doing(format!("receive from {}", self.session.registry)).into());
+                }
+            }
         }
-        progress.done(&id);
-        Ok(())
     }
 
     /// Writes the blob's bytes; a stream that breaks off goes on where it ended.
-    fn download(&self, blob: &Descriptor, writer: &mut BlobWriter<'_>, progress: &dyn Progress) -> Result<(), Error> {
+    fn download(&self, partial: &mut Partial, progress: &dyn Progress, stop: &AtomicBool) -> Result<(), Error> {
+        let blob = partial.blob().clone();
         let what = format!("blob {}", blob.digest);
         let id = blob.digest.to_string();
-        let url = self.session.url(format!("/v2/{}/blobs/{}", self.repository, blob.digest));
         let mut tries = 1;
-        loop {
-            let mut request = Request::document(url.clone(), &[]);
-            request.is_document = false;
-            request.from = writer.bytes();
-            let reply = self.checked(&request, &what)?;
-            let resumes = reply.status == 206 && resumes_at(&reply, request.from);
-            if request.from > 0 && !resumes {
-                if reply.status == 206 {
+        while partial.bytes() < blob.size || blob.size == 0 {
+            let mut body = self.ask_for(&blob, partial.bytes(), &what)?;
+            match copy(&mut body, partial, stop, &mut |bytes| progress.advance(&id, bytes)) {
+                Ok(()) => return Ok(()),
+                Err(Broken::Stopped) => return Err(Error::Stopped),
+                Err(Broken::Write(error)) if error.kind() == std::io::ErrorKind::FileTooLarge => {
                     return Err(Error::Refused(format!(
-                        "{} sent another part of {what} than asked for",
+                        "{} sends more of {what} than announced",
                         self.session.registry
                     )));
                 }
-                writer.restart()?;
-                progress.start(&id, blob.size);
-            }
-            let expected = blob.size - writer.bytes();
-            if let Some(length) = reply.length().filter(|length| *length != expected) {
-                return Err(Error::Refused(format!(
-                    "{} sends {length} bytes of {what} instead of {expected}",
-                    self.session.registry
-                )));
-            }
-            match copy(&mut reply.into_body(), writer, &mut |bytes| progress.advance(&id, bytes)) {
-                Ok(()) => return Ok(()),
-                Err(Broken::Write(failure)) => return Err(failure.into()),
-                // It broke after the last byte; the digest is the judge.
-                Err(Broken::Read(_)) if blob.size > 0 && writer.bytes() == blob.size => return Ok(()),
+                Err(Broken::Write(error)) => return Err(Failure::from(error).doing(format!("write {what}")).into()),
                 Err(Broken::Read(error)) if is_worth_retrying(&error) && tries < limits::REQUEST_TRIES_MAX => {
                     std::thread::sleep(self.session.connections.backoff(tries));
                     tries += 1;
@@ -161,6 +178,32 @@ impl Client {
                 Err(Broken::Read(error)) => return Err(self.broken(&what, &error)),
             }
         }
+        Ok(())
+    }
+
+    /// The blob's bytes behind the first `from`.
+    fn ask_for(&self, blob: &Descriptor, from: u64, what: &str) -> Result<impl Read, Error> {
+        let url = self.session.url(format!("/v2/{}/blobs/{}", self.repository, blob.digest));
+        let mut request = Request::document(url, &[]);
+        (request.is_document, request.from) = (false, from);
+        let reply = self.checked(&request, what)?;
+        let is_part = reply.status == 206;
+        if is_part && !resumes_at(&reply, from) {
+            return Err(Error::Refused(format!(
+                "{} sent another part of {what} than asked for",
+                self.session.registry
+            )));
+        }
+        // A server that cannot resume sends what is here once more.
+        let skip = if is_part { 0 } else { from };
+        let expected = blob.size - from + skip;
+        if let Some(length) = reply.length().filter(|length| *length != expected) {
+            return Err(Error::Refused(format!(
+                "{} sends {length} bytes of {what} instead of {expected}",
+                self.session.registry
+            )));
+        }
+        Ok(Skipping { body: reply.into_body(), skip })
     }
 
     fn checked(&self, request: &Request<'_>, what: &str) -> Result<Reply, Error> {
@@ -204,22 +247,52 @@ fn resumes_at(reply: &Reply, from: u64) -> bool {
     range.and_then(|range| range.split('-').next()).and_then(|start| start.parse().ok()) == Some(from)
 }
 
-enum Broken {
-    Read(std::io::Error),
-    Write(Failure),
+/// A stream without its first bytes.
+struct Skipping<R> {
+    body: R,
+    skip: u64,
 }
 
-fn copy(body: &mut impl Read, writer: &mut BlobWriter<'_>, arrived: &mut dyn FnMut(u64)) -> Result<(), Broken> {
+impl<R: Read> Read for Skipping<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        while self.skip > 0 {
+            let room = buffer.len().min(usize::try_from(self.skip).unwrap_or(usize::MAX));
+            match self.body.read(buffer.get_mut(..room).unwrap_or_default())? {
+                0 => return Ok(0),
+                count => self.skip -= count as u64,
+            }
+        }
+        self.body.read(buffer)
+    }
+}
+
+enum Broken {
+    Read(std::io::Error),
+    Write(std::io::Error),
+    Stopped,
+}
+
+fn copy(
+    body: &mut impl Read,
+    partial: &mut Partial,
+    stop: &AtomicBool,
+    arrived: &mut dyn FnMut(u64),
+) -> Result<(), Broken> {
     let mut buffer = vec![0; 128 << 10];
     loop {
         let count = match body.read(&mut buffer) {
             Ok(0) => return Ok(()),
             Ok(count) => count,
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            // It broke after the last byte; the digest is the judge.
+            Err(_) if partial.blob().size > 0 && partial.bytes() == partial.blob().size => return Ok(()),
             Err(error) => return Err(Broken::Read(error)),
         };
         let bytes = buffer.get(..count).unwrap_or_default();
-        writer.write_all(bytes).map_err(|error| Broken::Write(Failure::from(error).doing("write blob")))?;
+        partial.write_all(bytes).map_err(Broken::Write)?;
         arrived(count as u64);
+        if stop.load(Ordering::Relaxed) {
+            return Err(Broken::Stopped);
+        }
     }
 }

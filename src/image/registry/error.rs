@@ -122,6 +122,9 @@ pub enum Error {
     /// An answer that breaks the protocol or one of our rules.
     #[error("{0}")]
     Refused(String),
+    /// We were told to stop, because something else failed.
+    #[error("stopped")]
+    Stopped,
     /// Our side.
     #[error("{0}")]
     Local(Failure),
@@ -181,7 +184,7 @@ impl From<Error> for Failure {
                 }
             }
             Error::Untrusted { hint, .. } => Self::host(message).hint(hint),
-            Error::Refused(_) => Self::host(message),
+            Error::Refused(_) | Error::Stopped => Self::host(message),
         }
     }
 }

@@ -58,6 +58,6 @@ mod fake_proxy;
 #[path = "../../../tests/support/tls.rs"]
 mod fake_tls;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 #[cfg(test)]
 mod trust_tests;

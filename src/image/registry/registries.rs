@@ -127,14 +127,14 @@ impl Registries {
     }
 
     /// What is in `directories`, the most important first: the first
-    /// `registries.conf`, and the drop-ins of all.
+    /// `registries.conf`, and the drop-ins of all. The more important prevails.
     pub fn read(directories: &[PathBuf]) -> Result<Self> {
         let mut registries = Self::default();
-        let files = directories.iter().map(|directory| directory.join("registries.conf"));
-        if let Some(file) = files.into_iter().find(|file| file.exists()) {
-            registries.add_file(&file)?;
-        }
+        let main = directories.iter().map(|directory| directory.join("registries.conf")).find(|file| file.exists());
         for directory in directories.iter().rev() {
+            if let Some(main) = main.as_ref().filter(|main| main.parent() == Some(directory)) {
+                registries.add_file(main)?;
+            }
             for file in drop_ins(&directory.join("registries.conf.d"))? {
                 registries.add_file(&file)?;
             }
@@ -593,9 +593,9 @@ mod tests {
         let read = || Registries::read(&[own.clone(), system.clone()]);
         let meaning = |text: &str| read().unwrap().reference(text).unwrap().registry().to_owned();
         assert_eq!(["a", "b", "c"].map(meaning), ["system.example", "y.example", "x.example"]);
-        write(own.join("registries.conf"), "[aliases]\nd = 'own.example/d'");
+        write(own.join("registries.conf"), "[aliases]\nb = 'own.example/b'\nd = 'own.example/d'");
         write(own.join("registries.conf.d/z.conf"), "[aliases]\nc = ''");
-        assert_eq!(["a", "b", "c", "d"].map(meaning), ["docker.io", "y.example", "docker.io", "own.example"]);
+        assert_eq!(["a", "b", "c", "d"].map(meaning), ["docker.io", "own.example", "docker.io", "own.example"]);
         write(own.join("registries.conf"), "not TOML");
         let failure = read().unwrap_err().to_string();
         assert!(failure.contains("own/registries.conf") && failure.contains("line 1"), "{failure}");

@@ -147,8 +147,7 @@ impl Session {
         for origin in [&self.preferred, alternative] {
             request.url.origin = origin.clone();
             match self.connections.try_send(request) {
-                // Servers say 400 to plain HTTP where they expect TLS.
-                Ok(reply) if reply.status != 400 => {
+                Ok(reply) if !may_expect_tls(&reply) => {
                     self.settled.get_or_init(|| origin.clone());
                     return Ok(Some(reply));
                 }
@@ -205,6 +204,13 @@ impl Session {
         let request = TokenRequest { registry, realm, service, purpose, credentials, wants_identity };
         tokens::fetch(&self.connections, &request)
     }
+}
+
+/// Whether the answer is what servers say to plain HTTP where they expect TLS:
+/// 400 and some text. Registries send JSON, even with a 400.
+fn may_expect_tls(reply: &Reply) -> bool {
+    let is_json = reply.header(header::CONTENT_TYPE).is_some_and(|kind| kind.starts_with("application/json"));
+    reply.status == 400 && !is_json
 }
 
 /// The ways to authenticate that an answer offers, strongest first.

@@ -1,6 +1,7 @@
 //! The client and the pull against the registry of tests/support.
 
 use std::io::Write;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use serde_json::json;
@@ -8,8 +9,10 @@ use serde_json::json;
 use super::fake::{Fault, Registry};
 use super::{Credentials, Endpoint, Options, Route, Silent, Timeouts, Transport};
 use crate::error::{Failure, Kind, Result};
+use crate::image::Blobs;
 use crate::image::descriptor::{DOCKER_CONFIG, DOCKER_MANIFEST, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST};
-use crate::image::pull::{Pulled, pull};
+use crate::image::partial::Claim;
+use crate::image::pull::{self, Pulled};
 use crate::image::{Descriptor, Digest, Manifest, Platform, Reference, lookup, tags};
 use crate::paths::Paths;
 
@@ -58,6 +61,31 @@ pub(super) fn serve(registry: &Registry, repository: &str, tag: &str, architectu
     Image { manifest, config: Digest::of(config.as_bytes()), layers: diff_ids }
 }
 
+/// Pulls as the engine does, but without unpacking.
+pub(in crate::image) fn pull(
+    paths: &Paths,
+    reference: &Reference,
+    platform: &Platform,
+    route: &Route,
+    options: &Options,
+) -> Result<Pulled> {
+    let blobs = Blobs::open(paths)?;
+    route.ask(options, |client| {
+        let planned = pull::plan(paths, reference, platform, client)?;
+        let mut partials = Vec::new();
+        for layer in &planned.manifest.layers {
+            if let Claim::Ours(partial) = blobs.claim(layer)? {
+                partials.push(*partial);
+            }
+        }
+        let has_fetched = !partials.is_empty();
+        for blob in planned.fetch(partials, &Silent, &AtomicBool::new(false))? {
+            blob.publish(&blobs)?;
+        }
+        planned.keep(paths, has_fetched)
+    })
+}
+
 fn get(home: &Home, registry: &Registry, name: &str, options: &Options) -> Result<Pulled> {
     get_as(home, registry, name, options, None)
 }
@@ -71,7 +99,7 @@ pub(super) fn get_as(
 ) -> Result<Pulled> {
     let reference = Reference::parse(&format!("{}/{name}", registry.host())).unwrap();
     let route = Route::direct(Endpoint::of(&reference, Transport::Auto, credentials.cloned()));
-    pull(&home.paths, &reference, &Platform::parse("linux/amd64").unwrap(), &route, options, &Silent)
+    pull(&home.paths, &reference, &Platform::parse("linux/amd64").unwrap(), &route, options)
 }
 
 /// The way to what the reference names, as nobody in particular.
@@ -132,7 +160,7 @@ fn pulls_by_digest_and_by_platform() {
 
     let reference = Reference::parse(&format!("{}/web", registry.host())).unwrap();
     let riscv = Platform::parse("linux/riscv64").unwrap();
-    let failure = pull(&home.paths, &reference, &riscv, &direct(&reference), &options(), &Silent).unwrap_err();
+    let failure = pull(&home.paths, &reference, &riscv, &direct(&reference), &options()).unwrap_err();
     assert!(failure.hints[0].contains("linux/amd64, linux/arm64"), "{failure:?}");
 }
 
@@ -152,7 +180,7 @@ fn wrong_bytes_are_refused() {
         (&*layer, Fault::Corrupt, "its content has digest"),
         (&*layer, Fault::Body(b"longer than the layer".to_vec()), "sends 21 bytes"),
         (&*layer, Fault::Body(b"lay".to_vec()), "sends 3 bytes"),
-        (&*layer, Fault::Endless, "more bytes than announced"),
+        (&*layer, Fault::Endless, "sends more of blob"),
         ("manifests/latest", Fault::Corrupt, "has digest"),
         ("manifests/latest", Fault::Endless, "larger than"),
         ("manifests/latest", Fault::ContentType(OCI_INDEX), "was sent as"),
@@ -210,7 +238,35 @@ fn a_stream_that_always_breaks_ends_in_an_error() {
     let registry = Registry::start();
     serve(&registry, "web", "latest", "amd64", &[b"layer"]);
     registry.fault(&Digest::of(b"layer").to_string(), slow, 99);
-    refused(&home, &registry, "web", &options(), "broke off");
+    let failure = get(&home, &registry, "web", &options()).unwrap_err();
+    assert!(failure.to_string().contains("broke off"), "{failure}");
+    assert_eq!(tags::list(&home.paths).unwrap(), []);
+}
+
+#[test]
+fn the_next_pull_goes_on_where_one_broke_off() {
+    let (home, registry) = (home(), Registry::start());
+    let layer: Vec<u8> = (0..300_000u32).map(|n| (n % 251) as u8).collect();
+    let digest = Digest::of(&layer).to_string();
+    serve(&registry, "web", "latest", "amd64", &[&layer]);
+    registry.fault(&digest, Fault::Truncate(100_000), 1);
+    registry.fault(&digest, Fault::Status(404, vec![]), 1);
+    get(&home, &registry, "web", &options()).unwrap_err();
+    get(&home, &registry, "web", &options()).unwrap();
+    let asked: Vec<_> = registry.seen().into_iter().filter(|seen| seen.path.ends_with(&digest)).collect();
+    let ranges: Vec<_> = asked.iter().map(|seen| seen.headers.get("range").map(String::as_str)).collect();
+    assert_eq!(ranges, [None, Some("bytes=100000-"), Some("bytes=100000-")]);
+}
+
+#[test]
+fn a_beginning_that_is_wrong_is_fetched_anew() {
+    let (home, registry) = (home(), Registry::start());
+    let image = serve(&registry, "web", "latest", "amd64", &[b"the layer"]);
+    Blobs::open(&home.paths).unwrap();
+    let partial = home.paths.staging().join(format!("partial.{}", image.layers[0].hex()));
+    std::fs::write(partial, b"what ").unwrap();
+    get(&home, &registry, "web", &options()).unwrap();
+    assert!(lookup::find(&home.paths, &format!("{}/web", registry.host())).is_ok());
 }
 
 #[test]
@@ -234,6 +290,10 @@ fn busy_for_good_is_an_error_with_a_hint() {
     assert_eq!(registry.seen().len(), 1, "a day is not waited for");
     registry.fault("manifests", Fault::Status(500, vec![]), 99);
     refused(&home, &registry, "web", &options(), "answered status 500");
+    let registry = Registry::start();
+    registry.fault("manifests", Fault::Status(400, vec![]), 99);
+    refused(&home, &registry, "web", &options(), "answered status 400");
+    assert_eq!(registry.seen().len(), 1, "a registry that says no is not asked for TLS");
 }
 
 #[test]
@@ -334,12 +394,11 @@ fn nobody_there_is_said_so() {
     let home = home();
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let reference = Reference::parse(&format!("127.0.0.1:{port}/web")).unwrap();
-    let failure =
-        pull(&home.paths, &reference, &Platform::host(), &direct(&reference), &options(), &Silent).unwrap_err();
+    let failure = pull(&home.paths, &reference, &Platform::host(), &direct(&reference), &options()).unwrap_err();
     assert!(failure.to_string().contains("cannot reach 127.0.0.1"), "{failure}");
     assert_nothing(&home);
     let local = Reference::parse("localhost/web").unwrap();
-    assert!(pull(&home.paths, &local, &Platform::host(), &direct(&local), &options(), &Silent).is_err());
+    assert!(pull(&home.paths, &local, &Platform::host(), &direct(&local), &options()).is_err());
 }
 
 #[test]
@@ -354,6 +413,6 @@ fn a_garbled_answer_is_an_error() {
     });
     let home = home();
     let reference = Reference::parse(&format!("127.0.0.1:{port}/web")).unwrap();
-    assert!(pull(&home.paths, &reference, &Platform::host(), &direct(&reference), &options(), &Silent).is_err());
+    assert!(pull(&home.paths, &reference, &Platform::host(), &direct(&reference), &options()).is_err());
     assert_nothing(&home);
 }

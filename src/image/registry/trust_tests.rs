@@ -6,10 +6,10 @@ use std::os::unix::fs::PermissionsExt;
 use super::fake::{Fault, Registry, base64};
 use super::fake_proxy::Proxy;
 use super::fake_tls::{Authority, Certificate, Front};
-use super::tests::{assert_nothing, get_as, home, options, serve};
-use super::{Certificates, Credentials, Endpoint, Options, Proxies, Route, Silent, Transport, login};
+use super::tests::{assert_nothing, get_as, home, options, pull, serve};
+use super::{Certificates, Credentials, Endpoint, Options, Proxies, Route, Transport, login};
 use crate::error::{Failure, Result};
-use crate::image::pull::{Pulled, pull};
+use crate::image::pull::Pulled;
 use crate::image::{Platform, Reference};
 
 /// A registry behind TLS, an authority, and a directory for certificates.
@@ -47,7 +47,7 @@ impl Scene {
         let reference = Reference::parse(&format!("{host}/web")).unwrap();
         let route = Route::direct(Endpoint::of(&reference, transport, credentials));
         let platform = Platform::parse("linux/amd64").unwrap();
-        let pulled = pull(&home.paths, &reference, &platform, &route, &self.options, &Silent);
+        let pulled = pull(&home.paths, &reference, &platform, &route, &self.options);
         if pulled.is_err() {
             assert_nothing(&home);
         }

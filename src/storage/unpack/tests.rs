@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 
 use super::*;
+use crate::kernel;
 
 /// A tar made header by header, without any check.
 #[derive(Default)]
