@@ -4,8 +4,8 @@ use clap::{ArgMatches, Args, Command, FromArgMatches};
 
 use super::{
     Session, base_command, check, completion, exists, history, image_inspect, image_mount, image_prune, image_tree,
-    image_unmount, image_verify, images, import, inspect, load, login, logout, man, ns, ps, pull, rm, rmi, run, save,
-    tag, untag, version,
+    image_unmount, image_verify, images, import, inspect, load, login, logout, man, ns, ps, pull, push, rm, rmi, run,
+    save, search, tag, untag, version,
 };
 use crate::error::{EXIT_OWN_FAILURE, Failure, Result};
 
@@ -52,6 +52,8 @@ pub(super) const ALL: &[Verb] = &[
     verb!("rm", "Remove containers", rm),
     verb!("ns", "List the namespaces of running containers", ns),
     verb!("pull", "Fetch an image from a registry", pull),
+    verb!("push", "Send an image to a registry", push),
+    verb!("search", "Find images in registries", search),
     verb!("login", "Log in to a registry", login),
     verb!("logout", "Log out of a registry", logout),
     verb!("load", "Load images from an archive", load),
@@ -69,6 +71,7 @@ pub(super) const ALL: &[Verb] = &[
     verb!("image tree", "Show layers and the images that share them", image_tree),
     verb!("image exists", "Tell by the exit status whether an image is here", exists, 125, 125),
     verb!("image pull", "Fetch an image from a registry", pull),
+    verb!("image push", "Send an image to a registry", push),
     verb!("image load", "Load images from an archive", load),
     verb!("image save", "Save images to an archive", save),
     verb!("image import", "Make an image of a root file system", import),

@@ -17,6 +17,7 @@ mod images_shown;
 mod login;
 mod mounts;
 mod namespaces;
+mod push;
 mod refusals;
 mod registries;
 mod regressions;
