@@ -20,19 +20,22 @@ pub enum Stage {
     Supervisor,
     /// Unpacks layers (storage/unpack).
     Unpack,
+    /// Packs layers (storage/pack).
+    Pack,
     /// Deletes what was thrown away (storage/sweep).
     Sweep,
 }
 
 impl Stage {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Supervisor, Self::Unpack, Self::Sweep];
+    pub const ALL: [Self; 4] = [Self::Supervisor, Self::Unpack, Self::Pack, Self::Sweep];
 
     /// The stage's argv[0], as ps(1) shows it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Supervisor => "kelp-supervisor",
             Self::Unpack => "kelp-unpack",
+            Self::Pack => "kelp-pack",
             Self::Sweep => "kelp-sweep",
         }
     }
