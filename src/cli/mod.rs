@@ -62,7 +62,8 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
             output::line(concat!("kelp ", env!("CARGO_PKG_VERSION")));
             ExitCode::SUCCESS
         }
-        Some("--help" | "-h" | "help") => help(arguments.next()),
+        Some("--help" | "-h" | "help") => help(arguments),
+        Some(name) if verbs::is_group(name) => run_grouped(name, arguments, debug),
         Some(name) => match verbs::find(name) {
             Some(verb) => run_verb(verb, arguments.collect(), debug),
             None => unknown(name),
@@ -71,11 +72,33 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     }
 }
 
-fn help(about: Option<OsString>) -> ExitCode {
-    let verb = about.as_ref().and_then(|name| name.to_str()).and_then(verbs::find);
-    match verb {
-        Some(verb) => output::help(&verb.command().render_long_help()),
-        None => output::help(&verbs::tree().render_help()),
+/// `kelp GROUP VERB …`.
+fn run_grouped(group: &str, mut arguments: impl Iterator<Item = OsString>, debug: bool) -> ExitCode {
+    let Some(word) = arguments.next() else {
+        output::help(&verbs::group(group).render_help());
+        return ExitCode::from(2);
+    };
+    match word.to_string_lossy().as_ref() {
+        "--help" | "-h" => help(std::iter::once(group.into())),
+        "help" => help(std::iter::once(group.into()).chain(arguments)),
+        word => {
+            let name = format!("{group} {word}");
+            match verbs::find(&name) {
+                Some(verb) => run_verb(verb, arguments.collect(), debug),
+                None => unknown(&name),
+            }
+        }
+    }
+}
+
+/// Help about the verb or group that `words` name, or about everything.
+fn help(words: impl Iterator<Item = OsString>) -> ExitCode {
+    let words: Vec<String> = words.take(2).map(|word| word.to_string_lossy().into_owned()).collect();
+    let verb = verbs::find(&words.join(" ")).or_else(|| verbs::find(words.first()?));
+    match (verb, words.first()) {
+        (Some(verb), _) => output::help(&verb.command().render_long_help()),
+        (None, Some(group)) if verbs::is_group(group) => output::help(&verbs::group(group).render_help()),
+        (None, _) => output::help(&verbs::tree().render_help()),
     }
     ExitCode::SUCCESS
 }
@@ -83,7 +106,10 @@ fn help(about: Option<OsString>) -> ExitCode {
 fn unknown(name: &str) -> ExitCode {
     let failure = Failure::usage(format!("no command \"{name}\""))
         .did_you_mean(name, verbs::ALL.iter().map(|verb| verb.name))
-        .hint("kelp --help lists the commands");
+        .hint(match name.split_once(' ') {
+            Some((group, _)) => format!("kelp {group} --help lists its commands"),
+            None => "kelp --help lists the commands".to_owned(),
+        });
     output::failure(&failure);
     ExitCode::from(2)
 }

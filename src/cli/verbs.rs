@@ -40,7 +40,10 @@ macro_rules! verb {
     };
 }
 
-/// All of them.
+/// Groups of verbs: `kelp GROUP VERB`.
+const GROUPS: &[(&str, &str)] = &[("image", "Work with images")];
+
+/// All of them. A name of two words is that of a group and a verb in it.
 pub(super) const ALL: &[Verb] = &[
     verb!("run", "Run a command in a new container", run, OWN_FAILURE, OWN_FAILURE),
     verb!("ps", "List containers", ps),
@@ -53,26 +56,46 @@ pub(super) const ALL: &[Verb] = &[
     verb!("rmi", "Remove images", rmi),
     verb!("tag", "Give an image one more name", tag),
     verb!("inspect", "Print all about containers and images as JSON", inspect),
+    verb!("image ls", "List images", images),
+    verb!("image pull", "Fetch an image from a registry", pull),
+    verb!("image load", "Load images from an archive", load),
+    verb!("image import", "Make an image of a root file system", import),
+    verb!("image rm", "Remove images", rmi),
+    verb!("image tag", "Give an image one more name", tag),
     verb!("version", "Print the version", version),
     verb!("man", "Write the manual pages to a directory", man),
     verb!("completion", "Print a shell's completion script", completion),
 ];
 
-/// The verb called `name`.
+/// The verb called `name`, of one word or two.
 pub(super) fn find(name: &str) -> Option<&'static Verb> {
     ALL.iter().find(|verb| verb.name == name)
+}
+
+/// Whether `name` is that of a group.
+pub(super) fn is_group(name: &str) -> bool {
+    GROUPS.iter().any(|(group, _)| *group == name)
+}
+
+/// The verbs of one group in one tree.
+pub(super) fn group(name: &str) -> Command {
+    let (name, about) = GROUPS.iter().find(|(group, _)| *group == name).unwrap_or(&("", ""));
+    let own = ALL.iter().filter_map(|verb| Some((verb, verb.name.strip_prefix(name)?.strip_prefix(' ')?)));
+    own.fold(base_command(name, about).bin_name(format!("kelp {name}")), |group, (verb, short)| {
+        group.subcommand(verb.described(short))
+    })
 }
 
 impl Verb {
     /// The command line of this verb alone.
     pub(super) fn command(&self) -> Command {
-        self.described().bin_name(format!("kelp {}", self.name))
+        self.described(self.name).bin_name(format!("kelp {}", self.name))
     }
 
     /// The doc comment of the arguments, which clap takes for help, is for
     /// readers of the code: what the verb does is said last.
-    fn described(&self) -> Command {
-        (self.augment)(base_command(self.name, self.about)).about(self.about).long_about(None)
+    fn described(&self, name: &'static str) -> Command {
+        (self.augment)(base_command(name, self.about)).about(self.about).long_about(None)
     }
 }
 
@@ -81,7 +104,11 @@ pub(super) fn tree() -> Command {
     let tree = base_command("kelp", "Rootless containers in one binary")
         .arg(clap::arg!(-D --debug "Print what each step of a start costs"))
         .arg(clap::arg!(-V --version "Print the version"));
-    ALL.iter().fold(tree, |tree, verb| tree.subcommand(verb.described()))
+    let tree = ALL
+        .iter()
+        .filter(|verb| !verb.name.contains(' '))
+        .fold(tree, |tree, verb| tree.subcommand(verb.described(verb.name)));
+    GROUPS.iter().fold(tree, |tree, (name, _)| tree.subcommand(group(name)))
 }
 
 fn parsed<T: FromArgMatches>(matches: &ArgMatches) -> Result<T> {
