@@ -107,6 +107,10 @@ pub const ARCHIVE_IMAGES_MAX: usize = 1_024;
 /// docker save (until 24) wrote one, from a repeated layer to its first place.
 pub const ARCHIVE_LINKS_MAX: usize = 8;
 
+/// How long a save waits for another that writes into the same image layout,
+/// which may be a large one on a slow file system.
+pub const LAYOUT_PATIENCE_MS: u64 = 10_000;
+
 /// Indexes within indexes, from a tag to an image: an OCI layout has one index
 /// of its own and may list another.
 pub const INDEX_DEPTH_MAX: usize = 4;

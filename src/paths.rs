@@ -39,6 +39,11 @@ pub struct Paths {
 }
 
 impl Paths {
+    /// Everything below these two directories.
+    pub fn new(data: PathBuf, run: PathBuf) -> Self {
+        Self { data, run }
+    }
+
     /// Reads the environment and makes sure that both directories exist, are
     /// ours and are closed to others.
     pub fn of_this_user() -> Result<Self> {
@@ -53,7 +58,7 @@ impl Paths {
         own_dir(&data)
             .doing(|| format!("use data directory \"{}\"", data.display()))
             .hint(|| "set KELP_DATA to a directory of yours on a local disk")?;
-        Ok(Self { data, run })
+        Ok(Self::new(data, run))
     }
 
     /// Blobs by digest.

@@ -23,8 +23,9 @@ pub(super) struct Arguments {
     name: Option<String>,
     /// Apply an instruction to the image's config, e.g. 'CMD ["sh"]'
     ///
-    /// CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, SHELL, STOPSIGNAL, USER, VOLUME and
-    /// WORKDIR, written as in a Dockerfile. Can be given several times.
+    /// CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD, SHELL,
+    /// STOPSIGNAL, USER, VOLUME and WORKDIR, written as in a Dockerfile. Can be
+    /// given several times.
     #[arg(short, long, value_name = "INSTRUCTION")]
     change: Vec<String>,
     /// Remark for the image's history

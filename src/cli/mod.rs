@@ -24,6 +24,7 @@ mod pull;
 mod rm;
 mod rmi;
 mod run;
+mod save;
 mod tag;
 mod units;
 mod verbs;

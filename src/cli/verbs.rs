@@ -3,7 +3,8 @@
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
 use super::{
-    Session, base_command, completion, images, import, inspect, load, man, ns, ps, pull, rm, rmi, run, tag, version,
+    Session, base_command, completion, images, import, inspect, load, man, ns, ps, pull, rm, rmi, run, save, tag,
+    version,
 };
 use crate::error::{EXIT_OWN_FAILURE, Failure, Result};
 
@@ -51,6 +52,7 @@ pub(super) const ALL: &[Verb] = &[
     verb!("ns", "List the namespaces of running containers", ns),
     verb!("pull", "Fetch an image from a registry", pull),
     verb!("load", "Load images from an archive", load),
+    verb!("save", "Save images to an archive", save),
     verb!("import", "Make an image of a root file system", import),
     verb!("images", "List images", images),
     verb!("rmi", "Remove images", rmi),
@@ -59,6 +61,7 @@ pub(super) const ALL: &[Verb] = &[
     verb!("image ls", "List images", images),
     verb!("image pull", "Fetch an image from a registry", pull),
     verb!("image load", "Load images from an archive", load),
+    verb!("image save", "Save images to an archive", save),
     verb!("image import", "Make an image of a root file system", import),
     verb!("image rm", "Remove images", rmi),
     verb!("image tag", "Give an image one more name", tag),

@@ -14,4 +14,5 @@ pub mod removal;
 pub mod request;
 pub mod rootfs;
 pub mod run;
+pub mod save;
 pub mod transfer;

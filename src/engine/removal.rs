@@ -53,7 +53,7 @@ pub fn remove(paths: &Paths, text: &str, force: bool) -> Result<Removed> {
     let found = lookup::find_tag(paths, text)?;
     let all = tags::list(paths)?;
     let of_image: Vec<&Tag> = all.iter().filter(|tag| tag.config == found.config).collect();
-    let going: Vec<&Tag> = if is_name_of(text, &found) { vec![&found] } else { of_image.clone() };
+    let going: Vec<&Tag> = if lookup::is_name_of(text, &found) { vec![&found] } else { of_image.clone() };
     check_names(text, &going, force)?;
     let is_last = going.len() == of_image.len();
     if is_last && !force {
@@ -80,16 +80,6 @@ pub fn remove(paths: &Paths, text: &str, force: bool) -> Result<Removed> {
     }
     removed.postponed = collect(paths, &blobs, &parts.blobs)?;
     Ok(removed)
-}
-
-/// Whether `text` is the name in `tag`, and not the id of its image.
-fn is_name_of(text: &str, tag: &Tag) -> bool {
-    let Some(reference) = &tag.reference else { return false };
-    Reference::local_candidates(text).is_ok_and(|candidates| {
-        candidates.iter().any(|candidate| {
-            candidate == reference || (candidate.digest().is_some() && candidate.name() == reference.name())
-        })
-    })
 }
 
 fn check_names(text: &str, going: &[&Tag], force: bool) -> Result<()> {
@@ -200,7 +190,7 @@ mod tests {
 
     fn home() -> Home {
         let dir = tempfile::tempdir().unwrap();
-        Home { paths: Paths { data: dir.path().join("data"), run: dir.path().join("run") }, _dir: dir }
+        Home { paths: Paths::new(dir.path().join("data"), dir.path().join("run")), _dir: dir }
     }
 
     /// An image of one empty layer; `author` tells one from the other.

@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::descriptor::Descriptor;
 use super::digest::{Digest, Hasher};
+use super::layout;
 use crate::error::{Context, Failure, Result};
 use crate::kernel;
 use crate::limits;
@@ -32,10 +33,10 @@ impl Blobs {
     /// Opens the blob store, making it where it is missing.
     pub fn open(paths: &Paths) -> Result<Self> {
         let (dir, staging) = (paths.blobs(), paths.staging());
-        let layout = paths.data.join("oci-layout");
+        let marker = paths.data.join(layout::MARKER_FILE);
         // Each start looks an image up: one that is whole costs three calls.
         if staging.exists()
-            && layout.exists()
+            && marker.exists()
             && let Ok(dir_fd) = kernel::open::open_dir(&dir)
         {
             return Ok(Self { dir, staging, dir_fd });
@@ -43,8 +44,8 @@ impl Blobs {
         for dir in [&dir, &staging] {
             paths::make_private(dir)?;
         }
-        if !layout.exists() {
-            replace(&staging, &layout, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+        if !marker.exists() {
+            replace(&staging, &marker, layout::MARKER)?;
         }
         let dir_fd = kernel::open::open_dir(&dir).doing(|| format!("open blob store \"{}\"", dir.display()))?;
         Ok(Self { dir, staging, dir_fd })
@@ -277,7 +278,7 @@ mod tests {
 
     fn store() -> (tempfile::TempDir, Blobs) {
         let dir = tempfile::tempdir().unwrap();
-        let paths = Paths { data: dir.path().join("data"), run: dir.path().join("run") };
+        let paths = Paths::new(dir.path().join("data"), dir.path().join("run"));
         let blobs = Blobs::open(&paths).unwrap();
         (dir, blobs)
     }

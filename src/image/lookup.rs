@@ -80,6 +80,16 @@ pub fn find_tag(paths: &Paths, text: &str) -> Result<Tag> {
     Err(not_found(&all, text))
 }
 
+/// Whether `text` is the name in `tag`, and not the id of its image.
+pub fn is_name_of(text: &str, tag: &Tag) -> bool {
+    let Some(reference) = &tag.reference else { return false };
+    Reference::local_candidates(text).is_ok_and(|candidates| {
+        candidates.iter().any(|candidate| {
+            candidate == reference || (candidate.digest().is_some() && candidate.name() == reference.name())
+        })
+    })
+}
+
 /// `name@digest` for an image that was pulled by tag.
 fn at_digest<'a>(all: &'a [Tag], wanted: &Reference, digest: &Digest) -> Option<&'a Tag> {
     all.iter().find(|tag| {
@@ -185,7 +195,7 @@ mod tests {
 
     fn home() -> Home {
         let dir = tempfile::tempdir().unwrap();
-        Home { paths: Paths { data: dir.path().join("data"), run: dir.path().join("run") }, _dir: dir }
+        Home { paths: Paths::new(dir.path().join("data"), dir.path().join("run")), _dir: dir }
     }
 
     /// An image without layers; `author` tells one from the other.

@@ -18,6 +18,7 @@ pub mod config;
 pub mod descriptor;
 pub mod digest;
 pub mod garbage;
+mod layout;
 pub mod lookup;
 pub mod manifest;
 pub mod platform;

@@ -34,8 +34,9 @@ pub struct Tag {
     pub manifest: Descriptor,
     /// Its config's digest: the image's id.
     pub config: Digest,
-    /// What the registry's name stood for: the manifest or an index around it.
-    /// `None` for an image that came from no registry.
+    /// What the registry's name stood for: the manifest or an index around it;
+    /// an OCI archive hands it on. `None` for an image that came from no
+    /// registry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Digest>,
     /// When this tag was set.
@@ -184,7 +185,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn paths(dir: &tempfile::TempDir) -> Paths {
-        Paths { data: dir.path().join("data"), run: dir.path().join("run") }
+        Paths::new(dir.path().join("data"), dir.path().join("run"))
     }
 
     fn tag(name: &str) -> Tag {

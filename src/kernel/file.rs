@@ -103,6 +103,14 @@ pub fn make_link(from_dir: BorrowedFd<'_>, from: &Path, to_dir: BorrowedFd<'_>, 
     nix::unistd::linkat(from_dir, from, to_dir, to, AtFlags::empty()).named("linkat", || shown(to))
 }
 
+/// Gives an open file the name `to`, one made with O_TMPFILE for example
+/// (linkat(2) by way of /proc, as open(2) shows under O_TMPFILE).
+pub fn link_open_file(file: BorrowedFd<'_>, dir: BorrowedFd<'_>, to: &Path) -> Result<()> {
+    let from = format!("/proc/self/fd/{}", file.as_raw_fd());
+    nix::unistd::linkat(super::open::cwd(), from.as_str(), dir, to, AtFlags::AT_SYMLINK_FOLLOW)
+        .named("linkat", || shown(to))
+}
+
 /// Renames, replacing what is there (renameat(2)).
 pub fn rename(from_dir: BorrowedFd<'_>, from: &Path, to_dir: BorrowedFd<'_>, to: &Path) -> Result<()> {
     nix::fcntl::renameat(from_dir, from, to_dir, to).named("renameat", || shown(to))

@@ -7,6 +7,7 @@
 
 mod harness;
 
+mod archives;
 mod crash;
 mod exit;
 mod images;

@@ -60,14 +60,19 @@ fn load_item(blobs: &Blobs, source: &Source, item: &Item) -> Result<Found> {
     let id = blobs.put(&bytes)?;
     blobs.put(&manifest)?;
     Ok(Found {
-        image: Loaded { manifest: Descriptor::of(OCI_MANIFEST, &manifest), id, references: names(item)? },
+        image: Loaded { manifest: Descriptor::of(OCI_MANIFEST, &manifest), id, references: names(item)?, source: None },
         config,
     })
 }
 
 fn names(item: &Item) -> Result<Vec<Reference>> {
     let named = item.repo_tags.iter().filter(|tag| *tag != "<none>:<none>");
-    named.map(|tag| Reference::parse(tag).map_err(|error| Failure::user(error.to_string()))).collect()
+    let name = |tag: &String| match Reference::parse(tag) {
+        // The format has no manifest whose digest that could be.
+        Ok(name) if name.digest().is_some() => Err(Failure::user(format!("the tag {} has a digest", quoted(tag)))),
+        result => result.map_err(|error| Failure::user(error.to_string())),
+    };
+    named.map(name).collect()
 }
 
 /// Layers are plain tars by the format's rules; some tools compress them.

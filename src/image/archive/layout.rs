@@ -1,88 +1,35 @@
-//! An OCI image layout, as a directory or in a tar: `oci-layout`,
-//! `index.json` and blobs by digest (image spec, image-layout.md).
+//! An OCI image layout, as a directory or in a tar.
 
 use std::io;
-
-use serde::Deserialize;
 
 use super::source::Source;
 use super::{Found, Loaded};
 use crate::error::{Context, Failure, Result};
 use crate::image::blobs::Blobs;
 use crate::image::config::ImageConfig;
-use crate::image::descriptor::{Descriptor, Role};
-use crate::image::digest::Digest;
+use crate::image::descriptor::Descriptor;
+use crate::image::layout::{self, INDEX_FILE, Named};
 use crate::image::manifest::{Document, Manifest};
 use crate::image::platform::Platform;
-use crate::image::reference::Reference;
 use crate::limits;
 
-/// A full name, written by containerd and docker save.
-const FULL_NAME: &str = "io.containerd.image.name";
-/// A tag, or a full name where a tool had one.
-const REF_NAME: &str = "org.opencontainers.image.ref.name";
-
-/// `oci-layout`.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Layout {
-    image_layout_version: String,
-}
-
 /// Brings in every image of `index.json` that `platform` can run.
-pub(super) fn load(blobs: &Blobs, source: &Source, oci_layout: &[u8], platform: &Platform) -> Result<Vec<Found>> {
-    let layout: Layout = serde_json::from_slice(oci_layout)
-        .map_err(|error| Failure::user(format!("the file oci-layout is not valid: {error}")))?;
-    if !layout.image_layout_version.starts_with("1.") {
-        let shown = crate::image::quote::quoted(&layout.image_layout_version);
-        return Err(Failure::user(format!("image layout version {shown} is not supported")));
+pub(super) fn load(blobs: &Blobs, source: &Source, marker: &[u8], platform: &Platform) -> Result<Vec<Found>> {
+    layout::check_marker(marker)?;
+    let bytes = source.read(INDEX_FILE, limits::MANIFEST_BYTES_MAX)?;
+    let bytes = bytes.ok_or_else(|| Failure::user(format!("the archive has no file \"{INDEX_FILE}\"")))?;
+    let images = layout::images(&bytes)?;
+    layout::check_count(&images)?;
+    let runs_here = |image: &Named| image.entry.platform.as_ref().is_none_or(|other| platform.accepts(other));
+    if !images.is_empty() && !images.iter().any(runs_here) {
+        let entries: Vec<Descriptor> = images.into_iter().map(|image| image.entry).collect();
+        return Err(platform.select(&entries).err().unwrap_or_else(|| Failure::bug("an image runs here after all")));
     }
-    let bytes = source.read("index.json", limits::MANIFEST_BYTES_MAX)?;
-    let bytes = bytes.ok_or_else(|| Failure::user("the archive has no file \"index.json\""))?;
-    let Document::Index(index) = Document::parse(&bytes, None)? else {
-        return Err(Failure::user("index.json is not an index"));
-    };
-    // One image with two names is listed twice.
-    let mut images: Vec<(&Descriptor, Vec<Reference>)> = Vec::new();
-    for entry in index.manifests.iter().filter(|entry| is_image(entry)) {
-        match images.iter_mut().find(|(image, _)| image.digest == entry.digest) {
-            Some((_, names)) => names.extend(name(entry)),
-            None => images.push((entry, name(entry).into_iter().collect())),
-        }
-        if images.len() > limits::ARCHIVE_IMAGES_MAX {
-            return Err(Failure::user(format!("the archive has more than {} images", limits::ARCHIVE_IMAGES_MAX)));
-        }
-    }
-    let runs_here = |entry: &Descriptor| entry.platform.as_ref().is_none_or(|other| platform.accepts(other));
-    if !images.is_empty() && !images.iter().any(|(entry, _)| runs_here(entry)) {
-        platform.select(&index.manifests)?;
-    }
-    let wanted = images.into_iter().filter(|(entry, _)| runs_here(entry));
-    wanted.map(|(entry, references)| load_image(blobs, source, entry, references, platform)).collect()
+    images.iter().filter(|image| runs_here(image)).map(|image| load_image(blobs, source, image, platform)).collect()
 }
 
-/// An image or an index of images, not an attestation beside one.
-fn is_image(entry: &Descriptor) -> bool {
-    matches!(entry.role(), Role::Manifest | Role::Index)
-        && !entry.annotations.contains_key("vnd.docker.reference.type")
-        && entry.platform.as_ref().is_none_or(|platform| platform.os != "unknown")
-}
-
-/// The entry's name. One without a registry is ours: an archive's author
-/// does not speak for docker.io. What is no name is no name.
-fn name(entry: &Descriptor) -> Option<Reference> {
-    let full = entry.annotations.get(FULL_NAME).and_then(|name| Reference::parse(name).ok());
-    full.or_else(|| entry.annotations.get(REF_NAME).and_then(|name| Reference::parse_local(name).ok()))
-}
-
-fn load_image(
-    blobs: &Blobs,
-    source: &Source,
-    entry: &Descriptor,
-    references: Vec<Reference>,
-    platform: &Platform,
-) -> Result<Found> {
-    let (descriptor, manifest) = resolve(blobs, source, entry, platform)?;
+fn load_image(blobs: &Blobs, source: &Source, image: &Named, platform: &Platform) -> Result<Found> {
+    let (descriptor, manifest) = resolve(blobs, source, &image.entry, platform)?;
     copy_blob(blobs, source, &manifest.config)?;
     let id = manifest.config.digest;
     let config = ImageConfig::parse(&blobs.read_verified(&id, limits::CONFIG_BYTES_MAX)?)?;
@@ -90,7 +37,8 @@ fn load_image(
     for layer in &manifest.layers {
         copy_blob(blobs, source, layer)?;
     }
-    Ok(Found { image: Loaded { manifest: descriptor, id, references }, config })
+    let (source, references) = (Some(image.entry.digest), image.names.clone());
+    Ok(Found { image: Loaded { manifest: descriptor, id, references, source }, config })
 }
 
 fn resolve(blobs: &Blobs, source: &Source, entry: &Descriptor, platform: &Platform) -> Result<(Descriptor, Manifest)> {
@@ -114,14 +62,10 @@ fn copy_blob(blobs: &Blobs, source: &Source, blob: &Descriptor) -> Result<()> {
     if blobs.has(blob)? {
         return Ok(());
     }
-    let Some(mut member) = source.member(&path(&blob.digest))? else {
+    let Some(mut member) = source.member(&layout::blob_path(&blob.digest))? else {
         return Err(Failure::user(format!("the archive has no blob {}", blob.digest)));
     };
     let mut writer = blobs.writer(Some(blob.digest), Some(blob.size))?;
     io::copy(&mut member, &mut writer).doing(|| format!("read blob {}", blob.digest))?;
     writer.finish().map(drop)
-}
-
-fn path(digest: &Digest) -> String {
-    format!("blobs/sha256/{}", digest.hex())
 }

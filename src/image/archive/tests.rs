@@ -16,7 +16,7 @@ struct Home {
 
 fn home() -> Home {
     let dir = tempfile::tempdir().unwrap();
-    let paths = Paths { data: dir.path().join("data"), run: dir.path().join("run") };
+    let paths = Paths::new(dir.path().join("data"), dir.path().join("run"));
     Home { dir, paths }
 }
 

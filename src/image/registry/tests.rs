@@ -20,7 +20,7 @@ struct Home {
 
 fn home() -> Home {
     let dir = tempfile::tempdir().unwrap();
-    Home { paths: Paths { data: dir.path().join("data"), run: dir.path().join("run") }, _dir: dir }
+    Home { paths: Paths::new(dir.path().join("data"), dir.path().join("run")), _dir: dir }
 }
 
 fn options() -> Options {
