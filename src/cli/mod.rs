@@ -11,7 +11,10 @@
 pub mod output;
 pub mod tour;
 
+mod commit;
 mod completion;
+mod diff;
+mod export;
 mod images;
 mod import;
 mod inspect;

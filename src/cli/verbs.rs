@@ -3,8 +3,8 @@
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
 use super::{
-    Session, base_command, completion, images, import, inspect, load, man, ns, ps, pull, rm, rmi, run, save, tag,
-    version,
+    Session, base_command, commit, completion, diff, export, images, import, inspect, load, man, ns, ps, pull, rm, rmi,
+    run, save, tag, version,
 };
 use crate::error::{EXIT_OWN_FAILURE, Failure, Result};
 
@@ -54,6 +54,9 @@ pub(super) const ALL: &[Verb] = &[
     verb!("load", "Load images from an archive", load),
     verb!("save", "Save images to an archive", save),
     verb!("import", "Make an image of a root file system", import),
+    verb!("commit", "Make an image of a container", commit),
+    verb!("export", "Write all files of a container to a tar", export),
+    verb!("diff", "List what a container or an image changed", diff),
     verb!("images", "List images", images),
     verb!("rmi", "Remove images", rmi),
     verb!("tag", "Give an image one more name", tag),
@@ -63,6 +66,7 @@ pub(super) const ALL: &[Verb] = &[
     verb!("image load", "Load images from an archive", load),
     verb!("image save", "Save images to an archive", save),
     verb!("image import", "Make an image of a root file system", import),
+    verb!("image diff", "List what an image changed", diff),
     verb!("image rm", "Remove images", rmi),
     verb!("image tag", "Give an image one more name", tag),
     verb!("version", "Print the version", version),

@@ -62,9 +62,19 @@ pub struct Options {
     /// Times of change after this are written as this; seconds after 1970
     /// (SOURCE_DATE_EPOCH).
     pub newest_s: Option<i64>,
-    /// Paths that are not the container's own: what kelp made to mount on.
-    /// Without a leading slash.
+    /// Paths that are not the container's own where only the topmost directory
+    /// has them: what kelp made to mount on.
     pub passed_over: BTreeSet<String>,
+    /// The same of the directories that are compared with.
+    #[serde(default)]
+    pub passed_over_before: BTreeSet<String>,
+}
+
+impl Options {
+    /// All as it is.
+    pub fn of(form: Form) -> Self {
+        Self { form, newest_s: None, passed_over: BTreeSet::new(), passed_over_before: BTreeSet::new() }
+    }
 }
 
 /// What was written, and what was not as it should be.
@@ -87,8 +97,10 @@ pub fn pack(new: &[OwnedFd], old: &[OwnedFd], options: &Options, output: impl Wr
     const BUFFER_BYTES: usize = 256 << 10;
     let mut output = BufWriter::with_capacity(BUFFER_BYTES, output);
     let compare = compare::Rules { newest_s: options.newest_s, splits_links: options.form == Form::Layer };
-    let passed_over = options.passed_over.iter().map(|path| path.trim_matches('/').as_bytes().to_vec()).collect();
-    let walk = walk::Walk { passed_over, compare };
+    let paths =
+        |paths: &BTreeSet<String>| paths.iter().map(|path| path.trim_matches('/').as_bytes().to_vec()).collect();
+    let (passed_over, passed_over_before) = (paths(&options.passed_over), paths(&options.passed_over_before));
+    let walk = walk::Walk { passed_over, passed_over_before, compare };
     let summary = match options.form {
         Form::Layer | Form::Tree => {
             let mut layer = layer::Layer::new(&mut output, options, compare);

@@ -77,6 +77,11 @@ pub(super) fn open_roots(roots: &[OwnedFd]) -> Result<Vec<Dir>> {
 const RULE: Resolve = Resolve::SameMount;
 
 impl Dir {
+    /// Whether it is the topmost layer's.
+    pub(super) fn is_top(&self) -> bool {
+        self.layer == 0
+    }
+
     fn new(layer: u16, fd: OwnedFd) -> Result<Self> {
         let id = Id::of(&file::status(fd.as_fd())?);
         let mark = file::attribute(fd.as_fd(), OPAQUE)?;

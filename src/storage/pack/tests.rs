@@ -77,10 +77,6 @@ impl Drop for Place {
     }
 }
 
-fn options(form: Form) -> Options {
-    Options { form, newest_s: None, passed_over: BTreeSet::new() }
-}
-
 fn try_pack(new: &[&Place], old: &[&Place], options: &Options) -> Result<(Vec<u8>, Summary)> {
     let open = |places: &[&Place]| -> Vec<OwnedFd> {
         places.iter().map(|place| open::open(&place.root(), libc::O_PATH | libc::O_DIRECTORY).unwrap()).collect()
@@ -91,7 +87,7 @@ fn try_pack(new: &[&Place], old: &[&Place], options: &Options) -> Result<(Vec<u8
 }
 
 fn packed(new: &[&Place], old: &[&Place], form: Form) -> Vec<u8> {
-    let (bytes, summary) = try_pack(new, old, &options(form)).unwrap();
+    let (bytes, summary) = try_pack(new, old, &Options::of(form)).unwrap();
     assert_eq!(summary.changed, 0);
     bytes
 }
@@ -216,13 +212,26 @@ fn what_kelp_made_to_mount_on_is_not_the_containers() {
     let time = TimeSpec::new(2_000_000_000, 0);
     file::set_times(open::open_dir(&upper.path("etc")).unwrap().as_fd(), &time, &time).unwrap();
     let passed_over = ["/etc/hosts", "/proc", "/srv/www/data"].map(str::to_owned).into();
-    let options = Options { passed_over, ..options(Form::Layer) };
+    let options = Options { passed_over, ..Options::of(Form::Layer) };
     let (layer, _) = try_pack(&[&upper, &base], &[&base], &options).unwrap();
     assert_eq!(names(&layer), ["var/", "var/own"]);
     // What else is in such a directory is told of with it.
     upper.write("etc/new", "");
     let (layer, _) = try_pack(&[&upper, &base], &[&base], &options).unwrap();
     assert_eq!(names(&layer), ["etc/", "etc/new", "var/", "var/own"]);
+    // Nor is it missing where it is not.
+    let (passed_over, passed_over_before) = (BTreeSet::new(), options.passed_over.clone());
+    let reverse = Options { form: Form::Changes, passed_over, passed_over_before, ..options.clone() };
+    let (list, _) = try_pack(&[&base], &[&upper, &base], &reverse).unwrap();
+    let found: Vec<_> = parse_changes(&list).unwrap().into_iter().map(|change| change.path).collect();
+    assert_eq!(found, [&b"/etc"[..], b"/etc/new", b"/srv", b"/var", b"/var/own"]);
+    // What was there before is not kelp's.
+    fs::create_dir(base.path("proc")).unwrap();
+    base.write("srv/www/data/own", "");
+    let (tree, _) = try_pack(&[&upper, &base], &[], &options).unwrap();
+    let found: Vec<_> =
+        names(&tree).into_iter().filter(|name| name.starts_with("proc") || name.starts_with("srv")).collect();
+    assert_eq!(found, ["proc/", "proc/x", "srv/", "srv/www/", "srv/www/data/", "srv/www/data/own", "srv/www/data/x"]);
 }
 
 #[test]
@@ -250,7 +259,7 @@ fn names_that_mean_something_else_are_refused() {
     for path in [".wh.x", "d/.wh..wh..opq", ".wh.d/x"] {
         let place = Place::new();
         place.write(path, "");
-        let failure = try_pack(&[&place], &[], &options(Form::Layer)).unwrap_err();
+        let failure = try_pack(&[&place], &[], &Options::of(Form::Layer)).unwrap_err();
         assert!(failure.to_string().contains("\".wh.\""), "{failure}");
         assert!(names(&packed(&[&place], &[], Form::Tree)).iter().any(|name| name.trim_end_matches('/') == path));
     }
@@ -267,7 +276,7 @@ fn holes_are_zeros_and_sockets_are_not_there() {
     file.write_all_at(b"data", 3 * MIB + 5).unwrap();
     file.set_len(9 * MIB).unwrap();
     std::os::unix::net::UnixListener::bind(place.path("socket")).unwrap();
-    let (tar, summary) = try_pack(&[&place], &[], &options(Form::Tree)).unwrap();
+    let (tar, summary) = try_pack(&[&place], &[], &Options::of(Form::Tree)).unwrap();
     assert_eq!((summary.entries, summary.skipped_sockets), (1, 1));
     assert_eq!(tar.len() as u64, 512 + 9 * MIB + 1024);
     let again = Place::of(&tar);
@@ -275,7 +284,7 @@ fn holes_are_zeros_and_sockets_are_not_there() {
     assert!(again.path("holes").metadata().unwrap().blocks() < MIB / 512);
     // A file that says that it is larger than any layer is refused before a byte of it is written.
     file.set_len(8 << 40).unwrap();
-    let failure = try_pack(&[&place], &[], &options(Form::Tree)).unwrap_err();
+    let failure = try_pack(&[&place], &[], &Options::of(Form::Tree)).unwrap_err();
     assert!(failure.to_string().contains("\"holes\""), "{failure}");
 }
 
@@ -292,7 +301,7 @@ fn times_are_clamped() {
     fs::write(place.path("new"), "x").unwrap();
     // Its time alone differs, and not by what is written.
     fs::write(place.path("same"), "x").unwrap();
-    let clamped = Options { newest_s: Some(1_500_000_000), ..options(Form::Layer) };
+    let clamped = Options { newest_s: Some(1_500_000_000), ..Options::of(Form::Layer) };
     let (tar, _) = try_pack(&[&place, &base], &[&base], &clamped).unwrap();
     let mut archive = tar::Archive::new(&tar[..]);
     let times: Vec<u64> = archive.entries().unwrap().map(|entry| entry.unwrap().header().mtime().unwrap()).collect();
@@ -320,7 +329,7 @@ fn capabilities_and_lists_of_access_come_as_the_container_sees_them() {
     file::set_attribute(file.as_fd(), c"system.posix_acl_access", &list).unwrap();
     file::set_attribute(file.as_fd(), c"user.overlay.redirect", b"/x").unwrap();
     file::set_attribute(file.as_fd(), c"user.with=sign", b"x").unwrap();
-    let (tar, summary) = try_pack(&[&place], &[], &options(Form::Tree)).unwrap();
+    let (tar, summary) = try_pack(&[&place], &[], &Options::of(Form::Tree)).unwrap();
     assert_eq!(summary.dropped_attributes, 1);
     let mut archive = tar::Archive::new(&tar[..]);
     let mut entry = archive.entries().unwrap().next().unwrap().unwrap();
@@ -355,7 +364,7 @@ fn deep_trees_need_few_descriptors() {
     packed(&[&upper, &base], &[&base], Form::Layer);
     let too_deep = Place::new();
     fs::create_dir_all(too_deep.path(&"d/".repeat(1025))).unwrap();
-    assert!(try_pack(&[&too_deep], &[], &options(Form::Tree)).unwrap_err().to_string().contains("deeper than"));
+    assert!(try_pack(&[&too_deep], &[], &Options::of(Form::Tree)).unwrap_err().to_string().contains("deeper than"));
 }
 
 /// What a random tree holds under a name.
@@ -675,7 +684,7 @@ fn what_changes_meanwhile_never_leads_elsewhere() {
             }
         });
         for _ in 0..40 {
-            let (tar, _) = try_pack(&[&place], &[], &options(Form::Tree)).unwrap();
+            let (tar, _) = try_pack(&[&place], &[], &Options::of(Form::Tree)).unwrap();
             assert!(!tar.windows(8).any(|bytes| bytes == b"a secret"));
             // Whatever it caught, it is a whole tar.
             drop(Place::of(&tar));
@@ -708,7 +717,7 @@ fn a_file_that_grows_or_shrinks_has_the_size_it_began_with() {
         let path = place.path("log");
         let mut output = Meddler(&path, Vec::new(), then);
         let root = [open::open(&place.root(), libc::O_PATH).unwrap()];
-        let summary = pack(&root, &[], &options(Form::Tree), &mut output).unwrap();
+        let summary = pack(&root, &[], &Options::of(Form::Tree), &mut output).unwrap();
         assert_eq!((summary.entries, summary.changed), (1, 1));
         assert_eq!(output.1.len(), 512 + SIZE + 1024);
         assert_eq!(Place::of(&output.1).path("log").metadata().unwrap().len(), SIZE as u64);
@@ -726,10 +735,10 @@ fn a_full_disk_is_told() {
             Ok(())
         }
     }
-    let failure: Failure = pack(&[], &[], &options(Form::Tree), Full).unwrap_err();
+    let failure: Failure = pack(&[], &[], &Options::of(Form::Tree), Full).unwrap_err();
     assert_eq!(failure.kind, crate::error::Kind::Bug);
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("a"), vec![1; 1 << 20]).unwrap();
     let root = [open::open_dir(dir.path()).unwrap()];
-    assert!(pack(&root, &[], &options(Form::Tree), Full).unwrap_err().is_errno(libc::ENOSPC));
+    assert!(pack(&root, &[], &Options::of(Form::Tree), Full).unwrap_err().is_errno(libc::ENOSPC));
 }

@@ -73,8 +73,10 @@ pub(super) trait Sink {
 
 /// One walk.
 pub(super) struct Walk {
-    /// What is not looked at.
+    /// What is not looked at where nothing but the topmost layer has it.
     pub(super) passed_over: BTreeSet<Vec<u8>>,
+    /// The same on the old side.
+    pub(super) passed_over_before: BTreeSet<Vec<u8>>,
     pub(super) compare: Rules,
 }
 
@@ -90,6 +92,8 @@ struct Level {
     /// Nothing but its time differs.
     is_touched: bool,
     is_told: Cell<bool>,
+    /// Only the topmost layer has it.
+    is_top: bool,
     /// Something in it was passed over.
     has_passed_over: bool,
     left: IntoIter<Pair>,
@@ -130,10 +134,6 @@ impl Walk {
                 continue;
             };
             let path = join(&level.path, &pair.name);
-            if self.passed_over.contains(&path) {
-                level.has_passed_over = true;
-                continue;
-            }
             state.step(&pair, &path).doing(|| format!("read {}", quoted_bytes(&path)))?;
         }
         Ok(state.gone)
@@ -147,6 +147,13 @@ impl<S: Sink> State<'_, S> {
             return Err(Failure::user(format!("its path is longer than {} bytes", limits::ENTRY_PATH_BYTES_MAX)));
         }
         if !self.reopen()? {
+            return Ok(());
+        }
+        if let Some(level) = self.levels.last_mut()
+            && self.walk.passed_over.contains(path)
+            && is_of_top(level.new.dirs(), &pair.new)
+        {
+            level.has_passed_over = true;
             return Ok(());
         }
         if pair.new.is_directory { self.enter(pair, path) } else { self.file(pair, path) }
@@ -191,6 +198,11 @@ impl<S: Sink> State<'_, S> {
         }
         let names = stack::merge(&new, &mut self.gone)?;
         let mut before = stack::merge(&old, &mut self.gone)?;
+        let all = before.len();
+        before.retain(|name, sources| {
+            !self.walk.passed_over_before.contains(&join(&path, name)) || !is_of_top(&old, sources)
+        });
+        let has_passed_over = before.len() < all;
         let left: Vec<Pair> = names
             .into_iter()
             .map(|(name, new)| {
@@ -199,13 +211,24 @@ impl<S: Sink> State<'_, S> {
             })
             .collect();
         // What is left of the old names is gone.
-        before.retain(|name, _| !self.walk.passed_over.contains(&join(&path, name)));
         let deleted: Vec<&[u8]> = before.keys().map(Vec::as_slice).collect();
         let is_opaque = top.is_opaque && left.iter().all(|pair| pair.old.is_none());
+        let is_top = new.iter().all(Dir::is_top);
         let (new, old) = (Side::Open(new), Side::Open(old));
-        let (left, is_told, has_passed_over) = (left.into_iter(), Cell::new(false), false);
-        let level =
-            Level { path, new, old, status, attributes, difference, is_touched, is_told, has_passed_over, left };
+        let (left, is_told) = (left.into_iter(), Cell::new(false));
+        let level = Level {
+            path,
+            new,
+            old,
+            status,
+            attributes,
+            difference,
+            is_touched,
+            is_told,
+            is_top,
+            has_passed_over,
+            left,
+        };
         self.levels.push(level);
         self.close_far_ones();
         if deleted.is_empty() { Ok(()) } else { self.tell_deleted(&deleted, is_opaque) }
@@ -257,7 +280,7 @@ impl<S: Sink> State<'_, S> {
         };
         let (is_told, made_for_others) = match level.difference {
             // It was made on the way to what was passed over.
-            Some(Difference::Added) if level.has_passed_over && !is_root => (false, true),
+            Some(Difference::Added) if level.has_passed_over && level.is_top && !is_root => (false, true),
             Some(_) => (true, false),
             // The time of the root is that of the container's making.
             None => (level.is_touched && !level.has_passed_over && !is_root, false),
@@ -333,6 +356,11 @@ fn tell(levels: &[Level], sink: &mut impl Sink) -> Result<()> {
 /// are the same.
 fn ids<'a>(dirs: &'a [Dir], name: &'a Name) -> impl Iterator<Item = Option<Id>> + 'a {
     name.sources.iter().map(|source| dirs.get(usize::from(*source)).map(|dir| dir.id))
+}
+
+/// Whether nothing but the topmost layer has a name.
+fn is_of_top(dirs: &[Dir], name: &Name) -> bool {
+    name.sources.iter().all(|source| dirs.get(usize::from(*source)).is_some_and(Dir::is_top))
 }
 
 fn place<'a>(dirs: &'a [Dir], of: &Name, name: &'a [u8]) -> Result<Place<'a>> {
