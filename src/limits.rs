@@ -53,6 +53,14 @@ pub const SPARSE_SEGMENTS_MAX: usize = 1 << 20;
 /// set. A full distribution needs 5 MiB.
 pub const LAYER_DIRECTORY_BYTES_MAX: usize = 512 << 20;
 
+/// Names of files with several names, kept in memory while a layer is packed so
+/// that the later ones become links. A full distribution needs some KiB.
+pub const LAYER_LINK_BYTES_MAX: usize = 512 << 20;
+
+/// The list of what changed in a container, read whole to be sorted: ten
+/// million paths.
+pub const CHANGES_BYTES_MAX: u64 = 1 << 30;
+
 /// Symbolic links followed for the parent of one entry or for one mount; the
 /// kernel's own bound (path_resolution(7)).
 pub const ENTRY_LINKS_MAX: usize = 40;

@@ -12,8 +12,11 @@ pub mod output;
 pub mod tour;
 
 mod check;
+mod commit;
 mod completion;
+mod diff;
 mod exists;
+mod export;
 mod format;
 mod history;
 mod image_inspect;

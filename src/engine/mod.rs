@@ -5,7 +5,10 @@
 
 pub mod base_steps;
 pub mod check;
+pub mod commit;
+pub mod diff;
 pub mod embedded;
+pub mod export;
 pub mod fetch;
 pub mod history;
 pub mod host_view;
@@ -14,6 +17,7 @@ pub mod lifecycle;
 pub mod login;
 pub mod naming;
 pub mod options;
+mod pack;
 pub mod plan;
 pub mod push;
 pub mod remote;

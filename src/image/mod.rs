@@ -17,6 +17,7 @@ pub mod archive;
 pub mod blobs;
 pub mod compression;
 pub mod config;
+pub mod derived;
 pub mod descriptor;
 pub mod digest;
 pub mod garbage;

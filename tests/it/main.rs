@@ -8,8 +8,10 @@
 mod harness;
 
 mod archives;
+mod commit;
 mod crash;
 mod exit;
+mod export;
 mod images;
 mod images_checked;
 mod images_mounted;
