@@ -71,6 +71,20 @@ pub const PASSWD_BYTES_MAX: u64 = 4 << 20;
 /// An env-file, a seccomp profile, a Docker config: read whole up to this size.
 pub const USER_FILE_BYTES_MAX: u64 = 16 << 20;
 
+/// Entries of one file of credentials: a person has some, a build farm
+/// hundreds.
+pub const AUTH_ENTRIES_MAX: usize = 100_000;
+
+/// A name or a password. Tokens and keys that serve as passwords have some KiB.
+pub const PASSWORD_BYTES_MAX: usize = 64 << 10;
+
+/// What a credential helper may answer: a secret of some KiB.
+pub const KEYCHAIN_BYTES_MAX: usize = 1 << 20;
+
+/// How long a credential helper may take. It may ask the user to unlock the
+/// keychain.
+pub const KEYCHAIN_PATIENCE_MS: u64 = 120_000;
+
 /// Environment variables of one container.
 pub const ENVIRONMENT_MAX: usize = 16_384;
 
@@ -92,9 +106,17 @@ pub const BASE_LINGER_MS: u64 = 15_000;
 /// A tag's file: a reference, digests and times of our own writing.
 pub const TAG_BYTES_MAX: u64 = 64 << 10;
 
-/// An image archive read from a pipe or a compressed one, which are written to
-/// disk first; as a layer, it may hold a model of hundreds of GiB.
+/// An image archive read from a pipe or a compressed one; as a layer, it may
+/// hold a model of hundreds of GiB.
 pub const ARCHIVE_BYTES_MAX: u64 = 4 << 40;
+
+/// A file of an archive that comes through a pipe: a larger one goes straight
+/// into the store, where it belongs if it is a layer. Documents are smaller.
+pub const ARCHIVE_ASIDE_BYTES_MAX: u64 = 1 << 20;
+
+/// Layers that are copied out of an archive at once. Hashing is what takes
+/// time, so more than a few processors are of no use beside the disk.
+pub const ARCHIVE_LAYERS_AT_ONCE: usize = 4;
 
 /// Entries of an image archive: each layer is up to three of them (a
 /// directory, a version, a tar), so this is some hundred full images.
@@ -131,9 +153,61 @@ pub const RETRY_WAIT_MS_MAX: u64 = 30_000;
 /// Blobs fetched from one registry at once (docker's and podman's number).
 pub const DOWNLOADS_MAX: usize = 3;
 
+/// Blobs sent to one registry at once (docker's number).
+pub const UPLOADS_MAX: usize = 5;
+
+/// How many times longer than for the next bytes a registry may think about an
+/// upload that is complete: it hashes it once more, and copies it where its
+/// storage cannot rename. Minutes are real for a layer of 10 GiB.
+pub const COMMIT_PATIENCE: u32 = 10;
+
+/// From this length on a registry is asked before an upload's bytes are sent
+/// (curl's number).
+pub const EXPECT_BYTES_MIN: u64 = 1 << 20;
+
+/// Chunks of an upload, once the registry would not take it in one piece or
+/// the connection broke: what a second break costs at most. Proxies that limit
+/// a request's size have limits of 100 MB and more.
+pub const UPLOAD_CHUNK_BYTES: u64 = 64 << 20;
+
+/// The smallest chunk that is tried on a registry that refuses larger ones.
+pub const UPLOAD_CHUNK_BYTES_MIN: u64 = 1 << 20;
+
+/// Threads that compress a layer. Each has two blocks of up to 4 MiB and their
+/// compressed forms in memory; more are waited for by the one that reads,
+/// hashes and writes.
+pub const COMPRESS_THREADS_MAX: usize = 32;
+
+/// Names asked for in one page of a list; registries give fewer as they like.
+pub const LIST_PAGE_NAMES: usize = 1_000;
+
+/// One page of a list of tags or repositories, or a search's answer: a
+/// thousand names of the greatest length fit twice.
+pub const LIST_PAGE_BYTES_MAX: u64 = 1 << 20;
+
+/// Pages of one list. Registries that send a hundred names a page have less
+/// than this many.
+pub const LIST_PAGES_MAX: usize = 1_000;
+
+/// Tags of one repository, or repositories of one registry. A build server's
+/// nightly tags of some years are some thousand.
+pub const LIST_NAMES_MAX: usize = 100_000;
+
+/// Repositories from which blobs are mounted in one push; each may cost a
+/// token.
+pub const MOUNT_SOURCES_MAX: usize = 16;
+
+/// Layers fetched and unpacked together. Each holds some descriptors in two
+/// processes; 1,024 is what a process usually may have (RLIMIT_NOFILE).
+pub const LAYER_BATCH: usize = 64;
+
 /// How long blobs that no tag needs are kept: a pull that broke off goes on
 /// where it was when it is repeated within a day.
 pub const BLOB_KEEP_S: u64 = 24 * 60 * 60;
+
+/// How long the beginning of a blob is kept whose download broke off. Longer
+/// than blobs: a model of a hundred GiB may take a weekend and two reboots.
+pub const PARTIAL_KEEP_S: u64 = 7 * 24 * 60 * 60;
 
 /// How long a removal waits for a start or a pull that is under way before it
 /// leaves the deletion to the next one. Starts take milliseconds.
@@ -146,6 +220,18 @@ pub const HOST_VIEW_BYTES_MAX: u64 = 1 << 20;
 /// A record of our own beside a container, a layer or a volume. The largest
 /// holds argv and labels that came in one message ([`FRAME_BYTES_MAX`]).
 pub const RECORD_BYTES_MAX: u64 = 16 << 20;
+
+/// Threads that verify blobs. A disk is busy with fewer; the bound is for
+/// machines with hundreds of cores that others use too.
+pub const HASH_THREADS_MAX: usize = 8;
+
+/// What a `--format` template makes of one row or document. The largest whole
+/// documents (an image config, [`CONFIG_BYTES_MAX`]) fit several times over.
+pub const FORMAT_BYTES_MAX: usize = 64 << 20;
+
+/// Spaces that one call of `pad` in a `--format` template can make: more than
+/// any terminal is wide.
+pub const FORMAT_PAD_MAX: usize = 4_096;
 
 /// The whole of a file of at most `max` bytes; a larger one is refused, never
 /// cut. The caller says what was being read.

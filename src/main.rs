@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use kelp::process::stage::Stage;
-use kelp::{cli, container, storage};
+use kelp::{cli, container, sandbox, storage};
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os();
@@ -15,6 +15,8 @@ fn main() -> ExitCode {
         Some(Stage::Unpack) => storage::unpack::stage::main(),
         Some(Stage::Pack) => storage::pack::stage::main(),
         Some(Stage::Sweep) => storage::sweep::stage(),
+        Some(Stage::Census) => storage::census::main(),
+        Some(Stage::View) => sandbox::view::main(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -16,6 +16,7 @@
 //! $KELP_RUN, else $XDG_RUNTIME_DIR/kelp, else /tmp/kelp-UID           (0700)
 //!   containers/ID/             while it lives: where its root is mounted, files that are bound into it
 //!   holders/PID                live processes in the base user namespace: a link to the start time
+//!   image/                     empty; where a program of `image mount` sees the image
 //!   base.lock                  held while a base user namespace is being made
 //!   linger.lock                held by the one lingering supervisor
 //! ```
@@ -36,12 +37,61 @@ pub struct Paths {
     pub data: PathBuf,
     /// What must not: sockets, locks, holders.
     pub run: PathBuf,
+    /// Stores of others that images are read from (image/stores.rs), in the
+    /// order in which they are asked. Nothing is ever written there.
+    #[serde(default)]
+    pub image_stores: Vec<ImageStore>,
+}
+
+/// An OCI image layout, in a directory that others may write to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageStore(PathBuf);
+
+impl ImageStore {
+    /// Reads `ro:DIRECTORY`, an absolute path.
+    pub fn parse(text: &str) -> Result<Self> {
+        let shown = text.escape_debug();
+        let Some(path) = text.strip_prefix("ro:") else {
+            let failure = Failure::usage(format!("\"{shown}\" is not ro:DIRECTORY"));
+            return Err(match text.strip_prefix("rw:") {
+                Some(_) => failure.hint("image stores are read, not written; kelp save --format oci-dir adds to one"),
+                None => failure.hint("ro:/srv/images, for example"),
+            });
+        };
+        match Path::new(path).is_absolute() {
+            true => Ok(Self(PathBuf::from(path))),
+            false => Err(Failure::usage(format!("the image store \"{shown}\" is not an absolute path"))),
+        }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+/// The stores that the environment names: `KELP_IMAGE_STORE`, separated by commas.
+pub fn image_stores_of_environment() -> Result<Vec<ImageStore>> {
+    let Some(text) = std::env::var_os("KELP_IMAGE_STORE").filter(|text| !text.is_empty()) else {
+        return Ok(Vec::new());
+    };
+    text.to_string_lossy().split(',').map(ImageStore::parse).collect::<Result<_>>().doing(|| "read KELP_IMAGE_STORE")
+}
+
+/// Where settings are (settings.rs): the user's file before the site's.
+pub fn settings_files() -> Result<Vec<PathBuf>> {
+    let own = match absolute_variable("XDG_CONFIG_HOME")? {
+        Some(path) => Some(path),
+        None => home().ok().map(|home| home.join(".config")),
+    };
+    let own = own.map(|path| path.join("kelp/config.toml"));
+    Ok(own.into_iter().chain([PathBuf::from("/etc/kelp/config.toml")]).collect())
 }
 
 impl Paths {
     /// Everything below these two directories.
     pub fn new(data: PathBuf, run: PathBuf) -> Self {
-        Self { data, run }
+        Self { data, run, image_stores: Vec::new() }
     }
 
     /// Reads the environment and makes sure that both directories exist, are
@@ -92,6 +142,12 @@ impl Paths {
     /// generated files.
     pub fn container_run(&self, id: &str) -> PathBuf {
         self.run.join("containers").join(id)
+    }
+
+    /// Where a program of `image mount` sees the image, in its own mount
+    /// namespace; for all others an empty directory.
+    pub fn image_view(&self) -> PathBuf {
+        self.run.join("image")
     }
 
     /// Links from names to container ids.

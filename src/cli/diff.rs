@@ -19,7 +19,17 @@ pub(super) struct Arguments {
     other: Option<String>,
     /// How to print
     #[arg(long, value_enum, default_value_t)]
-    format: output::Format,
+    format: Format,
+}
+
+/// How changes are printed; podman's choice too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+enum Format {
+    /// A letter and a path a line.
+    #[default]
+    Table,
+    /// One JSON document.
+    Json,
 }
 
 /// Podman's document.
@@ -38,7 +48,7 @@ pub(super) fn run(arguments: Arguments, session: &Session) -> Result<i32> {
     let bars = progress::Bars::new();
     let found = diff::diff(&session.paths, &arguments.name, arguments.other.as_deref(), &bars)?;
     found.notices.iter().for_each(|notice| output::notice(notice));
-    if arguments.format == output::Format::Table {
+    if arguments.format == Format::Table {
         found
             .changes
             .iter()

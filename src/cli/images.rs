@@ -1,13 +1,17 @@
 //! `kelp images`: the images there are.
 
+use std::collections::BTreeMap;
+
 use clap::Args;
 use serde::Serialize;
 
-use super::output::{self, Format};
-use super::{Session, units};
-use crate::engine::images::{self, Listed};
-use crate::error::{Failure, Result};
+use super::format::{Fields, FormatFlag, Listing};
+use super::{Session, output, units};
+use crate::engine::inventory::{self, Item};
+use crate::engine::options::filter::ImageFilter;
+use crate::error::Result;
 use crate::image::reference::Reference;
+use crate::image::tags::Tag;
 
 /// What stands in a column that has nothing.
 const NONE: &str = "<none>";
@@ -15,12 +19,19 @@ const NONE: &str = "<none>";
 /// Arguments of `kelp images`.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// Only images of this name: NAME for all its tags, or NAME:TAG
+    /// Only images of this name: NAME for all its tags, NAME:TAG, or a pattern such as 'quay.io/*/web:1.*'
     #[arg(value_name = "NAME")]
     name: Option<String>,
     /// Accepted for scripts: kelp keeps no intermediate images
     #[arg(short, long)]
     all: bool,
+    /// Only images that are like this: dangling=BOOL, label=KEY[=VALUE], label!=KEY[=VALUE], before=IMAGE,
+    /// since=IMAGE, until=TIME, reference=PATTERN
+    ///
+    /// Can be given several times: all filters hold together, and of several
+    /// references one is enough.
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    filter: Vec<String>,
     /// Print ids only
     #[arg(short, long, conflicts_with = "format")]
     quiet: bool,
@@ -30,149 +41,112 @@ pub(super) struct Arguments {
     /// Do not shorten ids
     #[arg(long)]
     no_trunc: bool,
-    /// How to print
-    #[arg(long, value_enum, default_value_t)]
-    format: Format,
+    #[command(flatten)]
+    format: FormatFlag,
 }
 
 /// One row for programs.
 #[derive(Serialize)]
-struct Row {
+struct Row<'a> {
     id: String,
     repository: Option<String>,
     tag: Option<String>,
     digest: Option<String>,
     /// As the image's author wrote it (RFC 3339).
-    created: Option<String>,
-    /// Bytes on disk: unpacked where it is, else as received.
+    created: Option<&'a str>,
+    labels: Option<&'a BTreeMap<String, String>>,
+    /// Bytes of content, unpacked where it is, else as received.
     size: u64,
+    /// What of it other images have as well.
+    shared_size: u64,
+    /// What no other image has.
+    unique_size: u64,
+    /// Bytes of its blobs as received.
+    packed_size: u64,
 }
 
-/// Prints the list.
-///
-/// SIZE is that of the unpacked layers, each counted once; for an image that
-/// is not unpacked, that of its blobs as received.
+const LISTING: Listing = Listing {
+    headings: &[
+        ("ID", "IMAGE ID"),
+        ("Repository", "REPOSITORY"),
+        ("Tag", "TAG"),
+        ("Digest", "DIGEST"),
+        ("CreatedSince", "CREATED"),
+        ("CreatedAt", "CREATED AT"),
+        ("Size", "SIZE"),
+        ("VirtualSize", "SIZE"),
+        ("SharedSize", "SHARED SIZE"),
+        ("UniqueSize", "UNIQUE SIZE"),
+    ],
+    shown: &["Repository", "Tag", "ID", "CreatedSince", "Size"],
+};
+
+const LISTING_WITH_DIGESTS: Listing =
+    Listing { shown: &["Repository", "Tag", "Digest", "ID", "CreatedSince", "Size"], ..LISTING };
+
+/// Prints the list, newest first.
 pub(super) fn run(arguments: Arguments, session: &Session) -> Result<i32> {
-    let filter = arguments.name.as_deref().map(Filter::parse).transpose()?;
-    let listed = images::list(&session.paths)?;
-    let chosen: Vec<&Listed> =
-        listed.iter().filter(|listed| filter.as_ref().is_none_or(|filter| filter.accepts(listed))).collect();
-    if arguments.format == Format::Json {
-        output::json(&chosen.iter().map(|listed| row(listed)).collect::<Vec<_>>())?;
-    } else if arguments.quiet {
-        let mut ids: Vec<String> = chosen.iter().map(|listed| id(listed, arguments.no_trunc)).collect();
+    let mut filters = arguments.filter;
+    filters.extend(arguments.name.map(|name| format!("reference={name}")));
+    let filter = ImageFilter::parse(&filters)?;
+    let inventory = inventory::read(&session.paths)?;
+    let chosen = inventory::choose(&inventory, &filter, &session.paths)?;
+    if arguments.quiet {
         // One image may have many names; scripts want it once.
         let mut seen = std::collections::BTreeSet::new();
-        ids.retain(|id| seen.insert(id.clone()));
-        ids.iter().for_each(output::line);
+        let images = chosen.iter().filter(|(image, _)| seen.insert(image.id));
+        images.for_each(|(image, _)| output::line(id(image, arguments.no_trunc)));
     } else {
-        print_table(&chosen, &arguments);
+        let fields = |(image, tag): &(&Item, &Tag)| fields(image, tag, arguments.no_trunc);
+        let listing = if arguments.digests { LISTING_WITH_DIGESTS } else { LISTING };
+        listing.print(&arguments.format.format, &chosen, fields, |(image, tag)| row(image, tag))?;
     }
-    for listed in chosen {
-        if let Err(failure) = &listed.config {
-            output::notice(&format!("image {} is damaged: {failure}", shown_name(listed)));
+    for (image, tag) in chosen {
+        if let Err(failure) = &image.documents {
+            let name = tag.reference.as_ref().map_or_else(|| tag.config.short(), Reference::familiar);
+            output::notice(&format!("image \"{name}\" is damaged: {failure}"));
         }
     }
+    inventory.damaged.iter().for_each(|failure| output::notice(&failure.sentence()));
     Ok(0)
 }
 
-fn print_table(chosen: &[&Listed], arguments: &Arguments) {
-    let now = jiff::Timestamp::now();
-    let cells = |listed: &&Listed| {
-        let row = row(listed);
-        let none = || NONE.to_owned();
-        let mut cells = vec![row.repository.unwrap_or_else(none), row.tag.unwrap_or_else(none)];
-        if arguments.digests {
-            cells.push(row.digest.unwrap_or_else(none));
-        }
-        let size = if listed.config.is_ok() { units::bytes(row.size) } else { "N/A".to_owned() };
-        cells.extend([id(listed, arguments.no_trunc), units::ago(row.created.as_deref(), now), size]);
-        cells
-    };
-    let rows = chosen.iter().map(cells).collect();
-    let mut headings = vec!["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"];
-    if arguments.digests {
-        headings.insert(2, "DIGEST");
-    }
-    output::table(&headings, rows);
+fn fields(image: &Item, tag: &Tag, whole: bool) -> Fields {
+    let row = row(image, tag);
+    let or_none = |text: Option<String>| text.unwrap_or_else(|| NONE.to_owned());
+    let size = |bytes| if image.documents.is_ok() { units::bytes(bytes) } else { "N/A".to_owned() };
+    vec![
+        ("ID", id(image, whole)),
+        ("Repository", or_none(row.repository)),
+        ("Tag", or_none(row.tag)),
+        ("Digest", or_none(row.digest)),
+        ("CreatedSince", units::ago(row.created, jiff::Timestamp::now())),
+        ("CreatedAt", image.created().map_or_else(|| "N/A".to_owned(), |time| units::moment(time.as_second()))),
+        ("Size", size(row.size)),
+        ("VirtualSize", size(row.size)),
+        ("SharedSize", size(row.shared_size)),
+        ("UniqueSize", size(row.unique_size)),
+    ]
 }
 
-fn row(listed: &Listed) -> Row {
-    let reference = listed.tag.reference.as_ref();
-    let digest = listed.tag.source.or_else(|| reference.and_then(|reference| reference.digest().copied()));
+fn row<'a>(image: &'a Item, tag: &Tag) -> Row<'a> {
+    let reference = tag.reference.as_ref();
+    let digest = tag.source.or_else(|| reference.and_then(|reference| reference.digest().copied()));
+    let config = image.documents.as_ref().ok().map(|(_, config)| config);
     Row {
-        id: listed.tag.config.to_string(),
+        id: image.id.to_string(),
         repository: reference.map(Reference::familiar_name),
         tag: reference.and_then(|reference| reference.tag()).map(str::to_owned),
         digest: digest.map(|digest| digest.to_string()),
-        created: listed.config.as_ref().ok().and_then(|config| config.created.clone()),
-        size: listed.size,
+        created: config.and_then(|config| config.created.as_deref()),
+        labels: config.map(|config| &config.config.labels),
+        size: image.sizes.size,
+        shared_size: image.sizes.shared,
+        unique_size: image.sizes.unique(),
+        packed_size: image.sizes.packed,
     }
 }
 
-fn id(listed: &Listed, whole: bool) -> String {
-    if whole { listed.tag.config.to_string() } else { listed.tag.config.short() }
-}
-
-fn shown_name(listed: &Listed) -> String {
-    match &listed.tag.reference {
-        Some(reference) => format!("\"{}\"", reference.familiar()),
-        None => listed.tag.config.short(),
-    }
-}
-
-/// What a name on the command line stands for.
-struct Filter {
-    candidates: Vec<Reference>,
-    /// The tag or digest was typed, not filled in.
-    is_exact: bool,
-}
-
-impl Filter {
-    fn parse(text: &str) -> Result<Self> {
-        let candidates = Reference::local_candidates(text)
-            .map_err(|error| Failure::from(error).hint("give NAME or NAME:TAG, without patterns"))?;
-        let last = text.rsplit('/').next().unwrap_or(text);
-        Ok(Self { candidates, is_exact: last.contains([':', '@']) })
-    }
-
-    fn accepts(&self, listed: &Listed) -> bool {
-        let Some(reference) = &listed.tag.reference else { return false };
-        self.candidates.iter().any(|candidate| match (candidate.digest(), self.is_exact) {
-            (Some(digest), _) => {
-                candidate.name() == reference.name()
-                    && (reference.digest() == Some(digest) || listed.tag.source.as_ref() == Some(digest))
-            }
-            (None, true) => candidate == reference,
-            (None, false) => candidate.name() == reference.name(),
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::image::descriptor::{Descriptor, OCI_MANIFEST};
-    use crate::image::digest::Digest;
-    use crate::image::tags::Tag;
-
-    fn check(filter: &str, name: &str, expected: bool) {
-        let manifest = Descriptor::of(OCI_MANIFEST, b"m");
-        let tag = Tag::new(Some(Reference::parse(name).unwrap()), manifest, Digest::of(b"c"));
-        let listed = Listed { tag: tag.pulled_as(Digest::of(b"m")), config: Err(Failure::user("none")), size: 0 };
-        assert_eq!(Filter::parse(filter).unwrap().accepts(&listed), expected, "{filter} {name}");
-    }
-
-    #[test]
-    fn filters_by_name_tag_and_digest() {
-        check("alpine", "alpine:3", true);
-        check("alpine:3", "alpine:3", true);
-        check("alpine:latest", "alpine:3", false);
-        check("web", "localhost/web:1", true);
-        check("web", "docker.io/team/web", false);
-        check("localhost:5000/web", "localhost:5000/web:2", true);
-        check(&format!("alpine@{}", Digest::of(b"m")), "alpine:3", true);
-        check(&format!("alpine@{}", Digest::of(b"x")), "alpine:3", false);
-        assert!(Filter::parse("Alpine*").is_err());
-    }
+fn id(image: &Item, whole: bool) -> String {
+    if whole { image.id.to_string() } else { image.id.short() }
 }

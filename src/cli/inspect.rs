@@ -4,9 +4,11 @@
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value, json};
 
+use super::format::DocumentFormat;
 use super::{Session, output};
 use crate::container::record::{Record, Status};
-use crate::engine::{images, lifecycle};
+use crate::engine::inventory::{self, Sizes};
+use crate::engine::lifecycle;
 use crate::error::{Failure, Kind, Result};
 use crate::image::lookup::StoredImage;
 use crate::image::reference::Reference;
@@ -21,6 +23,9 @@ pub(super) struct Arguments {
     /// Names or ids of containers and images
     #[arg(required = true, value_name = "NAME")]
     names: Vec<String>,
+    /// How to print: json, or a Go template such as '{{.Id}}'
+    #[arg(short, long, value_name = "FORMAT", default_value = "json", hide_default_value = true)]
+    format: DocumentFormat,
     /// Look for one kind only
     #[arg(long = "type", value_enum)]
     kind: Option<Wanted>,
@@ -28,7 +33,7 @@ pub(super) struct Arguments {
 
 /// What is looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Wanted {
+pub(super) enum Wanted {
     /// Images.
     Image,
     /// Containers.
@@ -37,15 +42,20 @@ enum Wanted {
 
 /// Prints what was found as one array; exit status 1 if a name was not.
 pub(super) fn run(arguments: Arguments, session: &Session) -> Result<i32> {
+    print(&session.paths, &arguments.names, arguments.kind, &arguments.format)
+}
+
+/// The same, for one kind or all.
+pub(super) fn print(paths: &Paths, names: &[String], kind: Option<Wanted>, format: &DocumentFormat) -> Result<i32> {
     let (mut found, mut failures) = (Vec::new(), Vec::new());
-    for name in &arguments.names {
-        match describe(&session.paths, name, arguments.kind) {
+    for name in names {
+        match describe(paths, name, kind) {
             Ok(value) => found.push(value),
             Err(failure) => failures.push(failure),
         }
     }
     // An empty array as well: what reads it expects JSON.
-    output::json(&found)?;
+    format.print(&found)?;
     failures.iter().for_each(output::failure);
     Ok(i32::from(!failures.is_empty()))
 }
@@ -53,7 +63,7 @@ pub(super) fn run(arguments: Arguments, session: &Session) -> Result<i32> {
 /// A container goes before an image of the same name, as with Docker.
 fn describe(paths: &Paths, name: &str, kind: Option<Wanted>) -> Result<Value> {
     let as_container = || lifecycle::find(paths, name).map(|container| of_container(&container.record));
-    let as_image = || images::inspect(paths, name).map(|(image, size)| of_image(&image, size));
+    let as_image = || inventory::find(paths, name).map(|(image, sizes)| of_image(&image, &sizes));
     match kind {
         Some(Wanted::Container) => as_container(),
         Some(Wanted::Image) => as_image(),
@@ -79,7 +89,7 @@ fn describe(paths: &Paths, name: &str, kind: Option<Wanted>) -> Result<Value> {
     }
 }
 
-fn of_image(image: &StoredImage, size: u64) -> Value {
+fn of_image(image: &StoredImage, sizes: &Sizes) -> Value {
     let config = &image.config;
     let names = |references: &[Reference]| references.iter().map(Reference::familiar).collect::<Vec<_>>();
     let tagged: Vec<Reference> = image.references.iter().filter(|name| name.tag().is_some()).cloned().collect();
@@ -92,10 +102,13 @@ fn of_image(image: &StoredImage, size: u64) -> Value {
         "Author": config.author.clone().unwrap_or_default(),
         "Architecture": config.architecture,
         "Os": config.os,
-        "Size": size,
+        "Size": sizes.size,
         "Config": run_config(image),
         "RootFS": {"Type": config.rootfs.kind, "Layers": config.rootfs.diff_ids},
         "Descriptor": image.descriptor,
+        // Podman's places for what is above and in Config.
+        "Digest": image.descriptor.digest,
+        "Labels": config.config.labels,
     });
     if let (Some(variant), Some(object)) = (&config.variant, value.as_object_mut()) {
         object.insert("Variant".to_owned(), json!(variant));

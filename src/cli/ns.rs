@@ -3,8 +3,8 @@
 use clap::Args;
 use serde::Serialize;
 
-use super::Session;
-use super::output::{self, Format};
+use super::format::{Fields, Format, FormatFlag, Listing};
+use super::{Session, output};
 use crate::container::namespaces::{self, Entry};
 use crate::container::record::Status;
 use crate::engine::lifecycle;
@@ -16,9 +16,8 @@ pub(super) struct Arguments {
     /// Only these containers, by name or id
     #[arg(value_name = "CONTAINER")]
     containers: Vec<String>,
-    /// How to print
-    #[arg(long, value_enum, default_value_t)]
-    format: Format,
+    #[command(flatten)]
+    format: FormatFlag,
 }
 
 /// One container for programs.
@@ -47,24 +46,35 @@ pub(super) fn run(arguments: Arguments, session: &Session) -> Result<i32> {
             Some(Row { id: record.id, name: record.name, pid: payload.pid, command: record.command, namespaces })
         })
         .collect();
-    if arguments.format == Format::Json {
+    if let Format::Json = arguments.format.format {
         output::json(&rows)?;
-    } else {
-        output::table(&["NS", "TYPE", "PID", "CONTAINER", "SHARED", "COMMAND"], lines(&rows));
+        return Ok(0);
     }
+    let lines: Vec<(&Row, &Entry)> =
+        rows.iter().flat_map(|row| row.namespaces.iter().map(move |entry| (row, entry))).collect();
+    LISTING.print(&arguments.format.format, &lines, |(row, entry)| fields(row, entry), |_| ())?;
     Ok(0)
 }
 
-fn lines(rows: &[Row]) -> Vec<Vec<String>> {
-    let line = |row: &Row, entry: &Entry| {
-        vec![
-            entry.inode.to_string(),
-            entry.kind.to_owned(),
-            row.pid.to_string(),
-            row.name.clone(),
-            if entry.shared_with_host { "host" } else { "-" }.to_owned(),
-            row.command.join(" "),
-        ]
-    };
-    rows.iter().flat_map(|row| row.namespaces.iter().map(move |entry| line(row, entry))).collect()
+const LISTING: Listing = Listing {
+    headings: &[
+        ("Namespace", "NS"),
+        ("Type", "TYPE"),
+        ("PID", "PID"),
+        ("Container", "CONTAINER"),
+        ("Shared", "SHARED"),
+        ("Command", "COMMAND"),
+    ],
+    shown: &["Namespace", "Type", "PID", "Container", "Shared", "Command"],
+};
+
+fn fields(row: &Row, entry: &Entry) -> Fields {
+    vec![
+        ("Namespace", entry.inode.to_string()),
+        ("Type", entry.kind.to_owned()),
+        ("PID", row.pid.to_string()),
+        ("Container", row.name.clone()),
+        ("Shared", if entry.shared_with_host { "host" } else { "-" }.to_owned()),
+        ("Command", output::tamed(&row.command.join(" "))),
+    ]
 }

@@ -24,20 +24,29 @@ pub(super) const OPEN: Style = NOTICE;
 /// What matters less.
 pub(super) const QUIET: Style = Style::new().dimmed();
 
-/// How a listing is printed (`--format`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
-pub enum Format {
-    /// Columns for people.
-    #[default]
-    Table,
-    /// One JSON document, stable and documented.
-    Json,
-}
-
 /// Prints one line of data.
 pub fn line(text: impl AsRef<str>) {
     let mut out = anstream::stdout().lock();
     end_quietly(writeln!(out, "{}", text.as_ref()));
+}
+
+/// Prints data that may hold what an image's author wrote, and the end of a
+/// line. A terminal gets no control character of it but tabs and line ends.
+pub fn text(text: &str) {
+    if io::stdout().is_terminal() {
+        line(text.split('\n').map(tamed).collect::<Vec<_>>().join("\n"));
+    } else {
+        line(text);
+    }
+}
+
+/// One line of a stranger's text, its control characters escaped.
+pub fn tamed(text: &str) -> String {
+    let shown = |character: char| match character.is_control() && character != '\t' {
+        true => character.escape_default().collect(),
+        false => String::from(character),
+    };
+    text.chars().map(shown).collect()
 }
 
 /// Prints text as it is, e.g. generated completions.
@@ -60,6 +69,11 @@ pub fn json<T: Serialize>(value: &T) -> Result<()> {
     let text = serde_json::to_string_pretty(value).map_err(|error| Failure::bug(error.to_string()))?;
     line(text);
     Ok(())
+}
+
+/// A document as a value, for templates.
+pub fn value<T: Serialize>(value: &T) -> Result<serde_json::Value> {
+    serde_json::to_value(value).map_err(|error| Failure::bug(error.to_string()))
 }
 
 /// Prints columns as docker does: no borders, headings in capitals.
@@ -94,6 +108,13 @@ pub fn remark(text: &str) {
     let mut err = anstream::stderr().lock();
     // Standard error that is gone has nobody reading it.
     writeln!(err, "{text}").ok();
+}
+
+/// Prints a question, whose answer stands on the same line.
+pub fn prompt(text: &str) {
+    let mut err = io::stderr().lock();
+    write!(err, "{text}").ok();
+    err.flush().ok();
 }
 
 /// Prints a failure: one line, then its hints.
@@ -147,6 +168,20 @@ pub fn usage(error: &clap::Error, command: &str) {
 pub fn help(text: &clap::builder::StyledStr) {
     let mut out = anstream::stdout().lock();
     end_quietly(write!(out, "{}", text.ansi()));
+}
+
+/// Asks whether to go on, as docker does; only a clear yes is one. Where
+/// nobody can be asked, that is a failure.
+pub fn confirm(warning: &str) -> Result<bool> {
+    let mut answer = String::new();
+    if !io::stdin().is_terminal() {
+        return Err(Failure::usage("there is nobody to ask whether to go on").hint("--force goes on without asking"));
+    }
+    let mut err = anstream::stderr().lock();
+    // Without standard error nobody reads the question and answers it.
+    write!(err, "{warning}\nAre you sure you want to continue? [y/N] ").and_then(|()| err.flush()).ok();
+    io::stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes" | "YES" | "Yes"))
 }
 
 /// Whether standard error is a terminal, where progress bars can be drawn.

@@ -3,8 +3,8 @@
 use clap::Args;
 use serde::Serialize;
 
-use super::output::{self, Format};
-use super::{Session, units};
+use super::format::{Fields, FormatFlag, Listing};
+use super::{Session, output, units};
 use crate::container::record::{Record, Status, now_s};
 use crate::engine::lifecycle;
 use crate::error::Result;
@@ -18,9 +18,8 @@ pub(super) struct Arguments {
     /// Print ids only
     #[arg(short, long, conflicts_with = "format")]
     quiet: bool,
-    /// How to print
-    #[arg(long, value_enum, default_value_t)]
-    format: Format,
+    #[command(flatten)]
+    format: FormatFlag,
     /// Do not shorten ids and commands
     #[arg(long)]
     no_trunc: bool,
@@ -48,23 +47,52 @@ pub(super) fn run(arguments: Arguments, session: &Session) -> Result<i32> {
         .map(|container| &container.record)
         .filter(|record| arguments.all || matches!(record.status, Status::Running { .. }))
         .collect();
-    let id = |record: &Record| if arguments.no_trunc { record.id.clone() } else { record.short_id().to_owned() };
     if arguments.quiet {
-        records.iter().for_each(|record| output::line(id(record)));
-    } else if arguments.format == Format::Json {
-        output::json(&records.iter().map(|record| row(record)).collect::<Vec<_>>())?;
-    } else {
-        let rows = records
-            .iter()
-            .map(|record| {
-                let command = shown_command(&record.command, arguments.no_trunc);
-                let created = format!("{} ago", units::duration(now_s() - record.created_s));
-                vec![id(record), record.image.clone(), command, created, shown_status(record), record.name.clone()]
-            })
-            .collect();
-        output::table(&["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "NAMES"], rows);
+        records.iter().for_each(|record| output::line(id(record, arguments.no_trunc)));
+        return Ok(0);
     }
+    let fields = |record: &&Record| fields(record, arguments.no_trunc);
+    LISTING.print(&arguments.format.format, &records, fields, |record| row(record))?;
     Ok(0)
+}
+
+const LISTING: Listing = Listing {
+    headings: &[
+        ("ID", "CONTAINER ID"),
+        ("Names", "NAMES"),
+        ("Image", "IMAGE"),
+        ("Command", "COMMAND"),
+        ("CreatedAt", "CREATED AT"),
+        ("RunningFor", "CREATED"),
+        ("State", "STATE"),
+        ("Status", "STATUS"),
+        ("Labels", "LABELS"),
+    ],
+    shown: &["ID", "Image", "Command", "RunningFor", "Status", "Names"],
+};
+
+fn fields(record: &Record, whole: bool) -> Fields {
+    let labels: Vec<String> = record.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let state = match record.status {
+        Status::Created => "created",
+        Status::Running { .. } => "running",
+        Status::Exited { .. } => "exited",
+    };
+    vec![
+        ("ID", id(record, whole)),
+        ("Names", record.name.clone()),
+        ("Image", record.image.clone()),
+        ("Command", shown_command(&record.command, whole)),
+        ("CreatedAt", units::moment(record.created_s)),
+        ("RunningFor", format!("{} ago", units::duration(now_s() - record.created_s))),
+        ("State", state.to_owned()),
+        ("Status", shown_status(record)),
+        ("Labels", labels.join(",")),
+    ]
+}
+
+fn id(record: &Record, whole: bool) -> String {
+    if whole { record.id.clone() } else { record.short_id().to_owned() }
 }
 
 fn row(record: &Record) -> Row<'_> {

@@ -1,9 +1,9 @@
-//! `kelp tag`: one more name for an image.
+//! `kelp tag`: more names for an image.
 
 use clap::Args;
 
 use super::Session;
-use crate::engine::images;
+use crate::engine::naming;
 use crate::error::Result;
 
 /// Arguments of `kelp tag`.
@@ -12,13 +12,13 @@ pub(super) struct Arguments {
     /// The image, by name or id
     #[arg(value_name = "SOURCE")]
     source: String,
-    /// The new name; without a registry it is localhost/NAME
-    #[arg(value_name = "TARGET")]
-    target: String,
+    /// New names; without a registry they are localhost/NAME
+    #[arg(required = true, value_name = "TARGET")]
+    targets: Vec<String>,
 }
 
 /// Names it; says nothing, as docker does.
 pub(super) fn run(arguments: Arguments, session: &Session) -> Result<i32> {
-    images::tag(&session.paths, &arguments.source, &arguments.target)?;
+    naming::tag(&session.paths, &arguments.source, &arguments.targets)?;
     Ok(0)
 }

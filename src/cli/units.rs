@@ -1,5 +1,7 @@
 //! Durations, points in time and sizes as docker words them.
 
+use jiff::tz::TimeZone;
+
 use crate::error::{Failure, Result};
 
 /// The time that reproducible builds ask for, in seconds since 1970
@@ -45,6 +47,21 @@ pub(super) fn ago(created: Option<&str>, now: jiff::Timestamp) -> String {
         Some(time) => format!("{} ago", duration(now.as_second() - time.as_second())),
         None => "N/A".to_owned(),
     }
+}
+
+/// A point in time, in seconds after the epoch, as docker's `.CreatedAt` has
+/// it (Go's Time.String), in the user's time zone.
+pub(super) fn moment(seconds: i64) -> String {
+    jiff::Timestamp::from_second(seconds).map_or_else(|_| "N/A".to_owned(), |time| moment_in(time, TimeZone::system()))
+}
+
+fn moment_in(time: jiff::Timestamp, zone: TimeZone) -> String {
+    time.to_zoned_datetime(zone).strftime("%Y-%m-%d %H:%M:%S %z %Z").to_string()
+}
+
+/// The same as programs want it, to the second.
+pub(super) fn rfc3339(time: jiff::Timestamp) -> String {
+    time.to_zoned_datetime(TimeZone::system()).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string().replace("+00:00", "Z")
 }
 
 /// Bytes in decimal units with three digits, e.g. `7.8MB`.
@@ -103,6 +120,14 @@ mod tests {
         assert_eq!(ago(Some("2026-01-01T01:00:00+01:00"), now), "2 days ago");
         assert_eq!(ago(Some("yesterday"), now), "N/A");
         assert_eq!(ago(None, now), "N/A");
+    }
+
+    #[test]
+    fn points_in_time_read_as_dockers() {
+        let time = "2026-01-03T12:00:00Z".parse().unwrap();
+        assert_eq!(moment_in(time, TimeZone::UTC), "2026-01-03 12:00:00 +0000 UTC");
+        assert_eq!(moment_in(time, TimeZone::posix("CET-1").unwrap()), "2026-01-03 13:00:00 +0100 CET");
+        assert_eq!(moment(i64::MAX), "N/A");
     }
 
     #[test]

@@ -6,8 +6,8 @@ use std::io::Read;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
-use super::images::{self, Image};
 use super::pack::{self, Files};
+use super::unpack::{self, Image};
 use crate::container::store::{self, Container};
 use crate::error::{Context, Failure, Kind, Result};
 use crate::image::lookup;
@@ -121,6 +121,6 @@ fn stack(
 ) -> Result<Vec<PathBuf>> {
     match operand {
         Operand::Container(_, files) => Ok(files.stack()),
-        Operand::Image(image) => images::layers(paths, base, id_map, image, progress),
+        Operand::Image(image) => unpack::layers(paths, base, id_map, image, progress),
     }
 }

@@ -14,7 +14,7 @@ use std::os::unix::fs::MetadataExt;
 
 use serde::{Deserialize, Serialize};
 
-use super::images::Image;
+use super::unpack::Image;
 use crate::error::{Context, Failure, Kind, Result};
 use crate::image::blobs::Blobs;
 use crate::image::compression::Compression;

@@ -4,19 +4,30 @@
 //! the user should see goes through a trait that the caller gives.
 
 pub mod base_steps;
+pub mod check;
 pub mod commit;
 pub mod diff;
 pub mod embedded;
 pub mod export;
+pub mod fetch;
+pub mod history;
 pub mod host_view;
-pub mod images;
+pub mod inventory;
 pub mod lifecycle;
+pub mod login;
+pub mod naming;
 pub mod options;
 mod pack;
 pub mod plan;
+pub mod push;
+pub mod remote;
 pub mod removal;
 pub mod request;
 pub mod rootfs;
 pub mod run;
 pub mod save;
+pub mod search;
 pub mod transfer;
+pub mod tree;
+pub mod unpack;
+pub mod view;

@@ -19,6 +19,8 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant, SystemTime};
 
+use super::inventory::{self, Item};
+use super::options::filter::ImageFilter;
 use crate::container::store;
 use crate::error::{Context, Failure, Result};
 use crate::image::blobs::Blobs;
@@ -26,7 +28,9 @@ use crate::image::config::ImageConfig;
 use crate::image::digest::Digest;
 use crate::image::garbage::{self, Guard, Parts};
 use crate::image::lookup;
+use crate::image::platform::Platform;
 use crate::image::reference::Reference;
+use crate::image::stores;
 use crate::image::tags::{self, Tag};
 use crate::limits;
 use crate::paths::Paths;
@@ -42,15 +46,23 @@ pub struct Removed {
     pub untagged: Vec<Reference>,
     /// The image that is gone with its last name.
     pub deleted: Option<Digest>,
-    /// Why its space is not free yet.
+}
+
+/// What a collection did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Collected {
+    /// Bytes of blobs and of unpacked files that are gone.
+    pub freed: u64,
+    /// Why nothing could be collected now.
     pub postponed: Option<String>,
 }
 
 /// Takes the name `text` from its image, or with an id all its names. The last
 /// name of an image that a container was made from goes only with `force`;
 /// the container keeps its layers.
-pub fn remove(paths: &Paths, text: &str, force: bool) -> Result<Removed> {
+pub fn remove(paths: &Paths, text: &str, force: bool) -> Result<(Removed, Collected)> {
     let found = lookup::find_tag(paths, text)?;
+    refuse_read_only(text, &found)?;
     let all = tags::list(paths)?;
     let of_image: Vec<&Tag> = all.iter().filter(|tag| tag.config == found.config).collect();
     let going: Vec<&Tag> = if lookup::is_name_of(text, &found) { vec![&found] } else { of_image.clone() };
@@ -59,14 +71,68 @@ pub fn remove(paths: &Paths, text: &str, force: bool) -> Result<Removed> {
     if is_last && !force {
         check_unused(paths, text, &found.config)?;
     }
-    let mut parts = Parts::default();
     let blobs = Blobs::open(paths)?;
-    for tag in &going {
+    let mut gone = Parts::default();
+    let removed = take_away(paths, &blobs, &going, is_last, &mut gone)?;
+    let collected = collect(paths, &blobs, &gone.blobs)?;
+    Ok((removed, collected))
+}
+
+/// Removes all images; those that containers were made from only with `force`.
+/// Returns what happened to each.
+pub fn remove_all(paths: &Paths, force: bool) -> Result<(Vec<Result<Removed>>, Collected)> {
+    remove_images(paths, &inventory::read(paths)?.images, |image| match force {
+        true => Ok(()),
+        false => check_unused(paths, &image.shown_name(), &image.id),
+    })
+}
+
+/// Removes images that nobody needs: those without a name, or with `all` those
+/// that no container was made from; in both cases only what `filter` accepts.
+pub fn prune(paths: &Paths, all: bool, filter: &ImageFilter) -> Result<(Vec<Removed>, Collected)> {
+    let inventory = inventory::read(paths)?;
+    let mut chosen: BTreeSet<Digest> =
+        inventory::choose(&inventory, filter, paths)?.into_iter().map(|(image, _)| image.id).collect();
+    let (containers, damaged) = store::list(paths)?;
+    if let Some(failure) = damaged.into_iter().next() {
+        return Err(failure.doing("find the images that containers use"));
+    }
+    let used: BTreeSet<Digest> =
+        containers.iter().filter_map(|container| container.record.image_id.parse().ok()).collect();
+    let mut images = inventory.images;
+    images.retain(|image| {
+        let is_unused = !used.contains(&image.id) && (all || image.references().next().is_none());
+        is_unused && chosen.remove(&image.id)
+    });
+    let (removed, collected) = remove_images(paths, &images, |_| Ok(()))?;
+    Ok((removed.into_iter().collect::<Result<_>>()?, collected))
+}
+
+/// Removes those of `images` that may go, then collects once.
+fn remove_images(
+    paths: &Paths,
+    images: &[Item],
+    may_go: impl Fn(&Item) -> Result<()>,
+) -> Result<(Vec<Result<Removed>>, Collected)> {
+    let blobs = Blobs::open(paths)?;
+    let mut gone = Parts::default();
+    let mut take = |image: &Item| {
+        may_go(image)?;
+        take_away(paths, &blobs, &image.tags.iter().collect::<Vec<_>>(), true, &mut gone)
+    };
+    let removed = images.iter().map(&mut take).collect();
+    let collected = collect(paths, &blobs, &gone.blobs)?;
+    Ok((removed, collected))
+}
+
+/// Takes `going` away, tags of one image; `gone` learns what they needed.
+fn take_away(paths: &Paths, blobs: &Blobs, going: &[&Tag], is_last: bool, gone: &mut Parts) -> Result<Removed> {
+    for tag in going {
         // A damaged image can be removed too; its blobs go when they are old.
-        parts.add(&blobs, tag).ok();
+        gone.add(blobs, tag).ok();
     }
     let mut removed = Removed::default();
-    for tag in &going {
+    for tag in going {
         match &tag.reference {
             Some(reference) => {
                 tags::remove(paths, reference)?;
@@ -76,10 +142,17 @@ pub fn remove(paths: &Paths, text: &str, force: bool) -> Result<Removed> {
         }
     }
     if is_last {
-        removed.deleted = Some(found.config);
+        removed.deleted = going.first().map(|tag| tag.config);
     }
-    removed.postponed = collect(paths, &blobs, &parts.blobs)?;
     Ok(removed)
+}
+
+/// Names in a read-only store are not ours to take.
+pub(super) fn refuse_read_only(text: &str, found: &Tag) -> Result<()> {
+    let Some(store) = &found.store else { return Ok(()) };
+    let store = store.path().display();
+    Err(Failure::user(format!("image \"{text}\" is in the read-only store \"{store}\""))
+        .hint("whoever writes that store removes it there; kelp only reads from it"))
 }
 
 fn check_names(text: &str, going: &[&Tag], force: bool) -> Result<()> {
@@ -108,46 +181,63 @@ fn check_unused(paths: &Paths, text: &str, id: &Digest) -> Result<()> {
     .hint("rmi --force removes the image; the container keeps its layers"))
 }
 
+/// Collects blobs that something else has taken the place of. What cannot be
+/// collected now is left to the next removal.
+pub(super) fn collect_replaced(paths: &Paths, blobs: &Blobs, replaced: &BTreeSet<Digest>) -> Result<()> {
+    if !replaced.is_empty() {
+        collect(paths, blobs, replaced)?;
+    }
+    Ok(())
+}
+
 /// Moves what nothing needs into the trash; says why if it could not now.
 /// `gone` are blobs that were needed until now, whatever their age.
-fn collect(paths: &Paths, blobs: &Blobs, gone: &BTreeSet<Digest>) -> Result<Option<String>> {
+fn collect(paths: &Paths, blobs: &Blobs, gone: &BTreeSet<Digest>) -> Result<Collected> {
+    let postponed = |reason: String| Ok(Collected { freed: 0, postponed: Some(reason) });
     let Some(_guard) = wait_for_turn(paths)? else {
-        return Ok(Some("an image is being fetched or a container started".to_owned()));
+        return postponed("an image is being fetched or a container started".to_owned());
     };
     let mut needed = Parts::default();
     for tag in tags::list(paths)? {
         if let Err(failure) = needed.add(blobs, &tag) {
             let name = tag.reference.map_or_else(|| tag.config.short(), |reference| reference.familiar());
-            return Ok(Some(format!("image \"{name}\" cannot be read ({failure}); remove it or fetch it again")));
+            return postponed(format!("image \"{name}\" cannot be read ({failure}); remove it or fetch it again"));
         }
+    }
+    for tag in stores::adopted(&paths.image_stores, blobs, &Platform::host()) {
+        // What cannot be read any more was only unpacked here.
+        needed.add(blobs, &tag).ok();
     }
     let (containers, damaged) = store::list(paths)?;
     if let Some(failure) = damaged.into_iter().next() {
-        return Ok(Some(format!("what a container needs is not known: {failure}")));
+        return postponed(format!("what a container needs is not known: {failure}"));
     }
     for container in containers {
         add_container(blobs, &container.record.image_id, &mut needed)?;
     }
+    let mut freed = 0_u64;
     let is_needed = |id: &layers::LayerId| Digest::from_hex(id.diff_id()).is_ok_and(|id| needed.diff_ids.contains(&id));
-    for layer in layers::list(paths)?.iter().filter(|layer| !is_needed(&layer.id)) {
-        layers::remove(paths, &layer.id)?;
+    for (id, summary) in layers::survey(paths)?.into_iter().filter(|(id, _)| !is_needed(id)) {
+        layers::remove(paths, &id)?;
+        freed = freed.saturating_add(summary.map_or(0, |summary| summary.bytes));
     }
-    for (digest, _) in blobs.list()?.iter().filter(|(digest, _)| !needed.blobs.contains(digest)) {
+    for (digest, size) in blobs.list()?.into_iter().filter(|(digest, _)| !needed.blobs.contains(digest)) {
         let path = paths.blobs().join(digest.hex());
         let age =
             path.metadata().and_then(|status| status.modified()).map(|then| SystemTime::now().duration_since(then));
         let is_old = age.is_ok_and(|age| age.is_ok_and(|age| age.as_secs() > limits::BLOB_KEEP_S));
-        if is_old || gone.contains(digest) {
+        if is_old || gone.contains(&digest) {
             sweep::trash(paths, &path)?;
+            freed = freed.saturating_add(size);
         }
     }
-    Ok(None)
+    Ok(Collected { freed, postponed: None })
 }
 
 /// The lock, when no container is on its way to its record; `None` when that
 /// takes too long. It is not held while waiting: the start may want it to
 /// fetch its image.
-fn wait_for_turn(paths: &Paths) -> Result<Option<Guard>> {
+pub(super) fn wait_for_turn(paths: &Paths) -> Result<Option<Guard>> {
     let end = Instant::now() + Duration::from_millis(limits::COLLECT_PATIENCE_MS);
     loop {
         if let Some(guard) = garbage::try_collect(paths)?
@@ -179,9 +269,8 @@ fn add_container(blobs: &Blobs, image_id: &str, needed: &mut Parts) -> Result<()
 mod tests {
     use super::*;
     use crate::container::record::Record;
-    use crate::engine::images;
+    use crate::engine::naming;
     use crate::image::archive::{self, ImportOptions, Loaded};
-    use crate::image::platform::Platform;
 
     struct Home {
         paths: Paths,
@@ -213,15 +302,16 @@ mod tests {
         let home = home();
         let image = import(&home, "a", "x");
         import(&home, "other", "y");
-        images::tag(&home.paths, "a", "b:2").unwrap();
+        naming::tag(&home.paths, "a", &["b:2".to_owned()]).unwrap();
         // Two manifests and configs, one layer.
         assert_eq!(blobs(&home), 5);
         let id = image.id.hex();
         assert!(remove(&home.paths, &id, false).unwrap_err().to_string().contains("several names"));
-        let removed = remove(&home.paths, "a", false).unwrap();
+        let (removed, _) = remove(&home.paths, "a", false).unwrap();
         assert_eq!((removed.untagged.len(), removed.deleted, blobs(&home)), (1, None, 5));
-        let removed = remove(&home.paths, &id[..12], false).unwrap();
-        assert_eq!((removed.deleted, removed.postponed, blobs(&home)), (Some(image.id), None, 3));
+        let (removed, collected) = remove(&home.paths, &id[..12], false).unwrap();
+        assert_eq!((removed.deleted, collected.postponed, blobs(&home)), (Some(image.id), None, 3));
+        assert!(collected.freed > 0);
         assert_eq!(remove(&home.paths, "a", false).unwrap_err().kind, crate::error::Kind::NotFound);
     }
 
@@ -239,7 +329,10 @@ mod tests {
         drop(made);
         let refused = remove(&home.paths, "a", false).unwrap_err();
         assert!(refused.to_string().contains("used by container \"web\""), "{refused}");
-        assert_eq!(remove(&home.paths, "a", true).unwrap().deleted, Some(image.id));
+        assert!(prune(&home.paths, true, &ImageFilter::default()).unwrap().0.is_empty());
+        let (results, _) = remove_all(&home.paths, false).unwrap();
+        assert!(results[0].as_ref().unwrap_err().to_string().contains("used by container"));
+        assert_eq!(remove(&home.paths, "a", true).unwrap().0.deleted, Some(image.id));
         // Its config is left, for the layers it names.
         assert_eq!(blobs(&home), 1);
     }
@@ -249,13 +342,32 @@ mod tests {
         let home = home();
         import(&home, "a", "x");
         let guard = garbage::hold(&home.paths).unwrap();
-        let removed = remove(&home.paths, "a", false).unwrap();
-        assert!(removed.deleted.is_some() && removed.postponed.is_some());
+        let (removed, collected) = remove(&home.paths, "a", false).unwrap();
+        assert!(removed.deleted.is_some() && collected.postponed.is_some());
         assert_eq!(blobs(&home), 3);
         drop(guard);
         // Blobs that nothing needs are kept for a day, for a pull that is repeated.
         import(&home, "b", "y");
         remove(&home.paths, "b", false).unwrap();
         assert_eq!(blobs(&home), 2);
+    }
+
+    #[test]
+    fn what_nobody_needs_is_pruned() {
+        let home = home();
+        let (first, second) = (import(&home, "a", "x"), import(&home, "b", "y"));
+        naming::untag(&home.paths, "a", &[]).unwrap();
+        assert!(
+            prune(&home.paths, false, &ImageFilter::parse(&["until=2020-01-01".to_owned()]).unwrap())
+                .unwrap()
+                .0
+                .is_empty()
+        );
+        let (removed, collected) = prune(&home.paths, false, &ImageFilter::default()).unwrap();
+        assert_eq!(removed, [Removed { untagged: Vec::new(), deleted: Some(first.id) }]);
+        assert!(collected.freed > 0);
+        let (removed, _) = prune(&home.paths, true, &ImageFilter::default()).unwrap();
+        assert_eq!(removed[0].deleted, Some(second.id));
+        assert_eq!(blobs(&home), 0);
     }
 }

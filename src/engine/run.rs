@@ -10,7 +10,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::PathBuf;
 
-use super::images;
+use super::fetch::{self, Owner};
 use super::options::environment;
 use super::options::mount::What;
 use super::options::name;
@@ -19,6 +19,7 @@ use super::options::security::Seccomp;
 use super::plan::{self, HostFacts, Input};
 use super::request::{RootSource, RunRequest};
 use super::rootfs;
+use super::unpack;
 use crate::container::attach::{self, Observer};
 use crate::container::namespaces;
 use crate::container::record::{Files, Record, Status};
@@ -171,11 +172,12 @@ impl Prepared {
                 Ok(Self { image, image_name, image_id, root, profile, host })
             }
             RootSource::Image(text) => {
-                let image = images::get(paths, text, request.platform.as_ref(), request.pull, progress)?;
                 let id_map = plan::id_map(&request.user_namespace, &base.map, caller())?;
+                let mut owner = Owner { base: &mut *base, id_map: id_map.clone() };
+                let image = fetch::get(paths, text, request.platform.as_ref(), request.pull, &mut owner, progress)?;
                 let lowers = match effort {
-                    Effort::Make => images::layers(paths, base, &id_map, &image, progress)?,
-                    Effort::Name => images::layer_paths(paths, base, &id_map, &image)?,
+                    Effort::Make => unpack::layers(paths, base, &id_map, &image, progress)?,
+                    Effort::Name => unpack::layer_paths(paths, base, &id_map, &image)?,
                 };
                 let lowers = lowers.into_iter().map(HostPath).collect();
                 let mut root = (root_of(lowers, directory, volatile, read_only), Vec::new());

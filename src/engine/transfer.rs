@@ -4,8 +4,9 @@
 
 use std::path::Path;
 
-use super::images::{self, Image};
-use crate::error::{Context, Failure, Kind, Result};
+use super::fetch::{self, Owner};
+use super::unpack::{self, Image};
+use crate::error::{Context, Failure, Result};
 use crate::image::archive::{self, ImportOptions, Input, Loaded};
 use crate::image::blobs::Blobs;
 use crate::image::descriptor::Descriptor;
@@ -16,7 +17,7 @@ use crate::image::platform::Platform;
 use crate::image::pull::Pulled;
 use crate::image::reference::Reference;
 use crate::image::registry::Progress;
-use crate::image::tags::{self, Tag};
+use crate::image::tags;
 use crate::paths::Paths;
 use crate::process::base::Base;
 
@@ -37,36 +38,21 @@ pub fn pull(
     plain_http: bool,
     progress: &dyn Progress,
 ) -> Result<Arrived<Pulled>> {
-    let _guard = garbage::hold(paths)?;
-    let before = tags::get(paths, &Reference::parse(text)?).ok().flatten();
-    let pulled = images::fetch(paths, text, platform, plain_http, progress)?;
-    let Some(tag) = tags::get(paths, &pulled.reference)? else {
-        return Err(Failure::not_found(format!("image \"{text}\" was removed while it was being pulled")));
+    let (mut base, lacking) = match Base::find(paths) {
+        Ok(base) => (Some(base), None),
+        Err(failure) if fetch::is_of_the_host(&failure) => (None, Some(failure)),
+        Err(failure) => return Err(failure),
     };
-    let before = before.filter(|before| before.reference.as_ref() == Some(&pulled.reference));
-    let notices = match unpack(paths, &tag.manifest, progress) {
-        Ok(notices) => notices,
-        Err(failure) => {
-            put_back(paths, &tag, before.as_ref())?;
-            return Err(failure.doing(format!("pull \"{text}\"")));
-        }
-    };
-    Ok(Arrived { what: pulled, notices })
+    let mut owner = base.as_mut().map(|base| Owner { id_map: base.map.identity(), base });
+    let fetched = fetch::fetch(paths, text, platform, plain_http, owner.as_mut(), progress)?;
+    let notice = lacking.or(fetched.not_unpacked).map(not_unpacked).or(base.and_then(|base| base.notice));
+    Ok(Arrived { what: fetched.pulled, notices: notice.into_iter().collect() })
 }
 
-/// An image that cannot be unpacked does not take the name of one that can.
-/// It is kept nowhere, unless it was here under another name before.
-fn put_back(paths: &Paths, broken: &Tag, before: Option<&Tag>) -> Result<()> {
-    match (before, &broken.reference) {
-        (Some(before), _) => tags::set(paths, before)?,
-        (None, Some(reference)) => drop(tags::remove(paths, reference)?),
-        (None, None) => {}
-    }
-    let is_new = before.is_none_or(|before| before.config != broken.config);
-    if is_new {
-        tags::remove_untagged(paths, &broken.config)?;
-    }
-    Ok(())
+/// That an image will not run here is told when it comes, and is no reason not
+/// to have it.
+fn not_unpacked(failure: Failure) -> String {
+    format!("the image is here but not unpacked: {failure}")
 }
 
 /// Brings in the images of an archive and unpacks them.
@@ -147,18 +133,12 @@ pub(super) fn unpack(paths: &Paths, manifest: &Descriptor, progress: &dyn Progre
     let image = Image { id, config, manifest };
     let unpacked = Base::find(paths).and_then(|mut base| {
         let id_map = base.map.identity();
-        images::layers(paths, &mut base, &id_map, &image, progress)?;
+        unpack::layers(paths, &mut base, &id_map, &image, progress)?;
         Ok(base.notice)
     });
     match unpacked {
         Ok(notice) => Ok(notice.into_iter().collect()),
-        Err(failure) if failure.kind == Kind::Host && !is_disk_full(&failure) => {
-            Ok(vec![format!("the image is here but not unpacked: {failure}")])
-        }
+        Err(failure) if fetch::is_of_the_host(&failure) => Ok(vec![not_unpacked(failure)]),
         Err(failure) => Err(failure),
     }
-}
-
-fn is_disk_full(failure: &Failure) -> bool {
-    failure.is_errno(libc::ENOSPC) || failure.is_errno(libc::EDQUOT)
 }

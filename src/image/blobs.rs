@@ -13,13 +13,13 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::descriptor::Descriptor;
+use super::descriptor::{Descriptor, Role};
 use super::digest::{Digest, Hasher};
-use super::layout;
+use super::{layout, stores};
 use crate::error::{Context, Failure, Result};
 use crate::kernel;
 use crate::limits;
-use crate::paths::{self, Paths};
+use crate::paths::{self, ImageStore, Paths};
 
 /// The store's blobs.
 pub struct Blobs {
@@ -27,19 +27,22 @@ pub struct Blobs {
     staging: PathBuf,
     /// `dir`, for lookups relative to it.
     dir_fd: OwnedFd,
+    /// Where layers may be, too, and documents that are not here.
+    stores: Vec<ImageStore>,
 }
 
 impl Blobs {
     /// Opens the blob store, making it where it is missing.
     pub fn open(paths: &Paths) -> Result<Self> {
         let (dir, staging) = (paths.blobs(), paths.staging());
+        let stores = paths.image_stores.clone();
         let marker = paths.data.join(layout::MARKER_FILE);
         // Each start looks an image up: one that is whole costs three calls.
         if staging.exists()
             && marker.exists()
             && let Ok(dir_fd) = kernel::open::open_dir(&dir)
         {
-            return Ok(Self { dir, staging, dir_fd });
+            return Ok(Self { dir, staging, dir_fd, stores });
         }
         for dir in [&dir, &staging] {
             paths::make_private(dir)?;
@@ -48,10 +51,10 @@ impl Blobs {
             replace(&staging, &marker, layout::MARKER)?;
         }
         let dir_fd = kernel::open::open_dir(&dir).doing(|| format!("open blob store \"{}\"", dir.display()))?;
-        Ok(Self { dir, staging, dir_fd })
+        Ok(Self { dir, staging, dir_fd, stores })
     }
 
-    /// The length of a blob, if it is here.
+    /// The length of a blob, if it is in our own store.
     pub fn size(&self, digest: &Digest) -> Result<Option<u64>> {
         match kernel::file::status_at(self.dir_fd.as_fd(), Path::new(&digest.hex())) {
             Ok(status) => Ok(Some(u64::try_from(status.st_size).unwrap_or(0))),
@@ -60,9 +63,26 @@ impl Blobs {
         }
     }
 
-    /// Whether the content described is here, in its full length.
+    /// Whether the content described is here, in its full length. A layer may
+    /// be in a read-only store: it is verified when it is unpacked or copied.
+    /// Documents are small, and with copies of them an image can be listed,
+    /// and its parts be known, whatever becomes of the store.
     pub fn has(&self, descriptor: &Descriptor) -> Result<bool> {
-        Ok(self.size(&descriptor.digest)? == Some(descriptor.size))
+        if self.size(&descriptor.digest)? == Some(descriptor.size) {
+            return Ok(true);
+        }
+        let is_layer = descriptor.role() == Role::Layer;
+        let mut found =
+            self.stores.iter().filter(|_| is_layer).filter_map(|store| stores::blob(store, &descriptor.digest));
+        Ok(found.any(|file| file.metadata().is_ok_and(|status| status.len() == descriptor.size)))
+    }
+
+    /// The read-only store that a blob is read from, if it is not in our own.
+    pub fn store_of(&self, digest: &Digest) -> Option<&ImageStore> {
+        match self.size(digest) {
+            Ok(None) => self.stores.iter().find(|store| stores::blob(store, digest).is_some()),
+            _ => None,
+        }
     }
 
     /// Opens a blob for reading. The caller verifies what it reads
@@ -73,7 +93,8 @@ impl Blobs {
         match kernel::open::openat2(self.dir_fd.as_fd(), Path::new(&digest.hex()), flags, 0, resolve) {
             Ok(fd) => Ok(File::from(fd)),
             Err(error) if error.errno == kernel::Errno::ENOENT => {
-                Err(Failure::not_found(format!("blob {digest} is missing")).hint("pull or load the image again"))
+                let found = self.stores.iter().find_map(|store| stores::blob(store, digest));
+                found.ok_or_else(|| missing(digest))
             }
             Err(error) => Err(Failure::from(error).doing(format!("open blob {digest}"))),
         }
@@ -91,6 +112,22 @@ impl Blobs {
             return Err(damaged(digest).doing(doing()));
         }
         Ok(bytes)
+    }
+
+    /// Where a blob is or will be.
+    pub(super) fn path(&self, digest: &Digest) -> PathBuf {
+        self.dir.join(digest.hex())
+    }
+
+    /// Where blobs are written before they have a name.
+    pub(super) fn staging(&self) -> &Path {
+        &self.staging
+    }
+
+    /// Has the kernel write out the file system that the store is on
+    /// (syncfs(2)), once for all that is about to be named.
+    pub fn write_out(&self) -> Result<()> {
+        kernel::file::sync_file_system(self.dir_fd.as_fd()).doing(|| "write out blobs and layers")
     }
 
     /// Starts a blob. Digest and length are checked when it is finished,
@@ -147,6 +184,11 @@ impl Blobs {
     }
 }
 
+fn missing(digest: &Digest) -> Failure {
+    Failure::not_found(format!("blob {digest} is missing"))
+        .hint("pull or load the image again; where a read-only store had it, name that store with --image-store")
+}
+
 /// The failure of a blob whose content is not what its name says.
 pub fn damaged(digest: &Digest) -> Failure {
     Failure::user(format!("blob {digest} is damaged: its content has another digest"))
@@ -163,19 +205,6 @@ pub struct BlobWriter<'a> {
 }
 
 impl BlobWriter<'_> {
-    /// How many bytes were written.
-    pub fn bytes(&self) -> u64 {
-        self.hasher.bytes()
-    }
-
-    /// Starts over, for a stream that broke off and is sent again.
-    pub fn restart(&mut self) -> Result<()> {
-        use std::io::Seek;
-        self.hasher = Hasher::new();
-        self.temporary.file.set_len(0).doing(|| "restart blob")?;
-        self.temporary.file.rewind().doing(|| "restart blob")
-    }
-
     /// Checks the blob and gives it its name; returns digest and length.
     pub fn finish(self) -> Result<(Digest, u64)> {
         let Self { blobs, temporary, hasher, digest: expected, size } = self;
@@ -191,7 +220,7 @@ impl BlobWriter<'_> {
         // Before the rename: after a power cut, a name must not stand for
         // blocks that were never written.
         temporary.file.sync_data().doing(doing)?;
-        temporary.rename(&blobs.dir.join(digest.hex())).doing(doing)?;
+        temporary.rename(&blobs.path(&digest)).doing(doing)?;
         Ok((digest, bytes))
     }
 }
@@ -321,17 +350,6 @@ mod tests {
         assert_eq!(blobs.list().unwrap(), []);
         assert_eq!(staged(&blobs), 0);
         assert_eq!(write(None, None, b"abc").unwrap(), (Digest::of(b"abc"), 3));
-    }
-
-    #[test]
-    fn starts_over() {
-        let (_dir, blobs) = store();
-        let mut writer = blobs.writer(Some(Digest::of(b"abc")), Some(3)).unwrap();
-        writer.write_all(b"xy").unwrap();
-        writer.restart().unwrap();
-        writer.write_all(b"abc").unwrap();
-        assert_eq!(writer.finish().unwrap().1, 3);
-        assert_eq!(blobs.read_verified(&Digest::of(b"abc"), 9).unwrap(), b"abc");
     }
 
     #[test]

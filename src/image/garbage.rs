@@ -3,7 +3,8 @@
 //!
 //! ```text
 //!   shared      pull, load, import, tag: from the first blob that is looked
-//!               for until the tag that needs it is set
+//!               for until the tag that needs it is set; repair and mount,
+//!               while they need what is here
 //!   exclusive   a collection: from reading the tags until all is deleted
 //! ```
 //!

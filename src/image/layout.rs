@@ -8,7 +8,8 @@ use serde::Deserialize;
 
 use super::descriptor::{Descriptor, Role};
 use super::digest::Digest;
-use super::manifest::{Document, Index};
+use super::manifest::{Document, Index, Manifest};
+use super::platform::Platform;
 use super::quote::quoted;
 use super::reference::Reference;
 use crate::error::{Failure, Result};
@@ -94,6 +95,27 @@ fn name(entry: &Descriptor) -> Option<Reference> {
         Some(digest) if *digest == entry.digest => Some(name.at(entry.digest)),
         Some(_) => None,
     }
+}
+
+/// From an entry to the image that `platform` runs; `read` gives the verified
+/// bytes of a manifest or an index.
+pub(super) fn resolve(
+    entry: &Descriptor,
+    platform: &Platform,
+    read: &dyn Fn(&Descriptor) -> Result<Vec<u8>>,
+) -> Result<(Descriptor, Manifest)> {
+    let mut entry = entry.clone();
+    for _ in 0..limits::INDEX_DEPTH_MAX {
+        if entry.size > limits::MANIFEST_BYTES_MAX {
+            return Err(Failure::user(format!("the manifest is larger than {} bytes", limits::MANIFEST_BYTES_MAX)));
+        }
+        let bytes = read(&entry)?;
+        match Document::parse(&bytes, Some(&entry.media_type))? {
+            Document::Manifest(manifest) => return Ok((Descriptor::of(entry.media_type, &bytes), manifest)),
+            Document::Index(index) => entry = platform.select(&index.manifests)?.clone(),
+        }
+    }
+    Err(Failure::user(format!("indexes lie within each other more than {} deep", limits::INDEX_DEPTH_MAX)))
 }
 
 /// An entry of `index.json` under `name`; an image without names is listed

@@ -8,8 +8,11 @@ use super::config::ImageConfig;
 use super::descriptor::Descriptor;
 use super::digest::Digest;
 use super::manifest::{Document, Manifest};
+use super::platform::Platform;
 use super::quote::quoted;
 use super::reference::Reference;
+use super::registry::Registries;
+use super::stores;
 use super::tags::{self, Tag};
 use crate::error::{Context, Failure, Result};
 use crate::limits;
@@ -18,6 +21,9 @@ use crate::paths::Paths;
 /// The shortest start of an id that is looked up: shorter ones are more
 /// likely a slip than an id.
 const ID_DIGITS_MIN: usize = 4;
+
+/// How often an image is looked for that goes while it is being read.
+const TRIES: usize = 100;
 
 /// An image that is here, its documents verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,24 +57,37 @@ impl StoredImage {
 
 /// The image that `text` names.
 pub fn find(paths: &Paths, text: &str) -> Result<StoredImage> {
-    let tag = find_tag(paths, text)?;
-    load(paths, &tag).doing(|| format!("read image {}", quoted(text)))
+    for _ in 0..TRIES {
+        let tag = find_tag(paths, text)?;
+        match load(paths, &tag) {
+            // Removed or replaced since the tag was read: look again.
+            Err(_) if !tags::is_current(paths, &tag) => {}
+            result => return result.doing(|| format!("read image {}", quoted(text))),
+        }
+    }
+    Err(Failure::host("it is replaced again and again while it is being read")
+        .doing(format!("read image {}", quoted(text))))
 }
 
-/// The tag that `text` names; for an id, one of the image's tags.
+/// The tag that `text` names; for an id, one of the image's tags. Our own store
+/// goes before the read-only ones, which are asked in their order.
 pub fn find_tag(paths: &Paths, text: &str) -> Result<Tag> {
+    find_tag_for(paths, text, &Platform::host())
+}
+
+/// The same; of an index in a read-only store, the image for `platform`.
+pub fn find_tag_for(paths: &Paths, text: &str, platform: &Platform) -> Result<Tag> {
     let digits = text.strip_prefix("sha256:").unwrap_or(text);
     let is_id = (ID_DIGITS_MIN..=64).contains(&digits.len())
         && digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     // A full id is nothing else; a short one may be a name too, which wins.
-    let named =
-        if is_id && (digits.len() == 64 || digits != text) { Vec::new() } else { Reference::local_candidates(text)? };
+    let named = if is_id && (digits.len() == 64 || digits != text) { Vec::new() } else { candidates(text)? };
     for reference in &named {
         if let Some(tag) = tags::get(paths, reference)? {
             return Ok(tag);
         }
     }
-    let all = tags::list(paths)?;
+    let (all, damaged) = tags::list_readable(paths)?;
     for reference in &named {
         if let Some(tag) = reference.digest().and_then(|digest| at_digest(&all, reference, digest)) {
             return Ok(tag.clone());
@@ -77,13 +96,44 @@ pub fn find_tag(paths: &Paths, text: &str) -> Result<Tag> {
     if is_id && let Some(tag) = by_id(&all, digits)? {
         return Ok(tag.clone());
     }
-    Err(not_found(&all, text))
+    let mut names: Vec<Reference> = all.into_iter().filter_map(|tag| tag.reference).collect();
+    if !paths.image_stores.is_empty() {
+        let blobs = Blobs::open(paths)?;
+        for store in &paths.image_stores {
+            if let Some(tag) = stores::find_named(store, &blobs, &named, platform)? {
+                return Ok(tag);
+            }
+            if is_id && let Some(tag) = by_id(&stores::list(store, &blobs, platform)?.0, digits)? {
+                return Ok(tag.clone());
+            }
+            names.extend(stores::names(store)?);
+        }
+    }
+    let failure = not_found(&names, text);
+    Err(match damaged.is_empty() {
+        true => failure,
+        false => failure.hint("some names cannot be read: kelp system check tells which"),
+    })
+}
+
+/// What `text` may mean in the store, in order: a name without a registry is
+/// first one of our own, then what it means to a pull, then one of docker.io's,
+/// whose names are shown without their registry.
+pub fn candidates(text: &str) -> Result<Vec<Reference>> {
+    let mut names = Reference::local_candidates(text)?;
+    if names.len() > 1 {
+        let meant = Registries::of_this_user()?.reference(text)?;
+        if !names.contains(&meant) {
+            names.insert(1, meant);
+        }
+    }
+    Ok(names)
 }
 
 /// Whether `text` is the name in `tag`, and not the id of its image.
 pub fn is_name_of(text: &str, tag: &Tag) -> bool {
     let Some(reference) = &tag.reference else { return false };
-    Reference::local_candidates(text).is_ok_and(|candidates| {
+    candidates(text).is_ok_and(|candidates| {
         candidates.iter().any(|candidate| {
             candidate == reference || (candidate.digest().is_some() && candidate.name() == reference.name())
         })
@@ -114,7 +164,7 @@ fn by_id<'a>(all: &'a [Tag], digits: &str) -> Result<Option<&'a Tag>> {
     Ok(matching.first().copied())
 }
 
-fn not_found(all: &[Tag], text: &str) -> Failure {
+fn not_found(all: &[Reference], text: &str) -> Failure {
     let failure = Failure::not_found(format!("there is no image {}", quoted(text)));
     // Compared with every way to write a name: whoever forgets the registry is
     // told the whole of it.
@@ -125,7 +175,6 @@ fn not_found(all: &[Tag], text: &str) -> Failure {
     };
     let names: Vec<(String, String)> = all
         .iter()
-        .filter_map(|tag| tag.reference.as_ref())
         .flat_map(|reference| spellings(reference).map(|spelling| (spelling, reference.familiar())))
         .collect();
     let pairs = names.iter().map(|(spelling, name)| (spelling.as_str(), name.as_str()));
@@ -142,7 +191,8 @@ pub fn load(paths: &Paths, tag: &Tag) -> Result<StoredImage> {
     let (manifest, config) = documents(&blobs, &tag.manifest)?;
     let mut references = BTreeSet::new();
     let mut sources = BTreeSet::new();
-    for other in tags::list(paths)?.iter().filter(|other| other.config == tag.config) {
+    let listed = tag.store.is_some().then(|| tag.clone());
+    for other in tags::list_readable(paths)?.0.iter().chain(&listed).filter(|other| other.config == tag.config) {
         if let (Some(reference), Some(source)) = (&other.reference, other.source) {
             sources.insert(reference.at(source));
         }

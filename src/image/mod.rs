@@ -9,6 +9,8 @@
 //! they are parsed; a digest is a type and never a string in a path; a tag is
 //! written last, so an image that is visible is complete; nothing here prints.
 
+mod layout;
+mod parallel;
 pub(crate) mod quote;
 
 pub mod archive;
@@ -19,13 +21,17 @@ pub mod derived;
 pub mod descriptor;
 pub mod digest;
 pub mod garbage;
-mod layout;
 pub mod lookup;
 pub mod manifest;
+pub mod packing;
+pub mod partial;
+pub mod pattern;
 pub mod platform;
 pub mod pull;
+pub mod push;
 pub mod reference;
 pub mod registry;
+pub mod stores;
 pub mod tags;
 
 pub use blobs::Blobs;

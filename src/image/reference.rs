@@ -97,6 +97,14 @@ impl Reference {
         Self::parse_in(text, LOCAL_REGISTRY)
     }
 
+    /// The name in `text` if it has no registry, as if it were one of our own;
+    /// `None` if it has one.
+    pub fn parse_short(text: &str) -> Result<Option<Self>, ParseError> {
+        let local = Self::parse_local(text)?;
+        let is_short = !text.split_once('/').is_some_and(|(first, _)| is_registry(first));
+        Ok(is_short.then_some(local))
+    }
+
     /// What `text` may mean in the local store, in order: a name without a
     /// registry is first one of our own, then one of docker.io's.
     pub fn local_candidates(text: &str) -> Result<Vec<Self>, ParseError> {
@@ -172,6 +180,11 @@ impl Reference {
         Self { tag: None, digest: Some(digest), ..self.clone() }
     }
 
+    /// The same repository at `tag`.
+    pub fn tagged(&self, tag: &str) -> Result<Self, ParseError> {
+        Ok(Self { tag: Some(checked_tag(tag)?.to_owned()), digest: None, ..self.clone() })
+    }
+
     /// The short form for people, as docker prints it: `alpine:latest`. Reads
     /// back as the same reference.
     pub fn familiar(&self) -> String {
@@ -192,7 +205,8 @@ impl Reference {
         self.name()
     }
 
-    fn suffix(&self) -> String {
+    /// What follows the repository: `:tag`, `@digest` or both.
+    pub fn suffix(&self) -> String {
         let tag = self.tag.iter().map(|tag| format!(":{tag}"));
         tag.chain(self.digest.iter().map(|digest| format!("@{digest}"))).collect()
     }

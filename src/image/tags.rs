@@ -15,7 +15,7 @@ use super::digest::Digest;
 use super::reference::Reference;
 use crate::error::{Context, Failure, Result};
 use crate::limits;
-use crate::paths::{self, Paths};
+use crate::paths::{self, ImageStore, Paths};
 
 /// The version of [`Tag`] on disk.
 const VERSION: u32 = 1;
@@ -42,18 +42,30 @@ pub struct Tag {
     /// When this tag was set.
     #[serde(with = "rfc3339")]
     pub tagged: jiff::Timestamp,
+    /// The read-only store that lists it (stores.rs); none for a tag of our
+    /// own, and those alone are on disk here.
+    #[serde(skip)]
+    pub store: Option<ImageStore>,
 }
 
 impl Tag {
     /// A tag set now.
     pub fn new(reference: Option<Reference>, manifest: Descriptor, config: Digest) -> Self {
-        Self { version: VERSION, reference, manifest, config, source: None, tagged: jiff::Timestamp::now() }
+        let tagged = jiff::Timestamp::now();
+        Self { version: VERSION, reference, manifest, config, source: None, tagged, store: None }
     }
 
     /// The same, pulled as `source`.
     #[must_use]
     pub fn pulled_as(mut self, source: Digest) -> Self {
         self.source = Some(source);
+        self
+    }
+
+    /// The same image with its layers packed otherwise.
+    #[must_use]
+    pub fn packed_as(mut self, manifest: Descriptor) -> Self {
+        self.manifest = manifest;
         self
     }
 }
@@ -76,7 +88,8 @@ mod rfc3339 {
 pub fn set(paths: &Paths, tag: &Tag) -> Result<()> {
     paths::make_private(&paths.tags())?;
     paths::make_private(&paths.staging())?;
-    let others = list(paths)?;
+    // One that is damaged may be the one that is replaced.
+    let (others, _) = list_readable(paths)?;
     let is_named = |config: &Digest| {
         let mut named = others.iter().filter(|other| other.reference.is_some() && other.config == *config);
         named.any(|other| other.reference != tag.reference)
@@ -97,12 +110,15 @@ pub fn set(paths: &Paths, tag: &Tag) -> Result<()> {
 }
 
 fn write(paths: &Paths, tag: &Tag) -> Result<()> {
-    let name = match &tag.reference {
+    let bytes = serde_json::to_vec(tag).map_err(|error| Failure::bug(format!("serialise tag: {error}")))?;
+    blobs::replace(&paths.staging(), &path_of(paths, tag), &bytes)
+}
+
+fn path_of(paths: &Paths, tag: &Tag) -> PathBuf {
+    paths.tags().join(match &tag.reference {
         Some(reference) => file_name(reference),
         None => format!("untagged.{}", tag.config.hex()),
-    };
-    let bytes = serde_json::to_vec(tag).map_err(|error| Failure::bug(format!("serialise tag: {error}")))?;
-    blobs::replace(&paths.staging(), &paths.tags().join(name), &bytes)
+    })
 }
 
 /// The tag of exactly this name.
@@ -120,21 +136,67 @@ pub fn remove_untagged(paths: &Paths, config: &Digest) -> Result<bool> {
     remove_file(paths.tags().join(format!("untagged.{}", config.hex())))
 }
 
-/// All tags, by name; those without one come first.
+/// Whether `tag` still stands as it was read: what it needs may be missing
+/// only if it does not.
+pub fn is_current(paths: &Paths, tag: &Tag) -> bool {
+    // A read-only store is somebody else's; what it says is what there is.
+    tag.store.is_some() || read(path_of(paths, tag)).is_ok_and(|now| now.as_ref() == Some(tag))
+}
+
+/// Takes all `names` from their image; the last one leaves it behind without a
+/// name. The names are tags as they were read.
+pub fn untag(paths: &Paths, names: &[&Tag]) -> Result<()> {
+    let (all, _) = list_readable(paths)?;
+    let stays = |tag: &&Tag| all.iter().any(|other| other.config == tag.config && !names.contains(&other));
+    if let Some(last) = names.iter().find(|tag| !stays(tag)) {
+        write(paths, &Tag { reference: None, ..(*last).clone() })?;
+    }
+    for reference in names.iter().filter_map(|tag| tag.reference.as_ref()) {
+        remove(paths, reference)?;
+    }
+    Ok(())
+}
+
+/// All tags, by name; those without one come first. One that cannot be read is
+/// a failure: what it needs is not known.
 pub fn list(paths: &Paths) -> Result<Vec<Tag>> {
+    let (tags, damaged) = list_readable(paths)?;
+    damaged.into_iter().next().map_or(Ok(tags), |damaged| Err(damaged.failure))
+}
+
+/// A tag that cannot be read.
+#[derive(Debug)]
+pub struct Damaged {
+    /// Its file.
+    pub file: PathBuf,
+    /// The name that the file's name stands for.
+    pub reference: Option<Reference>,
+    /// Why.
+    pub failure: Failure,
+}
+
+/// The same, with those that cannot be read beside them.
+pub fn list_readable(paths: &Paths) -> Result<(Vec<Tag>, Vec<Damaged>)> {
     let dir = paths.tags();
     let doing = || format!("list tags in \"{}\"", dir.display());
     let entries = match std::fs::read_dir(&dir) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Default::default()),
         Err(error) => return Err(Failure::from(error).doing(doing())),
     };
-    let mut tags = Vec::new();
+    let (mut tags, mut damaged) = (Vec::new(), Vec::new());
     for entry in entries {
-        tags.extend(read(entry.doing(doing)?.path())?);
+        let file = entry.doing(doing)?.path();
+        match read(file.clone()) {
+            Ok(tag) => tags.extend(tag),
+            Err(failure) => {
+                let reference = file.file_name().and_then(|name| reference_of(name.to_str()?));
+                damaged.push(Damaged { file, reference, failure });
+            }
+        }
     }
     tags.sort_by(|a, b| a.reference.cmp(&b.reference));
-    Ok(tags)
+    Ok((tags, damaged))
 }
 
 fn read(path: PathBuf) -> Result<Option<Tag>> {
@@ -177,6 +239,20 @@ fn file_name(reference: &Reference) -> String {
     } else {
         encoded
     }
+}
+
+/// The reference that a file is named after, if its name is not too long.
+fn reference_of(name: &str) -> Option<Reference> {
+    let mut bytes = Vec::new();
+    let mut parts = name.split('%');
+    bytes.extend(parts.next()?.bytes());
+    for part in parts {
+        let (digits, rest) = part.split_at_checked(2)?;
+        bytes.push(u8::from_str_radix(digits, 16).ok()?);
+        bytes.extend(rest.bytes());
+    }
+    let reference = Reference::parse(std::str::from_utf8(&bytes).ok()?).ok()?;
+    (file_name(&reference) == name).then_some(reference)
 }
 
 #[cfg(test)]
@@ -233,6 +309,22 @@ mod tests {
     }
 
     #[test]
+    fn an_image_without_names_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = paths(&dir);
+        let one = tag("one");
+        let two = Tag { reference: Some(Reference::parse("two").unwrap()), ..one.clone() };
+        set(&paths, &one).unwrap();
+        set(&paths, &two).unwrap();
+        assert!(is_current(&paths, &one));
+        untag(&paths, &[&one]).unwrap();
+        assert!(!is_current(&paths, &one));
+        assert_eq!(list(&paths).unwrap(), std::slice::from_ref(&two));
+        untag(&paths, &[&two]).unwrap();
+        assert_eq!(list(&paths).unwrap(), [Tag { reference: None, ..two }]);
+    }
+
+    #[test]
     fn file_names_are_safe_and_short() {
         let name = |text: &str| file_name(&Reference::parse(text).unwrap());
         assert_eq!(name("alpine"), "docker.io%2Flibrary%2Falpine%3Alatest");
@@ -252,6 +344,13 @@ mod tests {
         let future = serde_json::to_string(&tag("web")).unwrap().replace("\"version\":1", "\"version\":2");
         std::fs::write(&file, future).unwrap();
         assert!(list(&paths).unwrap_err().to_string().contains("version 2"));
+        write(&paths, &tag("other")).unwrap();
+        let (tags, damaged) = list_readable(&paths).unwrap();
+        assert_eq!((tags.len(), damaged.len()), (1, 1));
+        assert_eq!(damaged[0].reference, tag("web").reference);
+        // Setting it again repairs it.
+        set(&paths, &tag("web")).unwrap();
+        assert_eq!(list(&paths).unwrap().len(), 2);
     }
 
     proptest! {
@@ -259,6 +358,7 @@ mod tests {
         fn file_names_tell_references_apart(a in "[a-z]{1,3}(/[a-z]{1,3}){0,2}(:[a-z]{1,2})?", b in "[a-z]{1,3}(/[a-z]{1,3}){0,2}(:[a-z]{1,2})?") {
             let (a, b) = (Reference::parse(&a).unwrap(), Reference::parse(&b).unwrap());
             prop_assert_eq!(file_name(&a) == file_name(&b), a == b);
+            prop_assert_eq!(reference_of(&file_name(&a)), Some(a));
         }
     }
 }

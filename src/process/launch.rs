@@ -37,6 +37,8 @@ use crate::kernel::{mount, namespace, open, process};
 pub struct Launched {
     /// The channel to it.
     pub channel: Channel,
+    /// The process, a child of the caller's.
+    pub pidfd: OwnedFd,
 }
 
 /// Starts `stage` in the base namespace with `handed` on its descriptors 4 and
@@ -49,6 +51,19 @@ pub fn launch(stage: Stage, base: &mut Base, title: &str, handed: &[BorrowedFd<'
             try_launch(stage, base, title, handed).map_err(|failure| failure.failure)
         }
         result => result.map_err(|failure| failure.failure),
+    }
+}
+
+/// Waits for threads that are about to end: the HTTP library looks names up in
+/// one that it does not join. A command that has other threads must not come
+/// here; it goes on after a second all the same.
+pub fn wait_until_single_threaded() {
+    for _ in 0..1_000 {
+        let threads = std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
+        if threads <= 1 {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
     }
 }
 
@@ -96,7 +111,7 @@ fn try_launch(
             if base.register(pid).is_ok() {
                 base.hold(pid);
             }
-            Ok(Launched { channel: ours })
+            Ok(Launched { channel: ours, pidfd })
         }
     }
 }

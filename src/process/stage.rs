@@ -24,11 +24,15 @@ pub enum Stage {
     Pack,
     /// Deletes what was thrown away (storage/sweep).
     Sweep,
+    /// Looks into unpacked layers (storage/census).
+    Census,
+    /// Becomes a program that sees an image's files (sandbox/view).
+    View,
 }
 
 impl Stage {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Supervisor, Self::Unpack, Self::Pack, Self::Sweep];
+    pub const ALL: [Self; 6] = [Self::Supervisor, Self::Unpack, Self::Pack, Self::Sweep, Self::Census, Self::View];
 
     /// The stage's argv[0], as ps(1) shows it.
     pub fn name(self) -> &'static str {
@@ -37,6 +41,8 @@ impl Stage {
             Self::Unpack => "kelp-unpack",
             Self::Pack => "kelp-pack",
             Self::Sweep => "kelp-sweep",
+            Self::Census => "kelp-census",
+            Self::View => "kelp-view",
         }
     }
 

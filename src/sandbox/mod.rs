@@ -12,3 +12,4 @@ pub mod spec;
 pub mod stage;
 pub mod start;
 pub mod user;
+pub mod view;

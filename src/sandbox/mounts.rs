@@ -189,7 +189,7 @@ fn bound_device(tree: OwnedFd, path: &Path) -> Result<OwnedFd> {
 fn overlay_directory(overlay: &Overlay) -> Result<OwnedFd> {
     let open = |path: &HostPath| open::open_dir(path.as_path());
     let (lower, upper, work) = (open(&overlay.lower)?, open(&overlay.upper)?, open(&overlay.work)?);
-    root::overlay(&[lower.as_fd()], upper.as_fd(), work.as_fd(), overlay.volatile)
+    root::overlay(&[lower.as_fd()], Some((upper.as_fd(), work.as_fd())), overlay.volatile)
 }
 
 /// Pseudo-terminals belong to group tty (5) so that write(1) works; where only

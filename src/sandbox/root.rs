@@ -54,31 +54,33 @@ pub fn mount(root: &Root, opened: &Opened) -> Result<OwnedFd> {
         return Ok(mount::clone_tree(opened.upper.as_fd(), Path::new(""), true)?);
     }
     let lowers: Vec<_> = opened.lowers.iter().map(AsFd::as_fd).collect();
-    overlay(&lowers, opened.upper.as_fd(), opened.work.as_fd(), root.volatile).map_err(explain)
+    overlay(&lowers, Some((opened.upper.as_fd(), opened.work.as_fd())), root.volatile).map_err(explain)
 }
 
 /// An overlay with `userxattr`, without which whiteouts and opaque marks made
-/// by users would be ignored.
+/// by users would be ignored. Without `writable`, the upper and the work
+/// directory, it is read-only and needs two lower ones.
 ///
 /// Layers go in by descriptor (Linux 6.13), else one by one by name (6.7), else
 /// all in one string, whose 255 bytes fsconfig(2) allows hold about 60 layers.
 pub fn overlay(
     lowers: &[BorrowedFd<'_>],
-    upper: BorrowedFd<'_>,
-    work: BorrowedFd<'_>,
+    writable: Option<(BorrowedFd<'_>, BorrowedFd<'_>)>,
     volatile: bool,
 ) -> Result<OwnedFd> {
     let context = mount::Context::new(c"overlay")?;
     context.flag(c"userxattr")?;
-    if !add_by_descriptor(&context, lowers, upper, work)? {
+    if !add_by_descriptor(&context, lowers, writable)? {
         // Names as short as can be: descriptors below the working directory.
         nix::unistd::chdir(c"/proc/self/fd").map_err(std::io::Error::from)?;
         if !add_by_name(&context, lowers)? {
             let names: Vec<_> = lowers.iter().map(|lower| lower.as_raw_fd().to_string()).collect();
             context.string(c"lowerdir", &names.join(":"))?;
         }
-        context.string(c"upperdir", &upper.as_raw_fd().to_string())?;
-        context.string(c"workdir", &work.as_raw_fd().to_string())?;
+        if let Some((upper, work)) = writable {
+            context.string(c"upperdir", &upper.as_raw_fd().to_string())?;
+            context.string(c"workdir", &work.as_raw_fd().to_string())?;
+        }
     }
     if volatile {
         context.flag(c"volatile")?;
@@ -91,8 +93,7 @@ pub fn overlay(
 fn add_by_descriptor(
     context: &mount::Context,
     lowers: &[BorrowedFd<'_>],
-    upper: BorrowedFd<'_>,
-    work: BorrowedFd<'_>,
+    writable: Option<(BorrowedFd<'_>, BorrowedFd<'_>)>,
 ) -> Result<bool> {
     for (index, lower) in lowers.iter().enumerate() {
         match context.descriptor(c"lowerdir+", *lower) {
@@ -100,8 +101,10 @@ fn add_by_descriptor(
             result => result?,
         }
     }
-    context.descriptor(c"upperdir", upper)?;
-    context.descriptor(c"workdir", work)?;
+    if let Some((upper, work)) = writable {
+        context.descriptor(c"upperdir", upper)?;
+        context.descriptor(c"workdir", work)?;
+    }
     Ok(true)
 }
 
@@ -116,7 +119,8 @@ fn add_by_name(context: &mount::Context, lowers: &[BorrowedFd<'_>]) -> Result<bo
     Ok(true)
 }
 
-fn explain(failure: Failure) -> Failure {
+/// What the host may have to change for an overlay.
+pub(super) fn explain(failure: Failure) -> Failure {
     if failure.is_errno(libc::ENODEV) {
         return failure.hint("this kernel has no overlayfs: an admin runs modprobe overlay");
     }

@@ -115,29 +115,44 @@ pub fn stage_dir(paths: &Paths) -> Result<Staged> {
     Ok(staged)
 }
 
+/// Writes down what the unpack made: the last thing before the layer is
+/// written out to the disk and published.
+pub fn seal(staged: &Staged, summary: &Summary) -> Result<()> {
+    write_record(&staged.dir.join(RECORD_NAME), &Record { version: RECORD_VERSION, summary: summary.clone() })
+}
+
 /// Makes a layer appear under its name; returns its root. If somebody else
 /// was faster, theirs stays and ours goes to the trash: they are the same.
-/// The caller has compared the diff id and called `unpack::finish`.
-pub fn publish(paths: &Paths, staged: Staged, id: &LayerId, summary: &Summary) -> Result<PathBuf> {
+/// The caller has compared the diff id and had the file system written out;
+/// that the name is on the disk too is not waited for: a layer that is missing
+/// after a power cut is unpacked again.
+pub fn publish(paths: &Paths, staged: Staged, id: &LayerId) -> Result<PathBuf> {
     let dir = id.dir(paths);
     paths::make_private(&paths.layers().join(&id.id_map))?;
-    write_record(&staged.dir.join(RECORD_NAME), &Record { version: RECORD_VERSION, summary: summary.clone() })?;
     publish_dir(paths, &staged.dir, &dir).doing(|| format!("publish layer \"{}\"", id.diff_id))?;
     Ok(dir.join(ROOT_NAME))
 }
 
 /// All layers that are there, of all id mappings.
 pub fn list(paths: &Paths) -> Result<Vec<Layer>> {
+    let layers = survey(paths)?.into_iter();
+    layers.map(|(id, summary)| Ok(Layer { id, summary: summary? })).collect()
+}
+
+/// The same, with the failures of those whose record cannot be read.
+pub fn survey(paths: &Paths) -> Result<Vec<(LayerId, Result<Summary>)>> {
     let mut layers = Vec::new();
     for id_map in names(&paths.layers())? {
         for diff_id in names(&paths.layers().join(&id_map))? {
-            if let Ok(id) = LayerId::new(&id_map, &diff_id) {
-                let summary = read_summary(&id.dir(paths))?;
-                layers.push(Layer { id, summary });
+            let Ok(id) = LayerId::new(&id_map, &diff_id) else { continue };
+            match read_summary(&id.dir(paths)) {
+                // Removed since the directory was read.
+                Err(failure) if failure.is_errno(libc::ENOENT) && !id.dir(paths).exists() => {}
+                summary => layers.push((id, summary)),
             }
         }
     }
-    layers.sort_by(|a, b| a.id.cmp(&b.id));
+    layers.sort_by(|a, b| a.0.cmp(&b.0));
     Ok(layers)
 }
 
@@ -161,13 +176,7 @@ pub(super) fn stage(paths: &Paths) -> Result<(PathBuf, File)> {
 pub(super) fn publish_dir(paths: &Paths, staged: &Path, place: &Path) -> Result<bool> {
     std::fs::remove_file(staged.join(sweep::LOCK_NAME))?;
     match std::fs::rename(staged, place) {
-        Ok(()) => {
-            // The name must survive a power cut as well as the content does.
-            if let Some(parent) = place.parent() {
-                File::open(parent)?.sync_all()?;
-            }
-            Ok(true)
-        }
+        Ok(()) => Ok(true),
         Err(error) if matches!(error.raw_os_error(), Some(libc::EEXIST | libc::ENOTEMPTY)) => {
             sweep::trash(paths, staged)?;
             Ok(false)
@@ -251,8 +260,10 @@ mod tests {
         let (first, second) = (stage_dir(&paths).unwrap(), stage_dir(&paths).unwrap());
         std::fs::write(first.root().join("first"), "").unwrap();
         let summary = Summary { entries: 1, ..Summary::default() };
-        let root = publish(&paths, first, &id, &summary).unwrap();
-        assert_eq!(publish(&paths, second, &id, &Summary::default()).unwrap(), root);
+        seal(&first, &summary).unwrap();
+        seal(&second, &Summary::default()).unwrap();
+        let root = publish(&paths, first, &id).unwrap();
+        assert_eq!(publish(&paths, second, &id).unwrap(), root);
         assert_eq!(find(&paths, &id), Some(root.clone()));
         assert!(root.join("first").exists());
         assert_eq!(list(&paths).unwrap(), [Layer { id: id.clone(), summary }]);

@@ -2,6 +2,7 @@
 //!
 //! - [`unpack`] turns a layer's blob into a directory that overlayfs can stack.
 //! - [`pack`] turns directories into the tar of a layer again.
+//! - [`census`] counts what is in unpacked layers.
 //! - [`layers`] keeps those directories by id mapping and diff id.
 //! - [`overlay`] knows what overlayfs asks of a container's directories.
 //! - [`volumes`] keeps named volumes.
@@ -16,6 +17,7 @@
 #[cfg(test)]
 mod as_root;
 
+pub mod census;
 pub mod layers;
 pub mod overlay;
 pub mod pack;

@@ -18,9 +18,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use crate::error::{Context, Failure, Result};
+use crate::image::partial;
 use crate::kernel::file::Listing;
 use crate::kernel::open::Resolve;
 use crate::kernel::{self, Errno};
+use crate::limits;
 use crate::paths::{self, Paths};
 
 /// Held with flock(2) by whoever works in a directory below `staging/`; it
@@ -85,22 +87,11 @@ pub fn stage() -> Result<()> {
     Ok(())
 }
 
-/// Moves into the trash what nobody works on any more: entries of `staging/`
-/// older than `age` whose lock (their own if a file, [`LOCK_NAME`] in them if
-/// a directory) is free. Returns how many.
+/// Moves into the trash what nobody works on any more ([`stale`]). Returns how
+/// many.
 pub fn collect_stale(paths: &Paths, age: Duration) -> Result<u64> {
     let mut count = 0;
-    let staging = match std::fs::read_dir(paths.staging()) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
-        result => result.doing(|| "read staging directory")?,
-    };
-    for entry in staging {
-        let path = entry.doing(|| "read staging directory")?.path();
-        // Gone meanwhile: it was renamed into place.
-        let Ok(status) = path.symlink_metadata() else { continue };
-        if !is_older(&status, age) || is_locked(&path, status.is_dir()) {
-            continue;
-        }
+    for path in stale(paths, age)? {
         match trash(paths, &path) {
             Err(failure) if failure.is_errno(libc::ENOENT) => {}
             result => {
@@ -110,6 +101,32 @@ pub fn collect_stale(paths: &Paths, age: Duration) -> Result<u64> {
         }
     }
     Ok(count)
+}
+
+/// Entries of `staging/` older than `age` whose lock (their own if a file,
+/// [`LOCK_NAME`] in them if a directory) is free.
+pub fn stale(paths: &Paths, age: Duration) -> Result<Vec<PathBuf>> {
+    let staging = match std::fs::read_dir(paths.staging()) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        result => result.doing(|| "read staging directory")?,
+    };
+    let mut stale = Vec::new();
+    for entry in staging {
+        let path = entry.doing(|| "read staging directory")?.path();
+        // Gone meanwhile: it was renamed into place.
+        let Ok(status) = path.symlink_metadata() else { continue };
+        if is_older(&status, keep(&path, age)) && !is_locked(&path, status.is_dir()) {
+            stale.push(path);
+        }
+    }
+    Ok(stale)
+}
+
+/// How old an entry of `staging/` must be. The next pull goes on with one that
+/// broke off.
+fn keep(path: &Path, age: Duration) -> Duration {
+    let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
+    if partial::is_partial(name) { age.max(Duration::from_secs(limits::PARTIAL_KEEP_S)) } else { age }
 }
 
 /// Whether nothing was changed for as long as `age`.

@@ -10,6 +10,7 @@
 //! wrote to it, so only the user namespace can look into all of it.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -96,7 +97,10 @@ pub fn create(paths: &Paths, name: &VolumeName, labels: BTreeMap<String, String>
     std::fs::set_permissions(&data, PermissionsExt::from_mode(0o755)).doing(doing)?;
     let created_s = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
     layers::write_record(&staged.join(RECORD_NAME), &Record { version: RECORD_VERSION, created_s, labels })?;
-    layers::publish_dir(paths, &staged, &place).doing(doing)
+    let is_new = layers::publish_dir(paths, &staged, &place).doing(doing)?;
+    // The name must survive a power cut as well as the content does.
+    File::open(paths.volumes()).and_then(|volumes| volumes.sync_all()).doing(doing)?;
+    Ok(is_new)
 }
 
 /// The volume `name`, if it is there.

@@ -117,6 +117,46 @@ fn a_pull_that_is_killed_can_be_repeated() {
 }
 
 #[test]
+fn a_pull_may_be_killed_at_any_moment() {
+    let home = Home::new();
+    let registry = Registry::start();
+    let layers =
+        [0_u8, 1, 2].map(|byte| image::layer(&[Entry::File(&format!("data-{byte}"), 0o644, 0, &vec![byte; 1 << 20])]));
+    let layers: Vec<_> = std::iter::once(image::base_layer()).chain(layers).collect();
+    let name = image::publish(&registry, "box", &layers, &serde_json::json!({}));
+    for milliseconds in (0..60).step_by(4) {
+        let mut running = home.kelp(&["pull", &name]).start();
+        std::thread::sleep(Duration::from_millis(milliseconds));
+        kill_process(running.pid());
+        running.wait();
+    }
+    home.kelp(&["pull", &name]).succeed();
+    let output = home.kelp(&["run", "--rm", &name, "/probe", "stat", "/data-2"]).succeed();
+    assert!(output.contains("1048576"), "{output}");
+    assert!(home.entries("staging").iter().all(|name| !name.starts_with("partial.")));
+}
+
+#[test]
+fn two_pulls_share_one_download() {
+    let home = Home::new();
+    let registry = Registry::start();
+    let big = image::layer(&[Entry::File("data", 0o644, 0, &vec![7; 1 << 20])]);
+    let name = image::publish(&registry, "box", &[image::base_layer(), big], &serde_json::json!({}));
+    registry.fault("blobs/", Fault::Slow(Duration::from_millis(300)), 3);
+    let mut all: Vec<Running> = (0..4).map(|_| home.kelp(&["pull", &name]).start()).collect();
+    for running in &mut all {
+        let output = running.wait();
+        assert_eq!(output.code, 0, "{}", output.stderr);
+    }
+    let mut blobs: Vec<String> =
+        registry.seen().into_iter().map(|seen| seen.path).filter(|path| path.contains("/blobs/")).collect();
+    let all = blobs.len();
+    blobs.sort();
+    blobs.dedup();
+    assert_eq!((blobs.len(), all), (3, 3), "config and two layers, each once");
+}
+
+#[test]
 fn an_unpack_that_is_killed_can_be_repeated() {
     let home = Home::new();
     let registry = Registry::start();
@@ -125,7 +165,8 @@ fn an_unpack_that_is_killed_can_be_repeated() {
     let name = image::publish(&registry, "box", &[image::base_layer(), image::layer(&entries)], &serde_json::json!({}));
     let words = ["run", "--rm", &name, "/probe", "stat", "/data-1999"];
     let mut running = home.kelp(&words).start();
-    assert!(eventually(|| !home.entries("staging").is_empty() && !home.entries("tags").is_empty()));
+    let is_unpacking = |name: &String| !name.starts_with("blob.") && !name.starts_with("partial.");
+    assert!(eventually(|| home.entries("staging").iter().any(is_unpacking)));
     for pid in home.holders() {
         kill(Pid::from_raw(pid), Signal::SIGKILL).ok();
     }

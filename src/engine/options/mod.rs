@@ -7,8 +7,10 @@
 
 pub mod device;
 pub mod environment;
+pub mod filter;
 pub mod hostname;
 pub mod label;
+pub mod moment;
 pub mod mount;
 pub mod name;
 pub mod namespaces;

@@ -1,20 +1,22 @@
 //! An OCI image layout, as a directory or in a tar.
 
-use std::io;
+use std::collections::BTreeMap;
 
-use super::source::Source;
+use super::source::{self, Source};
 use super::{Found, Loaded};
 use crate::error::{Context, Failure, Result};
 use crate::image::blobs::Blobs;
 use crate::image::config::ImageConfig;
 use crate::image::descriptor::Descriptor;
+use crate::image::digest::Digest;
 use crate::image::layout::{self, INDEX_FILE, Named};
-use crate::image::manifest::{Document, Manifest};
+use crate::image::manifest::Manifest;
+use crate::image::parallel;
 use crate::image::platform::Platform;
 use crate::limits;
 
 /// Brings in every image of `index.json` that `platform` can run.
-pub(super) fn load(blobs: &Blobs, source: &Source, marker: &[u8], platform: &Platform) -> Result<Vec<Found>> {
+pub(super) fn load(blobs: &Blobs, source: &Source<'_>, marker: &[u8], platform: &Platform) -> Result<Vec<Found>> {
     layout::check_marker(marker)?;
     let bytes = source.read(INDEX_FILE, limits::MANIFEST_BYTES_MAX)?;
     let bytes = bytes.ok_or_else(|| Failure::user(format!("the archive has no file \"{INDEX_FILE}\"")))?;
@@ -25,47 +27,42 @@ pub(super) fn load(blobs: &Blobs, source: &Source, marker: &[u8], platform: &Pla
         let entries: Vec<Descriptor> = images.into_iter().map(|image| image.entry).collect();
         return Err(platform.select(&entries).err().unwrap_or_else(|| Failure::bug("an image runs here after all")));
     }
-    images.iter().filter(|image| runs_here(image)).map(|image| load_image(blobs, source, image, platform)).collect()
+    let wanted = images.iter().filter(|image| runs_here(image));
+    let found: Vec<(Found, Manifest)> =
+        wanted.map(|image| read_documents(blobs, source, image, platform)).collect::<Result<_>>()?;
+    // Images of one archive often share layers.
+    let layers: BTreeMap<(Digest, u64), &Descriptor> = found
+        .iter()
+        .flat_map(|(_, manifest)| &manifest.layers)
+        .map(|layer| ((layer.digest, layer.size), layer))
+        .collect();
+    let layers: Vec<&Descriptor> = layers.into_values().collect();
+    parallel::each(&layers, limits::ARCHIVE_LAYERS_AT_ONCE, |layer| copy_blob(blobs, source, layer))?;
+    Ok(found.into_iter().map(|(found, _)| found).collect())
 }
 
-fn load_image(blobs: &Blobs, source: &Source, image: &Named, platform: &Platform) -> Result<Found> {
-    let (descriptor, manifest) = resolve(blobs, source, &image.entry, platform)?;
+/// An image's documents, verified and kept.
+fn read_documents(blobs: &Blobs, source: &Source<'_>, image: &Named, platform: &Platform) -> Result<(Found, Manifest)> {
+    let (descriptor, manifest) = layout::resolve(&image.entry, platform, &|entry| {
+        copy_blob(blobs, source, entry)?;
+        blobs.read_verified(&entry.digest, limits::MANIFEST_BYTES_MAX)
+    })?;
     copy_blob(blobs, source, &manifest.config)?;
     let id = manifest.config.digest;
     let config = ImageConfig::parse(&blobs.read_verified(&id, limits::CONFIG_BYTES_MAX)?)?;
     config.check_layers(&manifest)?;
-    for layer in &manifest.layers {
-        copy_blob(blobs, source, layer)?;
-    }
     let (source, references) = (Some(image.entry.digest), image.names.clone());
-    Ok(Found { image: Loaded { manifest: descriptor, id, references, source }, config })
-}
-
-fn resolve(blobs: &Blobs, source: &Source, entry: &Descriptor, platform: &Platform) -> Result<(Descriptor, Manifest)> {
-    let mut entry = entry.clone();
-    for _ in 0..limits::INDEX_DEPTH_MAX {
-        if entry.size > limits::MANIFEST_BYTES_MAX {
-            return Err(Failure::user(format!("the manifest is larger than {} bytes", limits::MANIFEST_BYTES_MAX)));
-        }
-        copy_blob(blobs, source, &entry)?;
-        let bytes = blobs.read_verified(&entry.digest, limits::MANIFEST_BYTES_MAX)?;
-        match Document::parse(&bytes, Some(&entry.media_type))? {
-            Document::Manifest(manifest) => return Ok((Descriptor::of(entry.media_type, &bytes), manifest)),
-            Document::Index(index) => entry = platform.select(&index.manifests)?.clone(),
-        }
-    }
-    Err(Failure::user(format!("indexes lie within each other more than {} deep", limits::INDEX_DEPTH_MAX)))
+    Ok((Found { image: Loaded { manifest: descriptor, id, references, source }, config }, manifest))
 }
 
 /// Brings a blob into the store, verified.
-fn copy_blob(blobs: &Blobs, source: &Source, blob: &Descriptor) -> Result<()> {
+fn copy_blob(blobs: &Blobs, source: &Source<'_>, blob: &Descriptor) -> Result<()> {
     if blobs.has(blob)? {
         return Ok(());
     }
-    let Some(mut member) = source.member(&layout::blob_path(&blob.digest))? else {
+    let Some(member) = source.member(&layout::blob_path(&blob.digest))? else {
         return Err(Failure::user(format!("the archive has no blob {}", blob.digest)));
     };
-    let mut writer = blobs.writer(Some(blob.digest), Some(blob.size))?;
-    io::copy(&mut member, &mut writer).doing(|| format!("read blob {}", blob.digest))?;
-    writer.finish().map(drop)
+    let writer = blobs.writer(Some(blob.digest), Some(blob.size))?;
+    source::keep(member, writer).doing(|| format!("read blob {}", blob.digest)).map(drop)
 }

@@ -5,12 +5,13 @@
 //! read where they lie and streamed into content-addressed blobs; no name in
 //! it is ever a path of ours. Tags are set last, when all images are whole.
 //!
-//! `source` finds files in a directory or a tar, `docker` and `layout` know
-//! the two formats, `rootfs` makes an image of a tar. `save` decides what is
+//! `source` finds files in a directory or a tar (`headers`), `docker` and
+//! `layout` know the two formats, `rootfs` makes an image of a tar. `save` decides what is
 //! written, `tarball` and `directory` write it by way of `output`.
 
 mod directory;
 mod docker;
+mod headers;
 mod layer;
 mod layout;
 mod output;
@@ -79,6 +80,11 @@ fn read(paths: &Paths, input: Input<'_>, platform: &Platform) -> Result<Vec<Load
         docker::load(&blobs, &source, &manifest_json)?
     } else {
         let failure = Failure::user("it holds no image: neither \"oci-layout\" nor \"manifest.json\" is in it");
+        if source.member("repositories")?.is_some() {
+            return Err(
+                failure.hint("docker before 1.10 wrote such archives; load and save it with a newer docker first")
+            );
+        }
         return Err(match source.is_rootfs() {
             true => failure.hint("it looks like a root file system: kelp import makes an image of it"),
             false => failure,

@@ -167,7 +167,8 @@ fn add(
     }
     let config = layout::blob_path(&manifest.config.digest);
     let layers: Vec<String> = manifest.layers.iter().map(|layer| layout::blob_path(&layer.digest)).collect();
-    let repo_tag = name.filter(|name| name.tag().is_some()).map(Reference::familiar);
+    // The whole name: podman would make localhost/alpine of docker's "alpine".
+    let repo_tag = name.filter(|name| name.tag().is_some()).map(Reference::to_string);
     match contents.items.iter_mut().find(|item| item.config == config && item.layers == layers) {
         Some(item) => {
             let tags = item.repo_tags.get_or_insert_default();

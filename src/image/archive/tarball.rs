@@ -87,7 +87,7 @@ mod tests {
             let header = header("blobs/x", size, 7).unwrap();
             assert_eq!(header.entry_size().unwrap(), size);
             assert_eq!(header.mtime().unwrap(), 7);
-            assert!(super::super::source::is_header(header.as_bytes()));
+            assert!(super::super::headers::is_header(header.as_bytes()));
         }
     }
 }

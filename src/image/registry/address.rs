@@ -15,14 +15,17 @@ use crate::image::quote::quoted;
 use crate::image::reference::DEFAULT_REGISTRY;
 
 /// Where docker.io's registry answers.
-const DOCKER_REGISTRY_HOST: &str = "registry-1.docker.io";
+pub(super) const DOCKER_REGISTRY_HOST: &str = "registry-1.docker.io";
 
 /// How to talk to a registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Transport {
-    /// HTTPS; plain HTTP on loopback.
+    /// HTTPS; on loopback plain HTTP, or HTTPS where that is spoken.
     #[default]
     Auto,
+    /// HTTPS, or plain HTTP where HTTPS is not spoken (`insecure` in
+    /// registries.conf). A certificate that is not good is still an error.
+    PlainAllowed,
     /// Plain HTTP: the user's explicit wish.
     Plain,
     /// HTTPS, on loopback too.
@@ -39,18 +42,21 @@ pub(super) struct Origin {
 }
 
 impl Origin {
-    /// Where the registry of a reference answers.
-    pub(super) fn of_registry(registry: &str, transport: Transport) -> Result<Self, Error> {
+    /// Where a registry, a host with an optional port, most likely answers,
+    /// and where else it may.
+    pub(super) fn of_registry(registry: &str, transport: Transport) -> Result<(Self, Option<Self>), Error> {
         let authority = if registry == DEFAULT_REGISTRY { DOCKER_REGISTRY_HOST } else { registry };
         let parsed = Url::parse(&format!("https://{authority}/"))?.origin;
-        let is_tls = match transport {
-            Transport::Tls => true,
-            Transport::Plain => false,
-            Transport::Auto => !parsed.is_loopback() || parsed.port == 443,
-        };
         let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-        let port = if has_port || is_tls { parsed.port } else { 80 };
-        Ok(Self { is_tls, port, ..parsed })
+        let plain = || Self { is_tls: false, port: if has_port { parsed.port } else { 80 }, ..parsed.clone() };
+        Ok(match transport {
+            Transport::Plain => (plain(), None),
+            Transport::Auto | Transport::PlainAllowed if parsed.is_loopback() && parsed.port != 443 => {
+                (plain(), Some(parsed))
+            }
+            Transport::PlainAllowed => (parsed.clone(), Some(plain())),
+            Transport::Auto | Transport::Tls => (parsed, None),
+        })
     }
 
     /// An address of this machine that needs no encryption.
@@ -178,16 +184,20 @@ impl Url {
             self.path.push(if self.path.contains('?') { '&' } else { '?' });
             self.path.push_str(name);
             self.path.push('=');
-            for byte in value.bytes() {
-                match byte {
-                    b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                        self.path.push(char::from(byte));
-                    }
-                    other => self.path.push_str(&format!("%{other:02X}")),
-                }
-            }
+            push_encoded(&mut self.path, value);
         }
         self
+    }
+}
+
+/// Appends `value`, percent-encoded (RFC 3986, 2.1), as queries and forms
+/// want it.
+pub(super) fn push_encoded(text: &mut String, value: &str) {
+    for byte in value.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => text.push(char::from(byte)),
+            other => text.push_str(&format!("%{other:02X}")),
+        }
     }
 }
 
@@ -208,16 +218,21 @@ mod tests {
     #[test]
     fn registries_have_addresses() {
         let check = |registry: &str, transport, expected: &str| {
-            assert_eq!(Origin::of_registry(registry, transport).unwrap().to_string(), expected);
+            let (preferred, alternative) = Origin::of_registry(registry, transport).unwrap();
+            let both: Vec<String> = std::iter::once(preferred).chain(alternative).map(|it| it.to_string()).collect();
+            assert_eq!(both.join(" "), expected);
         };
         check("docker.io", Transport::Auto, "https://registry-1.docker.io:443");
         check("quay.io", Transport::Auto, "https://quay.io:443");
         check("host:5000", Transport::Auto, "https://host:5000");
         check("host:5000", Transport::Plain, "http://host:5000");
         check("host.example", Transport::Plain, "http://host.example:80");
-        check("localhost:5000", Transport::Auto, "http://localhost:5000");
-        check("127.1.2.3:5000", Transport::Auto, "http://127.1.2.3:5000");
-        check("[::1]:5000", Transport::Auto, "http://[::1]:5000");
+        check("host.example", Transport::PlainAllowed, "https://host.example:443 http://host.example:80");
+        check("host:5000", Transport::PlainAllowed, "https://host:5000 http://host:5000");
+        check("localhost:5000", Transport::Auto, "http://localhost:5000 https://localhost:5000");
+        check("localhost:443", Transport::Auto, "https://localhost:443");
+        check("127.1.2.3:5000", Transport::Auto, "http://127.1.2.3:5000 https://127.1.2.3:5000");
+        check("[::1]:5000", Transport::PlainAllowed, "http://[::1]:5000 https://[::1]:5000");
         check("localhost:5000", Transport::Tls, "https://localhost:5000");
         check("127.0.0.1.example:5000", Transport::Auto, "https://127.0.0.1.example:5000");
     }

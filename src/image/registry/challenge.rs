@@ -3,7 +3,7 @@
 
 /// One way to authenticate.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Challenge {
+pub enum Challenge {
     /// Name and password with each request.
     Basic,
     /// A token from a token server.
@@ -17,7 +17,7 @@ pub(super) enum Challenge {
 
 /// The challenges of a header, strongest first. What is not understood is
 /// passed over, as the RFC wants.
-pub(super) fn parse<'a>(headers: impl IntoIterator<Item = &'a str>) -> Vec<Challenge> {
+pub fn parse<'a>(headers: impl IntoIterator<Item = &'a str>) -> Vec<Challenge> {
     let mut challenges = Vec::new();
     for header in headers {
         for (scheme, parameters) in split(header) {

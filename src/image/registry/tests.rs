@@ -1,29 +1,32 @@
 //! The client and the pull against the registry of tests/support.
 
 use std::io::Write;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use serde_json::json;
 
 use super::fake::{Fault, Registry};
-use super::{Credentials, Options, Silent, Timeouts};
+use super::{Credentials, Endpoint, Options, Route, Silent, Timeouts, Transport};
 use crate::error::{Failure, Kind, Result};
+use crate::image::Blobs;
 use crate::image::descriptor::{DOCKER_CONFIG, DOCKER_MANIFEST, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST};
-use crate::image::pull::{Pulled, pull};
+use crate::image::partial::Claim;
+use crate::image::pull::{self, Pulled};
 use crate::image::{Descriptor, Digest, Manifest, Platform, Reference, lookup, tags};
 use crate::paths::Paths;
 
-struct Home {
-    paths: Paths,
+pub(super) struct Home {
+    pub(super) paths: Paths,
     _dir: tempfile::TempDir,
 }
 
-fn home() -> Home {
+pub(super) fn home() -> Home {
     let dir = tempfile::tempdir().unwrap();
     Home { paths: Paths::new(dir.path().join("data"), dir.path().join("run")), _dir: dir }
 }
 
-fn options() -> Options {
+pub(super) fn options() -> Options {
     let timeouts = Timeouts {
         connect: Duration::from_secs(5),
         idle: Duration::from_millis(500),
@@ -33,14 +36,14 @@ fn options() -> Options {
     Options { timeouts, ..Options::default() }
 }
 
-struct Image {
+pub(super) struct Image {
     manifest: Vec<u8>,
     config: Digest,
     layers: Vec<Digest>,
 }
 
 /// Serves an image of `layers` for `architecture` as `repository:tag`.
-fn serve(registry: &Registry, repository: &str, tag: &str, architecture: &str, layers: &[&[u8]]) -> Image {
+pub(super) fn serve(registry: &Registry, repository: &str, tag: &str, architecture: &str, layers: &[&[u8]]) -> Image {
     let diff_ids: Vec<Digest> = layers.iter().map(|layer| Digest::of(layer)).collect();
     let config = json!({
         "os": "linux", "architecture": architecture, "config": {"Cmd": ["true"]},
@@ -58,13 +61,54 @@ fn serve(registry: &Registry, repository: &str, tag: &str, architecture: &str, l
     Image { manifest, config: Digest::of(config.as_bytes()), layers: diff_ids }
 }
 
+/// Pulls as the engine does, but without unpacking.
+pub(in crate::image) fn pull(
+    paths: &Paths,
+    reference: &Reference,
+    platform: &Platform,
+    route: &Route,
+    options: &Options,
+) -> Result<Pulled> {
+    let blobs = Blobs::open(paths)?;
+    route.ask(options, |client| {
+        let planned = pull::plan(paths, reference, platform, client)?;
+        let mut partials = Vec::new();
+        for layer in &planned.manifest.layers {
+            if let Claim::Ours(partial) = blobs.claim(layer)? {
+                partials.push(*partial);
+            }
+        }
+        let has_fetched = !partials.is_empty();
+        for blob in planned.fetch(partials, &Silent, &AtomicBool::new(false))? {
+            blob.publish(&blobs)?;
+        }
+        planned.keep(paths, has_fetched)
+    })
+}
+
 fn get(home: &Home, registry: &Registry, name: &str, options: &Options) -> Result<Pulled> {
+    get_as(home, registry, name, options, None)
+}
+
+pub(super) fn get_as(
+    home: &Home,
+    registry: &Registry,
+    name: &str,
+    options: &Options,
+    credentials: Option<&Credentials>,
+) -> Result<Pulled> {
     let reference = Reference::parse(&format!("{}/{name}", registry.host())).unwrap();
-    pull(&home.paths, &reference, &Platform::parse("linux/amd64").unwrap(), options, &Silent)
+    let route = Route::direct(Endpoint::of(&reference, Transport::Auto, credentials.cloned()));
+    pull(&home.paths, &reference, &Platform::parse("linux/amd64").unwrap(), &route, options)
+}
+
+/// The way to what the reference names, as nobody in particular.
+fn direct(reference: &Reference) -> Route {
+    Route::direct(Endpoint::of(reference, Transport::Auto, None))
 }
 
 /// Nothing may be visible after a failure, and nothing half-written.
-fn assert_nothing(home: &Home) {
+pub(super) fn assert_nothing(home: &Home) {
     assert_eq!(tags::list(&home.paths).unwrap(), []);
     let staged = std::fs::read_dir(home.paths.staging()).map_or(0, Iterator::count);
     assert_eq!(staged, 0, "files left in staging");
@@ -116,7 +160,7 @@ fn pulls_by_digest_and_by_platform() {
 
     let reference = Reference::parse(&format!("{}/web", registry.host())).unwrap();
     let riscv = Platform::parse("linux/riscv64").unwrap();
-    let failure = pull(&home.paths, &reference, &riscv, &options(), &Silent).unwrap_err();
+    let failure = pull(&home.paths, &reference, &riscv, &direct(&reference), &options()).unwrap_err();
     assert!(failure.hints[0].contains("linux/amd64, linux/arm64"), "{failure:?}");
 }
 
@@ -136,7 +180,7 @@ fn wrong_bytes_are_refused() {
         (&*layer, Fault::Corrupt, "its content has digest"),
         (&*layer, Fault::Body(b"longer than the layer".to_vec()), "sends 21 bytes"),
         (&*layer, Fault::Body(b"lay".to_vec()), "sends 3 bytes"),
-        (&*layer, Fault::Endless, "more bytes than announced"),
+        (&*layer, Fault::Endless, "sends more of blob"),
         ("manifests/latest", Fault::Corrupt, "has digest"),
         ("manifests/latest", Fault::Endless, "larger than"),
         ("manifests/latest", Fault::ContentType(OCI_INDEX), "was sent as"),
@@ -194,7 +238,35 @@ fn a_stream_that_always_breaks_ends_in_an_error() {
     let registry = Registry::start();
     serve(&registry, "web", "latest", "amd64", &[b"layer"]);
     registry.fault(&Digest::of(b"layer").to_string(), slow, 99);
-    refused(&home, &registry, "web", &options(), "broke off");
+    let failure = get(&home, &registry, "web", &options()).unwrap_err();
+    assert!(failure.to_string().contains("broke off"), "{failure}");
+    assert_eq!(tags::list(&home.paths).unwrap(), []);
+}
+
+#[test]
+fn the_next_pull_goes_on_where_one_broke_off() {
+    let (home, registry) = (home(), Registry::start());
+    let layer: Vec<u8> = (0..300_000u32).map(|n| (n % 251) as u8).collect();
+    let digest = Digest::of(&layer).to_string();
+    serve(&registry, "web", "latest", "amd64", &[&layer]);
+    registry.fault(&digest, Fault::Truncate(100_000), 1);
+    registry.fault(&digest, Fault::Status(404, vec![]), 1);
+    get(&home, &registry, "web", &options()).unwrap_err();
+    get(&home, &registry, "web", &options()).unwrap();
+    let asked: Vec<_> = registry.seen().into_iter().filter(|seen| seen.path.ends_with(&digest)).collect();
+    let ranges: Vec<_> = asked.iter().map(|seen| seen.headers.get("range").map(String::as_str)).collect();
+    assert_eq!(ranges, [None, Some("bytes=100000-"), Some("bytes=100000-")]);
+}
+
+#[test]
+fn a_beginning_that_is_wrong_is_fetched_anew() {
+    let (home, registry) = (home(), Registry::start());
+    let image = serve(&registry, "web", "latest", "amd64", &[b"the layer"]);
+    Blobs::open(&home.paths).unwrap();
+    let partial = home.paths.staging().join(format!("partial.{}", image.layers[0].hex()));
+    std::fs::write(partial, b"what ").unwrap();
+    get(&home, &registry, "web", &options()).unwrap();
+    assert!(lookup::find(&home.paths, &format!("{}/web", registry.host())).is_ok());
 }
 
 #[test]
@@ -218,6 +290,10 @@ fn busy_for_good_is_an_error_with_a_hint() {
     assert_eq!(registry.seen().len(), 1, "a day is not waited for");
     registry.fault("manifests", Fault::Status(500, vec![]), 99);
     refused(&home, &registry, "web", &options(), "answered status 500");
+    let registry = Registry::start();
+    registry.fault("manifests", Fault::Status(400, vec![]), 99);
+    refused(&home, &registry, "web", &options(), "answered status 400");
+    assert_eq!(registry.seen().len(), 1, "a registry that says no is not asked for TLS");
 }
 
 #[test]
@@ -250,16 +326,18 @@ fn credentials_are_for_those_who_ask() {
     registry.require_token("t0ken", Some(("me", "secret")));
     let nobody = refused(&home, &registry, "web", &options(), "refused access");
     assert!(nobody.hints[0].contains("login"), "{nobody:?}");
-    let wrong = Options { credentials: Some(Credentials::new("me", "wrong")), ..options() };
-    let failure = refused(&home, &registry, "web", &wrong, "incorrect username or password");
+    let wrong = Credentials::new("me", "wrong");
+    let failure = get_as(&home, &registry, "web", &options(), Some(&wrong)).unwrap_err();
+    assert!(failure.to_string().contains("incorrect username or password"), "{failure}");
     assert!(failure.hints[0].contains("check name and password"));
-    let right = Options { credentials: Some(Credentials::new("me", "secret")), ..options() };
-    get(&home, &registry, "web", &right).unwrap();
+    assert_nothing(&home);
+    let right = Credentials::new("me", "secret");
+    get_as(&home, &registry, "web", &options(), Some(&right)).unwrap();
 
     let basic = Registry::start();
     serve(&basic, "web", "latest", "amd64", &[b"layer"]);
-    basic.require_basic(&Credentials::new("me", "secret").basic());
-    get(&home, &basic, "web", &right).unwrap();
+    basic.require_basic(&format!("Basic {}", super::fake::base64("me", "secret")));
+    get_as(&home, &basic, "web", &options(), Some(&right)).unwrap();
     assert!(get(&home, &basic, "web", &options()).unwrap_err().to_string().contains("refused access"));
 }
 
@@ -270,8 +348,8 @@ fn passwords_do_not_go_to_strange_realms() {
         serve(&registry, "web", "latest", "amd64", &[b"layer"]);
         registry.require_token("t0ken", None);
         registry.set_realm(realm);
-        let options = Options { credentials: Some(Credentials::new("me", "secret")), ..options() };
-        let failure = get(&home, &registry, "web", &options).unwrap_err().to_string();
+        let credentials = Credentials::new("me", "secret");
+        let failure = get_as(&home, &registry, "web", &options(), Some(&credentials)).unwrap_err().to_string();
         assert!(
             failure.contains("not allowed") || failure.contains("not in its domain") || failure.contains("not a URL"),
             "{failure}"
@@ -316,11 +394,11 @@ fn nobody_there_is_said_so() {
     let home = home();
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let reference = Reference::parse(&format!("127.0.0.1:{port}/web")).unwrap();
-    let failure = pull(&home.paths, &reference, &Platform::host(), &options(), &Silent).unwrap_err();
+    let failure = pull(&home.paths, &reference, &Platform::host(), &direct(&reference), &options()).unwrap_err();
     assert!(failure.to_string().contains("cannot reach 127.0.0.1"), "{failure}");
     assert_nothing(&home);
     let local = Reference::parse("localhost/web").unwrap();
-    assert!(pull(&home.paths, &local, &Platform::host(), &options(), &Silent).is_err());
+    assert!(pull(&home.paths, &local, &Platform::host(), &direct(&local), &options()).is_err());
 }
 
 #[test]
@@ -335,6 +413,6 @@ fn a_garbled_answer_is_an_error() {
     });
     let home = home();
     let reference = Reference::parse(&format!("127.0.0.1:{port}/web")).unwrap();
-    assert!(pull(&home.paths, &reference, &Platform::host(), &options(), &Silent).is_err());
+    assert!(pull(&home.paths, &reference, &Platform::host(), &direct(&reference), &options()).is_err());
     assert_nothing(&home);
 }

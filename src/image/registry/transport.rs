@@ -1,4 +1,4 @@
-//! Requests and answers: one HTTP GET or HEAD with redirects, retries and
+//! Requests and answers: one HTTP request with redirects, retries and
 //! timeouts.
 //!
 //! Redirects are followed here and not by the HTTP library, because the rule
@@ -7,14 +7,24 @@
 //! HTTP nor to our own loopback. It knows nothing of repositories.
 
 use std::fmt;
+use std::fs::File;
 use std::io::{self, Read};
-use std::sync::{Arc, OnceLock};
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use ureq::http::{self, HeaderMap, header};
+use base64::Engine;
+use rustls::pki_types::CertificateDer;
+use ureq::http::{self, HeaderMap, Method, header};
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{ConnectProxyConnector, Connector, SocksConnector, TcpConnector};
 
-use super::address::{Origin, Url};
+use super::address::{Origin, Url, push_encoded};
+use super::certificates::Certificates;
 use super::error::{self, Error};
+use super::proxy::{self, Proxies};
+use super::tls::TlsConnector;
 use crate::error::Failure;
 use crate::image::quote::quoted;
 use crate::limits;
@@ -43,9 +53,44 @@ impl Default for Timeouts {
     }
 }
 
+/// How to talk to registries, whichever they are.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// How long to wait.
+    pub timeouts: Timeouts,
+    /// By whom to go.
+    pub proxies: Proxies,
+    /// Whom to believe beside those whom the host believes.
+    pub certificates: Certificates,
+}
+
+impl Options {
+    /// As this user's environment and files have it.
+    pub fn of_this_user() -> crate::error::Result<Self> {
+        Ok(Self {
+            timeouts: Timeouts::default(),
+            proxies: Proxies::of_this_user()?,
+            certificates: Certificates::of_this_user(),
+        })
+    }
+}
+
 /// The value of an `Authorization` header. Never printed.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Authorization(pub(super) String);
+pub(super) struct Authorization(String);
+
+impl Authorization {
+    /// A name and a password (RFC 7617).
+    pub(super) fn basic(name: &str, password: &str) -> Self {
+        let text = format!("{name}:{password}");
+        Self(format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(text)))
+    }
+
+    /// A token (RFC 6750); of visible ASCII only.
+    pub(super) fn bearer(token: &str) -> Self {
+        Self(format!("Bearer {token}"))
+    }
+}
 
 impl fmt::Debug for Authorization {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -53,9 +98,32 @@ impl fmt::Debug for Authorization {
     }
 }
 
+/// Fields to POST (`application/x-www-form-urlencoded`), secrets among them.
+/// Never printed.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub(super) struct Form(String);
+
+impl Form {
+    pub(super) fn push(&mut self, name: &str, value: &str) {
+        if !self.0.is_empty() {
+            self.0.push('&');
+        }
+        self.0.push_str(name);
+        self.0.push('=');
+        push_encoded(&mut self.0, value);
+    }
+}
+
+impl fmt::Debug for Form {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Form(..)")
+    }
+}
+
 /// What to ask for.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Request<'a> {
+    pub(super) method: Method,
     pub(super) url: Url,
     pub(super) accept: &'a [&'a str],
     /// For the origin of `url` only.
@@ -64,12 +132,90 @@ pub(super) struct Request<'a> {
     pub(super) from: u64,
     /// The whole answer has to arrive within [`Timeouts::document`].
     pub(super) is_document: bool,
+    /// POST this, and nothing else. For the origin of `url` only.
+    pub(super) form: Option<Form>,
+    /// What is sent along.
+    pub(super) payload: Option<Payload<'a>>,
+}
+
+/// What a request carries. It can be read again for another try.
+#[derive(Clone, Copy)]
+pub(super) struct Payload<'a> {
+    pub(super) content: Content<'a>,
+    pub(super) media_type: &'a str,
+    /// It is a chunk that begins so many bytes into the whole.
+    pub(super) offset: Option<u64>,
+}
+
+/// The bytes of a payload.
+#[derive(Clone, Copy)]
+pub(super) enum Content<'a> {
+    Bytes(&'a [u8]),
+    /// So many bytes of a file; `sent` is told as they go.
+    Part {
+        file: &'a File,
+        from: u64,
+        length: u64,
+        sent: &'a dyn Fn(u64),
+    },
+}
+
+impl Content<'_> {
+    fn length(&self) -> u64 {
+        match self {
+            Content::Bytes(bytes) => bytes.len() as u64,
+            Content::Part { length, .. } => *length,
+        }
+    }
+}
+
+/// Reads a payload from its beginning to its end.
+struct PayloadReader<'a> {
+    content: Content<'a>,
+    position: u64,
+}
+
+impl Read for PayloadReader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = match self.content {
+            Content::Bytes(bytes) => {
+                let rest = usize::try_from(self.position).ok().and_then(|start| bytes.get(start..));
+                rest.unwrap_or_default().read(buffer)?
+            }
+            Content::Part { file, from, length, sent } => {
+                let room = usize::try_from(length - self.position).unwrap_or(usize::MAX).min(buffer.len());
+                let count = file.read_at(buffer.get_mut(..room).unwrap_or_default(), from + self.position)?;
+                if count == 0 && room > 0 {
+                    return Err(io::Error::other("the file is shorter than it was"));
+                }
+                sent(count as u64);
+                count
+            }
+        };
+        self.position += count as u64;
+        Ok(count)
+    }
 }
 
 impl<'a> Request<'a> {
     /// Asks for a document.
     pub(super) fn document(url: Url, accept: &'a [&'a str]) -> Self {
-        Self { url, accept, authorization: None, from: 0, is_document: true }
+        Self {
+            method: Method::GET,
+            url,
+            accept,
+            authorization: None,
+            from: 0,
+            is_document: true,
+            form: None,
+            payload: None,
+        }
+    }
+
+    /// Sends `content`.
+    pub(super) fn sending(method: Method, url: Url, media_type: &'a str, content: Content<'a>) -> Self {
+        let payload = Some(Payload { content, media_type, offset: None });
+        Self { method, payload, is_document: false, ..Self::document(url, &[]) }
     }
 }
 
@@ -116,22 +262,49 @@ impl Reply {
 
 /// The connections to one registry and to where it sends us.
 pub(super) struct Connections {
-    timeouts: Timeouts,
-    plain: OnceLock<ureq::Agent>,
-    /// Made at need: reading the system's certificates takes milliseconds.
-    tls: OnceLock<ureq::Agent>,
-    /// Why one of this host's certificates could not be read, if it was so.
-    unreadable: OnceLock<String>,
+    options: Options,
+    /// One for each origin. Nothing is locked after it.
+    agents: Mutex<Vec<(Origin, ureq::Agent)>>,
+    /// The certificates that this host believes, read at need: it takes
+    /// milliseconds.
+    roots: OnceLock<Roots>,
+    /// Somebody on the way does not know `Expect`.
+    takes_no_expect: AtomicBool,
+}
+
+struct Roots {
+    certificates: Arc<Vec<CertificateDer<'static>>>,
+    /// Why one of them could not be read, if it was so.
+    unreadable: Option<String>,
 }
 
 impl Connections {
-    pub(super) fn new(timeouts: Timeouts) -> Self {
-        Self { timeouts, plain: OnceLock::new(), tls: OnceLock::new(), unreadable: OnceLock::new() }
+    pub(super) fn new(options: &Options) -> Self {
+        Self {
+            options: options.clone(),
+            agents: Mutex::new(Vec::new()),
+            roots: OnceLock::new(),
+            takes_no_expect: AtomicBool::new(false),
+        }
+    }
+
+    /// Sends a request once. Transient trouble is for the caller to judge.
+    pub(super) fn send_once(&self, request: &Request<'_>) -> Result<Reply, Failed> {
+        self.follow(request)
     }
 
     /// Sends a request, as often as it takes, and returns the answer of any
     /// status that waiting will not change.
     pub(super) fn send(&self, request: &Request<'_>) -> Result<Reply, Error> {
+        self.send_or_try(request, limits::REQUEST_TRIES_MAX)
+    }
+
+    /// The same, but where nobody answers, once is enough.
+    pub(super) fn try_send(&self, request: &Request<'_>) -> Result<Reply, Error> {
+        self.send_or_try(request, 1)
+    }
+
+    fn send_or_try(&self, request: &Request<'_>, silent_tries_max: u32) -> Result<Reply, Error> {
         let mut tries = 1;
         loop {
             let last = tries >= limits::REQUEST_TRIES_MAX;
@@ -142,7 +315,7 @@ impl Connections {
                     None => self.backoff(tries),
                 },
                 Ok(reply) => return Ok(reply),
-                Err(Failed::Transient(_)) if !last => self.backoff(tries),
+                Err(Failed::Transient(_)) if tries < silent_tries_max => self.backoff(tries),
                 Err(Failed::Transient(error) | Failed::Final(error)) => return Err(error),
             };
             std::thread::sleep(wait);
@@ -152,14 +325,17 @@ impl Connections {
 
     /// The pause before try number `tries + 1`.
     pub(super) fn backoff(&self, tries: u32) -> Duration {
-        let wait = self.timeouts.retry.saturating_mul(1 << tries.saturating_sub(1).min(10));
+        let wait = self.options.timeouts.retry.saturating_mul(1 << tries.saturating_sub(1).min(10));
         wait.min(Duration::from_millis(limits::RETRY_WAIT_MS_MAX))
     }
 
     fn follow(&self, request: &Request<'_>) -> Result<Reply, Failed> {
         let mut url = request.url.clone();
         for _ in 0..=limits::REDIRECTS_MAX {
-            let reply = self.once(request, &url)?;
+            let mut reply = self.once(request, &url)?;
+            if reply.status == 417 && !self.takes_no_expect.swap(true, Ordering::Relaxed) {
+                reply = self.once(request, &url)?;
+            }
             if !matches!(reply.status, 301 | 302 | 303 | 307 | 308) {
                 return Ok(reply);
             }
@@ -169,14 +345,24 @@ impl Connections {
             if !request.url.origin.may_send_to(&next.origin) {
                 return Err(refuse(&format!("redirects to {}, which is not allowed", next.origin)));
             }
+            // 301 to 303 make a GET of a POST (RFC 9110, 15.4); what is posted
+            // here are secrets, which stay where they were sent.
+            let keeps_form = matches!(reply.status, 307 | 308) && next.origin == request.url.origin;
+            if request.form.is_some() && !keeps_form {
+                return Err(refuse(&format!("redirects a request with secrets to {}", next.origin)));
+            }
+            // Nothing would be stored.
+            if request.payload.is_some() && !matches!(reply.status, 307 | 308) {
+                return Err(refuse("redirects what is sent to it"));
+            }
             url = next;
         }
         Err(Failed::Final(Error::Refused(format!("{} redirects without end", request.url.origin))))
     }
 
     fn once(&self, request: &Request<'_>, url: &Url) -> Result<Reply, Failed> {
-        let agent = self.agent(&url.origin);
-        let mut builder = http::Request::builder().method(http::Method::GET).uri(url.to_string());
+        let agent = self.agent(&url.origin).map_err(|failure| Failed::Final(failure.into()))?;
+        let mut builder = http::Request::builder().method(request.method.clone()).uri(url.to_string());
         if !request.accept.is_empty() {
             builder = builder.header(header::ACCEPT, request.accept.join(", "));
         }
@@ -190,17 +376,20 @@ impl Connections {
         {
             builder = builder.header(header::AUTHORIZATION, value);
         }
-        let call =
-            builder.body(()).map_err(|error| Failed::Final(Error::Refused(format!("build request: {error}"))))?;
-        let mut call = agent.configure_request(call);
-        if url.origin.is_loopback() {
-            // A proxy's loopback is another machine's.
-            call = call.proxy(None);
-        }
-        if request.is_document {
-            call = call.timeout_global(Some(self.timeouts.document));
-        }
-        let answer = agent.run(call.build()).map_err(|error| self.unreachable(&url.origin, error))?;
+        let refused = |error| Failed::Final(Error::Refused(format!("build request: {error}")));
+        let answer = match (&request.form, &request.payload) {
+            (Some(Form(fields)), _) => {
+                let builder = builder.header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+                self.run(&agent, request, builder.body(fields.as_str()).map_err(refused)?, &url.origin)?
+            }
+            (None, Some(payload)) => {
+                let builder = self.with_payload(builder, payload);
+                let mut reader = PayloadReader { content: payload.content, position: 0 };
+                let body = ureq::SendBody::from_reader(&mut reader);
+                self.run(&agent, request, builder.body(body).map_err(refused)?, &url.origin)?
+            }
+            (None, None) => self.run(&agent, request, builder.body(()).map_err(refused)?, &url.origin)?,
+        };
         let (parts, body) = answer.into_parts();
         let encoding = parts.headers.get(header::CONTENT_ENCODING).map(|value| value.as_bytes());
         if encoding.is_some_and(|encoding| !encoding.is_empty() && encoding != b"identity") {
@@ -210,34 +399,95 @@ impl Connections {
         Ok(Reply { status: parts.status.as_u16(), headers: parts.headers, origin: url.origin.clone(), body })
     }
 
-    fn agent(&self, origin: &Origin) -> &ureq::Agent {
-        // Both take a proxy from ALL_PROXY, HTTPS_PROXY, HTTP_PROXY and NO_PROXY.
-        match origin.is_tls {
-            true => self.tls.get_or_init(|| self.config().tls_config(self.tls_config()).build().into()),
-            false => self.plain.get_or_init(|| self.config().build().into()),
+    fn run<B: ureq::AsSendBody>(
+        &self,
+        agent: &ureq::Agent,
+        request: &Request<'_>,
+        call: http::Request<B>,
+        origin: &Origin,
+    ) -> Result<http::Response<ureq::Body>, Failed> {
+        let mut call = agent.configure_request(call);
+        if request.is_document {
+            call = call.timeout_global(Some(self.options.timeouts.document));
         }
+        if request.payload.is_some() {
+            call = call.timeout_per_read(Some(self.options.timeouts.idle.saturating_mul(limits::COMMIT_PATIENCE)));
+        }
+        agent.run(call.build()).map_err(|error| self.unreachable(origin, error))
     }
 
-    /// TLS as we want it: ring, and the certificates this host trusts
-    /// (SSL_CERT_FILE and SSL_CERT_DIR first). The one place to change either.
-    fn tls_config(&self) -> ureq::tls::TlsConfig {
-        let native = rustls_native_certs::load_native_certs();
-        if let Some(error) = native.errors.first() {
-            self.unreadable.get_or_init(|| error.to_string());
+    /// The headers that announce a payload.
+    fn with_payload(&self, builder: http::request::Builder, payload: &Payload<'_>) -> http::request::Builder {
+        let length = payload.content.length();
+        let mut builder =
+            builder.header(header::CONTENT_LENGTH, length).header(header::CONTENT_TYPE, payload.media_type);
+        if let Some(offset) = payload.offset {
+            // Not as in RFC 9110: no unit, no total (distribution spec, "Pushing a blob in chunks").
+            let last = (offset + length).saturating_sub(1);
+            builder = builder.header(header::CONTENT_RANGE, format!("{offset}-{last}"));
         }
-        let roots = native.certs.iter().map(|cert| ureq::tls::Certificate::from_der(cert).to_owned());
-        ureq::tls::TlsConfig::builder()
-            .root_certs(ureq::tls::RootCerts::from(roots))
-            .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .build()
+        if length > limits::EXPECT_BYTES_MIN && !self.takes_no_expect.load(Ordering::Relaxed) {
+            // Who will refuse says so before the bytes are sent, not by
+            // closing the connection in their midst (RFC 9110, 10.1.1).
+            builder = builder.header(header::EXPECT, "100-continue");
+        }
+        builder
     }
 
-    /// A certificate that could not be read may be the one that is missed.
+    fn agent(&self, origin: &Origin) -> Result<ureq::Agent, Failure> {
+        let mut agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, agent)) = agents.iter().find(|(known, _)| known == origin) {
+            return Ok(agent.clone());
+        }
+        let config = self.config().proxy(self.options.proxies.of(origin).cloned()).build();
+        let agent = match origin.is_tls {
+            true => {
+                let own = self.options.certificates.of(origin)?;
+                let Roots { certificates, unreadable } = self.roots();
+                let tls = TlsConnector::new(origin, certificates, own).map_err(|failure| match unreadable {
+                    Some(why) => failure.hint(format!("one of them cannot be read: {why}")),
+                    None => failure,
+                })?;
+                let way = ().chain(SocksConnector::default()).chain(ConnectProxyConnector::default());
+                let connector = way.chain(TcpConnector::default()).chain(tls);
+                ureq::Agent::with_parts(config, connector, DefaultResolver::default())
+            }
+            false => config.into(),
+        };
+        agents.push((origin.clone(), agent.clone()));
+        Ok(agent)
+    }
+
+    /// The authorities that this host believes; SSL_CERT_FILE and
+    /// SSL_CERT_DIR take their place.
+    fn roots(&self) -> &Roots {
+        self.roots.get_or_init(|| {
+            let native = rustls_native_certs::load_native_certs();
+            Roots { unreadable: native.errors.first().map(ToString::to_string), certificates: Arc::new(native.certs) }
+        })
+    }
+
+    /// A certificate that could not be read may be the one that is missed; a
+    /// proxy on the way may be what is out of reach.
     fn unreachable(&self, origin: &Origin, error: ureq::Error) -> Failed {
-        match (unreachable_host(origin, error), self.unreadable.get()) {
-            (Failed::Final(Error::Unreachable { host, mut cause, hint }), Some(why)) if cause == UNKNOWN_ISSUER => {
+        let unreadable = self.roots.get().and_then(|roots| roots.unreadable.as_ref());
+        let by_proxy = |cause: &mut String| {
+            if let Some(proxy) = self.options.proxies.of(origin) {
+                cause.push_str(&format!("; the way is by proxy {}", proxy::shown(proxy)));
+            }
+        };
+        match (unreachable_host(origin, error), unreadable) {
+            (Failed::Final(Error::Untrusted { host, mut cause, hint }), Some(why)) if cause == UNKNOWN_ISSUER => {
                 cause.push_str(&format!("; one of this host's certificates cannot be read: {why}"));
+                Failed::Final(Error::Untrusted { host, cause, hint })
+            }
+            (Failed::Final(Error::Unreachable { host, mut cause, hint }), _) => {
+                by_proxy(&mut cause);
                 Failed::Final(Error::Unreachable { host, cause, hint })
+            }
+            (Failed::Transient(Error::Unreachable { host, mut cause, hint }), _) => {
+                by_proxy(&mut cause);
+                Failed::Transient(Error::Unreachable { host, cause, hint })
             }
             (failed, _) => failed,
         }
@@ -249,20 +499,27 @@ impl Connections {
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)
-            .timeout_connect(Some(self.timeouts.connect))
-            .timeout_resolve(Some(self.timeouts.connect))
-            .timeout_per_read(Some(self.timeouts.idle))
-            .timeout_per_write(Some(self.timeouts.idle))
-            .max_idle_connections_per_host(limits::DOWNLOADS_MAX)
+            .timeout_connect(Some(self.options.timeouts.connect))
+            .timeout_resolve(Some(self.options.timeouts.connect))
+            .timeout_per_read(Some(self.options.timeouts.idle))
+            .timeout_per_write(Some(self.options.timeouts.idle))
+            .max_idle_connections_per_host(limits::DOWNLOADS_MAX.max(limits::UPLOADS_MAX))
     }
 }
 
 const UNKNOWN_ISSUER: &str = "its certificate is signed by an authority that this host does not know";
 
-enum Failed {
+/// Why there is no answer.
+pub(super) enum Failed {
     /// Worth another try.
     Transient(Error),
     Final(Error),
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Self::Final(error)
+    }
 }
 
 /// Whether an I/O error in the middle of things may not happen again.
@@ -289,8 +546,16 @@ fn unreachable_host(origin: &Origin, error: ureq::Error) -> Failed {
         }
         ureq::Error::Io(error) => Failed::Final(with(Failure::from(error).to_string(), None)),
         ureq::Error::Timeout(what) => Failed::Transient(with(format!("no answer in time ({what})"), None)),
+        ureq::Error::ConnectProxyFailed(answer) => {
+            let hint = answer
+                .contains("407")
+                .then_some("give name and password in HTTPS_PROXY: http://NAME:PASSWORD@HOST:PORT");
+            Failed::Final(with(format!("the proxy refuses: {}", quoted(&answer)), hint))
+        }
         ureq::Error::HostNotFound => Failed::Final(with("the host name is not known".to_owned(), None)),
-        ureq::Error::Protocol(error) => Failed::Final(with(quoted(&error.to_string()), None)),
+        ureq::Error::Protocol(error) => {
+            Failed::Final(Error::Refused(format!("{host} does not speak HTTP: {}", quoted(&error.to_string()))))
+        }
         other => Failed::Final(with(other.to_string(), None)),
     }
 }
@@ -299,9 +564,10 @@ fn unreachable_host(origin: &Origin, error: ureq::Error) -> Failed {
 fn tls_failure(host: &str, error: &rustls::Error) -> Error {
     use rustls::{CertificateError, Error as Tls};
     let (cause, hint) = match error {
-        Tls::InvalidCertificate(CertificateError::UnknownIssuer) => {
-            (UNKNOWN_ISSUER.to_owned(), "if the authority is your own, point SSL_CERT_FILE at its certificate")
-        }
+        Tls::InvalidCertificate(CertificateError::UnknownIssuer) => (
+            UNKNOWN_ISSUER.to_owned(),
+            "if the authority is your own, put its certificate into ~/.config/containers/certs.d/HOST:PORT/ca.crt",
+        ),
         Tls::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
             ("its certificate has expired".to_owned(), "check the clock of this host")
         }
@@ -309,17 +575,21 @@ fn tls_failure(host: &str, error: &rustls::Error) -> Error {
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
         ) => ("its certificate is for another name".to_owned(), "use the name that the certificate is for"),
         Tls::InvalidCertificate(_) => (error.to_string(), "ask whoever runs it for a valid certificate"),
-        other => (format!("no TLS: {other}"), "it may speak plain HTTP only"),
+        other => {
+            let cause = format!("no TLS: {other}");
+            return Error::Unreachable { host: host.to_owned(), cause, hint: Some("it may speak plain HTTP only") };
+        }
     };
-    Error::Unreachable { host: host.to_owned(), cause, hint: Some(hint) }
+    Error::Untrusted { host: host.to_owned(), cause, hint }
 }
 
-fn is_transient(status: u16) -> bool {
+/// Whether an answer of this status may be another one a little later.
+pub(super) fn is_transient(status: u16) -> bool {
     matches!(status, 408 | 429 | 500 | 502 | 503 | 504)
 }
 
 /// `Retry-After`: seconds or a date (RFC 9110, 10.2.3).
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = text.parse::<u32>() {
         return Some(Duration::from_secs(seconds.into()));
@@ -347,7 +617,7 @@ mod tests {
 
     #[test]
     fn pauses_grow_and_end() {
-        let connections = Connections::new(Timeouts::default());
+        let connections = Connections::new(&Options::default());
         assert_eq!(connections.backoff(1), Duration::from_secs(1));
         assert_eq!(connections.backoff(3), Duration::from_secs(4));
         assert_eq!(connections.backoff(40), Duration::from_millis(limits::RETRY_WAIT_MS_MAX));

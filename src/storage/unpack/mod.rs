@@ -27,9 +27,9 @@ mod tree;
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::BorrowedFd;
 
-use crate::error::{Context, Failure, Result};
+use crate::error::{Failure, Result};
 use crate::image::quote::quoted_bytes;
-use crate::{kernel, limits};
+use crate::limits;
 
 use archive::{Archive, Entry, Kind};
 use path::Role;
@@ -109,11 +109,6 @@ pub fn apply(stream: impl Read, root: BorrowedFd<'_>, options: &Options) -> Resu
 /// As [`apply`], for a stream that has a buffer of its own.
 pub fn apply_buffered(stream: impl BufRead, root: BorrowedFd<'_>, options: &Options) -> Result<Summary> {
     unpack(stream, root, options).map_err(|failure| failure.doing("unpack layer"))
-}
-
-/// Has the kernel write out the layer; to be called before it is published.
-pub fn finish(root: BorrowedFd<'_>) -> Result<()> {
-    kernel::file::sync_file_system(root).doing(|| "write out layer")
 }
 
 fn unpack(stream: impl BufRead, root: BorrowedFd<'_>, options: &Options) -> Result<Summary> {

@@ -3,7 +3,8 @@
 //! ```text
 //!      command                          unpack stage              worker
 //!  1   Request                   ->
-//!  2   Layer(blob, directory)    ->     (once a layer)
+//!  2   Layer(blob, directory,
+//!            perhaps a bell)      ->     (once a layer)
 //!  3                                    clone, write id map  ->   unpack all
 //!  4                             <-     Unpacked(diff id, …)  <-  (once a layer)
 //!  5                             <-     EOF               | Failed(Failure)
@@ -13,15 +14,21 @@
 //! namespaces of its own without network, mounts or other processes in sight;
 //! its root directory is an empty one; it has only the few capabilities that
 //! unpacking takes. It reaches the layers' directories by descriptor alone.
+//!
+//! A blob that is still being downloaded is read as it grows; its bell rings
+//! when there is more (stream.rs). Nothing is written out to the disk here:
+//! the command has that done once for all layers and blobs.
 
 use std::collections::VecDeque;
 use std::fs::File;
+use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Mutex;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Options, Owners, Summary, apply_blob, finish};
+use super::stream::Growing;
+use super::{Options, Owners, Summary, apply_blob};
 use crate::error::{Context, Failure, Result};
 use crate::kernel::clone::{Child, Side, clone3};
 use crate::kernel::{capability, file, mount, process};
@@ -38,18 +45,21 @@ pub struct Request {
     pub layers: usize,
 }
 
-/// One layer; the blob and the empty directory for it come along.
+/// One layer; its blob, the empty directory for it and, if the blob still
+/// grows, the bell come along.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Layer {
     /// The diff id the config promises, as hex.
     pub diff_id: String,
+    /// Length of the blob in bytes, which it has or will have.
+    pub size: u64,
 }
 
 /// What the stage says.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FromUnpack {
-    /// One layer is whole and written out.
+    /// One layer is whole.
     Unpacked {
         /// Which, by its place in the request.
         index: usize,
@@ -63,7 +73,7 @@ pub enum FromUnpack {
 struct Work {
     index: usize,
     diff_id: String,
-    blob: File,
+    blob: Growing,
     directory: OwnedFd,
 }
 
@@ -71,9 +81,10 @@ struct Work {
 /// (capabilities(7)).
 const CAPABILITIES: u64 = 1 | 1 << 1 | 1 << 3 | 1 << 4 | 1 << 27 | 1 << 31;
 
-/// Layers unpacked at once. Each has a thread that inflates, one that hashes
-/// and one that writes, so more would only share the same cores.
-const PARALLEL: usize = 2;
+/// Layers unpacked at once: as many as there are cores, within these. Each has
+/// a thread that inflates, one that hashes and one that writes; one layer alone
+/// leaves cores idle whenever it waits for the network.
+const PARALLEL: RangeInclusive<usize> = 2..=4;
 
 /// The stage's whole life.
 pub fn main() -> Result<()> {
@@ -105,7 +116,9 @@ fn receive(channel: &Channel) -> Result<Option<(Request, VecDeque<Work>)>> {
         if (uid, gid) != (0, 0) {
             file::set_owner(directory.as_fd(), uid, gid)?;
         }
-        work.push_back(Work { index, diff_id: received.message.diff_id, blob: blob.into(), directory });
+        let Layer { diff_id, size } = received.message;
+        let blob = Growing::new(blob.into(), size, descriptors.next().map(File::from));
+        work.push_back(Work { index, diff_id, blob, directory });
     }
     Ok(Some((request, work)))
 }
@@ -153,9 +166,11 @@ fn unpack_all(channel: &Channel, parent: &Channel, request: &Request, work: VecD
     let owners = if single { Owners::CallerOnly } else { Owners::AsRecorded };
     let queue = Mutex::new(work);
     let (queue, options, channel) = (&queue, &Options::new(owners), &Mutex::new(channel));
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let parallel = cores.clamp(*PARALLEL.start(), *PARALLEL.end());
     std::thread::scope(|scope| {
         let threads: Vec<_> =
-            (0..PARALLEL).map(|_| scope.spawn(move || unpack_from(queue, options, channel))).collect();
+            (0..parallel).map(|_| scope.spawn(move || unpack_from(queue, options, channel))).collect();
         threads.into_iter().try_for_each(|thread| match thread.join() {
             Ok(result) => result,
             Err(_) => Err(Failure::bug("a thread that unpacks panicked")),
@@ -177,7 +192,6 @@ fn unpack_from(queue: &Mutex<VecDeque<Work>>, options: &Options, channel: &Mutex
             ))
             .hint("the image is damaged or was tampered with: fetch it again"));
         }
-        finish(directory.as_fd())?;
         let message = FromUnpack::Unpacked { index, summary };
         channel.lock().map_err(|_| panicked())?.send(&message, &[])?;
     }

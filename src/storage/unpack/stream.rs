@@ -8,6 +8,9 @@
 //! The diff id covers every byte that was inflated, padding behind the end of
 //! the archive included. A blob that is cut short or has something behind its
 //! last member or frame is refused.
+//!
+//! A blob that is still being downloaded is followed: the command writes it,
+//! we read behind, from the page cache ([`Growing`]).
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -32,9 +35,9 @@ type Chunk = Arc<Vec<u8>>;
 /// Unpacks a layer's blob into the empty directory `root`. Returns the diff
 /// id (SHA-256 of the uncompressed bytes, in hex) for the caller to compare
 /// before the layer is used.
-pub fn apply_blob(blob: File, root: BorrowedFd<'_>, options: &Options) -> Result<(String, Summary)> {
-    let mut blob = BufReader::with_capacity(CHUNK_BYTES, blob);
-    let compression = Compression::detect(blob.fill_buf().doing(|| "read layer")?)?;
+pub fn apply_blob(blob: impl Read + Send, root: BorrowedFd<'_>, options: &Options) -> Result<(String, Summary)> {
+    let (compression, blob) = Compression::sniff(blob).doing(|| "read layer")?;
+    let blob = BufReader::with_capacity(CHUNK_BYTES, blob);
     let (to_apply, from_inflate) = sync_channel(CHUNKS_MAX);
     let (to_hash, hashable) = sync_channel::<Chunk>(CHUNKS_MAX);
     std::thread::scope(|scope| {
@@ -58,7 +61,7 @@ pub fn apply_blob(blob: File, root: BorrowedFd<'_>, options: &Options) -> Result
 
 /// Inflates into both channels. Ends early when the applier is gone.
 fn inflate(
-    blob: BufReader<File>,
+    blob: BufReader<impl Read>,
     compression: Compression,
     to_apply: &SyncSender<Chunk>,
     to_hash: &SyncSender<Chunk>,
@@ -74,6 +77,53 @@ fn inflate(
         let chunk = Chunk::new(chunk);
         if to_hash.send(Chunk::clone(&chunk)).is_err() || to_apply.send(chunk).is_err() || last {
             return Ok(());
+        }
+    }
+}
+
+/// A blob that may still be growing. Ends behind its last byte; that no more
+/// will come before it is an error.
+pub(super) struct Growing {
+    file: File,
+    /// Bytes not read yet.
+    left: u64,
+    /// A pipe: something to read when the file has grown, its end when it
+    /// grows no more. `None` for a file that is whole.
+    bell: Option<File>,
+}
+
+impl Growing {
+    /// Follows `file` until `size` bytes were read.
+    pub(super) fn new(file: File, size: u64, bell: Option<File>) -> Self {
+        Self { file, left: size, bell }
+    }
+}
+
+impl Read for Growing {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let room = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        let Some(buffer) = buffer.get_mut(..room).filter(|buffer| !buffer.is_empty()) else { return Ok(0) };
+        loop {
+            let count = self.file.read(buffer)?;
+            if count > 0 {
+                self.left -= count as u64;
+                return Ok(count);
+            }
+            let mut rings = [0; 512];
+            let rung = match &mut self.bell {
+                Some(bell) => bell.read(&mut rings)?,
+                None => 0,
+            };
+            if rung == 0 {
+                // The last bytes may have come between the two reads.
+                self.bell = None;
+                let count = self.file.read(buffer)?;
+                self.left -= count as u64;
+                return match count {
+                    0 => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the blob is cut short")),
+                    count => Ok(count),
+                };
+            }
         }
     }
 }

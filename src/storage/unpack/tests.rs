@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 
 use super::*;
+use crate::kernel;
 use crate::storage::as_root::in_namespace;
 
 /// A tar made header by header, without any check.

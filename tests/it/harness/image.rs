@@ -103,7 +103,12 @@ pub fn publish(registry: &Registry, name: &str, layers: &[Vec<u8>], config: &ser
 
 /// Writes the same as an OCI image layout with one tag.
 pub fn write_layout(directory: &Path, tag: &str, layers: &[Vec<u8>], config: &serde_json::Value) {
-    let Documents { config, manifest } = documents(layers, config);
+    write_layout_of(directory, tag, layers, &serde_json::json!({"config": config}));
+}
+
+/// The same, with more of the image config than its `config` object.
+pub fn write_layout_of(directory: &Path, tag: &str, layers: &[Vec<u8>], document: &serde_json::Value) {
+    let Documents { config, manifest } = documents_of(layers, document);
     let blobs = directory.join("blobs/sha256");
     fs::create_dir_all(&blobs).unwrap();
     for blob in layers.iter().chain([&config, &manifest]) {
@@ -123,11 +128,15 @@ pub fn manifest(layers: &[Vec<u8>], config: &serde_json::Value) -> Vec<u8> {
 }
 
 fn documents(layers: &[Vec<u8>], config: &serde_json::Value) -> Documents {
+    documents_of(layers, &serde_json::json!({"config": config}))
+}
+
+fn documents_of(layers: &[Vec<u8>], document: &serde_json::Value) -> Documents {
     let diff_ids: Vec<String> = layers.iter().map(|layer| digest(layer)).collect();
-    let document = serde_json::json!({
-        "architecture": ARCHITECTURE, "os": "linux", "config": config,
-        "rootfs": {"type": "layers", "diff_ids": diff_ids},
-    });
+    let mut document = document.clone();
+    document["architecture"] = ARCHITECTURE.into();
+    document["os"] = "linux".into();
+    document["rootfs"] = serde_json::json!({"type": "layers", "diff_ids": diff_ids});
     let document = serde_json::to_vec(&document).unwrap();
     let descriptors: Vec<_> = layers
         .iter()

@@ -7,8 +7,12 @@ mod inside;
 pub mod needs;
 pub mod pseudo_terminal;
 
+#[path = "../../support/proxy.rs"]
+pub mod proxy;
 #[path = "../../support/registry.rs"]
 pub mod registry;
+#[path = "../../support/tls.rs"]
+pub mod tls;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
