@@ -7,7 +7,7 @@ use clap::Args;
 use super::{Session, output, units};
 use crate::engine::export;
 use crate::error::Result;
-use crate::image::archive;
+use crate::image::archive::Output;
 
 /// What the shell shows for a program that SIGPIPE ended: 128 and the signal.
 const BROKEN_PIPE: i32 = 141;
@@ -26,22 +26,18 @@ pub(super) struct Arguments {
 /// Exports.
 pub(super) fn run(arguments: Arguments, session: &Session) -> Result<i32> {
     let newest_s = units::source_date_epoch()?.map(u64::cast_signed);
-    let (paths, name) = (&session.paths, &arguments.container);
-    let mut notices = Vec::new();
-    match &arguments.output {
-        Some(path) => archive::write_file(path, |file| {
-            notices = export::export(paths, name, newest_s, file)?;
-            Ok(())
-        })?,
+    let stdout;
+    let output = match &arguments.output {
+        Some(path) => Output::Path(path),
         None => {
-            let stdout = output::stream().map_err(|failure| failure.hint("kelp export -o FILE CONTAINER"))?;
-            match export::export(paths, name, newest_s, &stdout) {
-                // Whoever reads has seen enough.
-                Err(failure) if failure.is_errno(libc::EPIPE) => return Ok(BROKEN_PIPE),
-                result => notices = result?,
-            }
+            stdout = output::stream().map_err(|failure| failure.hint("kelp export -o FILE CONTAINER"))?;
+            Output::Stream(&stdout)
         }
+    };
+    match export::export(&session.paths, &arguments.container, newest_s, &output) {
+        // Whoever reads has seen enough.
+        Err(failure) if failure.is_errno(libc::EPIPE) => return Ok(BROKEN_PIPE),
+        result => result?.iter().for_each(|notice| output::notice(notice)),
     }
-    notices.iter().for_each(|notice| output::notice(notice));
     Ok(0)
 }

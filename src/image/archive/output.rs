@@ -98,7 +98,7 @@ fn named(dir: BorrowedFd<'_>) -> Result<(OwnedFd, PathBuf)> {
 
 /// Has `write` fill a file at `path`, which appears whole or not at all. What
 /// is no plain file (a fifo, a device) is written to, not replaced.
-pub fn write_file(path: &Path, write: impl FnOnce(&File) -> Result<()>) -> Result<()> {
+pub fn write_file<T>(path: &Path, write: impl FnOnce(&File) -> Result<T>) -> Result<T> {
     let doing = || format!("write \"{}\"", path.display());
     match path.metadata() {
         Ok(status) if status.is_dir() => return Err(Failure::user("it is a directory")).doing(doing),
@@ -116,8 +116,9 @@ pub fn write_file(path: &Path, write: impl FnOnce(&File) -> Result<()>) -> Resul
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let dir = kernel::open::open_dir(parent).doing(doing)?;
     let unfinished = Unfinished::begin(dir.as_fd()).doing(doing)?;
-    write(unfinished.file()).doing(doing)?;
-    unfinished.publish(Path::new(name)).doing(doing)
+    let written = write(unfinished.file()).doing(doing)?;
+    unfinished.publish(Path::new(name)).doing(doing)?;
+    Ok(written)
 }
 
 /// Bytes copied between two steps of a progress bar.

@@ -20,7 +20,7 @@ use std::os::fd::OwnedFd;
 use serde::{Deserialize, Serialize};
 
 use super::{Options, Summary, pack};
-use crate::error::{Context, Failure, Result};
+use crate::error::{Failure, Result};
 use crate::kernel::process;
 use crate::process::channel::Channel;
 use crate::process::idmap::IdMap;
@@ -107,7 +107,7 @@ fn directories(channel: &Channel, count: usize) -> Result<Option<Vec<OwnedFd>>> 
 fn start(channel: &Channel, work: Work) -> Result<()> {
     let Work { request, new, old, output } = work;
     worker::run(&request.id_map, CAPABILITIES, "packs", channel, || {
-        let summary = pack(&new, &old, &request.options, output).doing(|| "pack")?;
+        let summary = pack(&new, &old, &request.options, output)?;
         channel.send(&FromPack::Packed(summary), &[])
     })
 }

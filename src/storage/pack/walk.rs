@@ -134,7 +134,7 @@ impl Walk {
                 continue;
             };
             let path = join(&level.path, &pair.name);
-            state.step(&pair, &path).doing(|| format!("read {}", quoted_bytes(&path)))?;
+            state.step(&pair, &path).doing(|| format!("pack {}", quoted_bytes(&path)))?;
         }
         Ok(state.gone)
     }
