@@ -53,6 +53,14 @@ pub const SPARSE_SEGMENTS_MAX: usize = 1 << 20;
 /// set. A full distribution needs 5 MiB.
 pub const LAYER_DIRECTORY_BYTES_MAX: usize = 512 << 20;
 
+/// Names of files with several names, kept in memory while a layer is packed so
+/// that the later ones become links. A full distribution needs some KiB.
+pub const LAYER_LINK_BYTES_MAX: usize = 512 << 20;
+
+/// The list of what changed in a container, read whole to be sorted: ten
+/// million paths.
+pub const CHANGES_BYTES_MAX: u64 = 1 << 30;
+
 /// Symbolic links followed for the parent of one entry or for one mount; the
 /// kernel's own bound (path_resolution(7)).
 pub const ENTRY_LINKS_MAX: usize = 40;
@@ -144,6 +152,50 @@ pub const RETRY_WAIT_MS_MAX: u64 = 30_000;
 
 /// Blobs fetched from one registry at once (docker's and podman's number).
 pub const DOWNLOADS_MAX: usize = 3;
+
+/// Blobs sent to one registry at once (docker's number).
+pub const UPLOADS_MAX: usize = 5;
+
+/// How many times longer than for the next bytes a registry may think about an
+/// upload that is complete: it hashes it once more, and copies it where its
+/// storage cannot rename. Minutes are real for a layer of 10 GiB.
+pub const COMMIT_PATIENCE: u32 = 10;
+
+/// From this length on a registry is asked before an upload's bytes are sent
+/// (curl's number).
+pub const EXPECT_BYTES_MIN: u64 = 1 << 20;
+
+/// Chunks of an upload, once the registry would not take it in one piece or
+/// the connection broke: what a second break costs at most. Proxies that limit
+/// a request's size have limits of 100 MB and more.
+pub const UPLOAD_CHUNK_BYTES: u64 = 64 << 20;
+
+/// The smallest chunk that is tried on a registry that refuses larger ones.
+pub const UPLOAD_CHUNK_BYTES_MIN: u64 = 1 << 20;
+
+/// Threads that compress a layer. Each has two blocks of up to 4 MiB and their
+/// compressed forms in memory; more are waited for by the one that reads,
+/// hashes and writes.
+pub const COMPRESS_THREADS_MAX: usize = 32;
+
+/// Names asked for in one page of a list; registries give fewer as they like.
+pub const LIST_PAGE_NAMES: usize = 1_000;
+
+/// One page of a list of tags or repositories, or a search's answer: a
+/// thousand names of the greatest length fit twice.
+pub const LIST_PAGE_BYTES_MAX: u64 = 1 << 20;
+
+/// Pages of one list. Registries that send a hundred names a page have less
+/// than this many.
+pub const LIST_PAGES_MAX: usize = 1_000;
+
+/// Tags of one repository, or repositories of one registry. A build server's
+/// nightly tags of some years are some thousand.
+pub const LIST_NAMES_MAX: usize = 100_000;
+
+/// Repositories from which blobs are mounted in one push; each may cost a
+/// token.
+pub const MOUNT_SOURCES_MAX: usize = 16;
 
 /// Layers fetched and unpacked together. Each holds some descriptors in two
 /// processes; 1,024 is what a process usually may have (RLIMIT_NOFILE).

@@ -61,7 +61,8 @@ pub(super) fn run(arguments: Arguments, session: &Session) -> Result<i32> {
     Ok(0)
 }
 
-fn reference(text: &str) -> Result<Reference> {
+/// A name for an image that is made here.
+pub(super) fn reference(text: &str) -> Result<Reference> {
     let reference = Reference::parse_local(text)?;
     if reference.digest().is_some() {
         return Err(Failure::usage(format!("the name \"{text}\" cannot have a digest"))

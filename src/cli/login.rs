@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Session, output, prompt};
+use super::{Session, output, prompt, registry};
 use crate::engine::login::{self, Request, Scope};
 use crate::error::{Context, Failure, Kind, Result};
 use crate::image::registry::{Credentials, Place};
@@ -32,16 +32,13 @@ pub(super) struct Arguments {
     /// Keep the login in this file
     #[arg(long, value_name = "FILE")]
     authfile: Option<PathBuf>,
-    /// Talk to the registry without TLS (on loopback this needs no flag)
-    #[arg(long)]
-    plain_http: bool,
-    #[arg(long, hide = true, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
-    tls_verify: Option<bool>,
+    #[command(flatten)]
+    transport: registry::Transport,
 }
 
 /// Logs in, or says who is.
 pub(super) fn run(arguments: Arguments, _session: &Session) -> Result<i32> {
-    super::pull::refuse_unverified(arguments.tls_verify)?;
+    arguments.transport.check()?;
     let scope = Scope::parse(arguments.registry.as_deref())?;
     if arguments.get_login {
         return match login::current(&scope, arguments.authfile.as_deref())? {
@@ -52,7 +49,7 @@ pub(super) fn run(arguments: Arguments, _session: &Session) -> Result<i32> {
             None => Err(Failure::not_found(format!("not logged in to {}", scope.name))),
         };
     }
-    let request = Request { scope, plain_http: arguments.plain_http, auth_file: arguments.authfile.clone() };
+    let request = Request { scope, plain_http: arguments.transport.plain_http, auth_file: arguments.authfile.clone() };
     if arguments.username.is_none() && arguments.password.is_none() && is_logged_in(&request)? {
         output::line("Login Succeeded");
         return Ok(0);

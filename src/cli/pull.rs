@@ -2,8 +2,8 @@
 
 use clap::Args;
 
-use super::{Session, output, progress};
-use crate::engine::transfer;
+use super::{Session, output, progress, registry};
+use crate::engine::{remote, transfer};
 use crate::error::{Failure, Result};
 use crate::image::platform::Platform;
 use crate::image::pull::Pulled;
@@ -14,37 +14,29 @@ pub(super) struct Arguments {
     /// The image, e.g. alpine, alpine:3.20, quay.io/team/app or NAME@sha256:DIGEST
     #[arg(value_name = "NAME")]
     image: String,
+    /// Fetch all tags of the name
+    #[arg(short, long)]
+    all_tags: bool,
     /// Fetch the image for another platform, e.g. linux/arm64
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     platform: Option<String>,
     /// Print the image's name only
     #[arg(short, long)]
     quiet: bool,
-    /// Talk to the registry without TLS (on loopback this needs no flag)
-    #[arg(long)]
-    plain_http: bool,
-    #[arg(long, hide = true, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
-    tls_verify: Option<bool>,
+    #[command(flatten)]
+    registry: registry::Transport,
 }
 
 /// Pulls and says what came.
 pub(super) fn run(arguments: Arguments, session: &Session) -> Result<i32> {
-    refuse_unverified(arguments.tls_verify)?;
+    arguments.registry.check()?;
     let platform = arguments.platform.as_deref().map(Platform::parse).transpose()?;
-    let progress = if arguments.quiet { progress::Bars::hidden() } else { progress::Bars::new() };
-    let arrived = transfer::pull(&session.paths, &arguments.image, platform.as_ref(), arguments.plain_http, &progress)?;
-    arrived.notices.iter().for_each(|notice| output::notice(notice));
-    let pulled = arrived.what;
+    if arguments.all_tags {
+        return pull_all_tags(&arguments, platform.as_ref(), session);
+    }
+    let pulled = pull(&arguments, &arguments.image, platform.as_ref(), session)?;
     if !arguments.quiet {
-        let shown = pulled.reference.familiar();
-        output::line(format!("Digest: {}", pulled.source));
-        if !pulled.was_current {
-            output::line(format!("Changed: {}", changed(&pulled)));
-        }
-        output::line(match pulled.was_current {
-            true => format!("Status: Image is up to date for {shown}"),
-            false => format!("Status: Downloaded newer image for {shown}"),
-        });
+        print_status(&pulled.reference.familiar(), pulled.was_current);
     }
     output::line(pulled.reference.to_string());
     Ok(0)
@@ -60,12 +52,53 @@ fn changed(pulled: &Pulled) -> String {
     }
 }
 
-/// Docker's and podman's users know `--tls-verify=false`.
-pub(super) fn refuse_unverified(tls_verify: Option<bool>) -> Result<()> {
-    if tls_verify == Some(false) {
-        return Err(Failure::usage("certificates are always verified")
-            .hint("--plain-http talks to a registry that has no TLS")
-            .hint("your own authority's certificate goes to ~/.config/containers/certs.d/HOST:PORT/ca.crt"));
+fn pull(arguments: &Arguments, image: &str, platform: Option<&Platform>, session: &Session) -> Result<Pulled> {
+    let progress = if arguments.quiet { progress::Bars::hidden() } else { progress::Bars::new() };
+    let arrived = transfer::pull(&session.paths, image, platform, arguments.registry.plain_http, &progress)?;
+    arrived.notices.iter().for_each(|notice| output::notice(notice));
+    if !arguments.quiet {
+        output::line(format!("Digest: {}", arrived.what.source));
+        if !arrived.what.was_current {
+            output::line(format!("Changed: {}", changed(&arrived.what)));
+        }
     }
-    Ok(())
+    Ok(arrived.what)
+}
+
+/// Goes on behind a tag that cannot be pulled: it may be for other platforms.
+fn pull_all_tags(arguments: &Arguments, platform: Option<&Platform>, session: &Session) -> Result<i32> {
+    let named = remote::reference(&arguments.image)?;
+    if !remote::is_bare(&arguments.image, &named) {
+        return Err(Failure::usage(format!("--all-tags takes a name without a tag, not \"{}\"", arguments.image)));
+    }
+    let references = remote::tags(&arguments.image, arguments.registry.plain_http)?;
+    let (mut pulled_any, mut was_current, mut code) = (false, true, 0);
+    for reference in references {
+        if !arguments.quiet {
+            output::line(format!("{}: Pulling from {}", reference.tag().unwrap_or_default(), named.familiar_name()));
+        }
+        match pull(arguments, &reference.to_string(), platform, session) {
+            Ok(pulled) => {
+                pulled_any = true;
+                was_current &= pulled.was_current;
+            }
+            Err(failure) => {
+                output::failure(&failure);
+                code = 1;
+            }
+        }
+    }
+    if pulled_any && !arguments.quiet {
+        print_status(&named.familiar_name(), was_current);
+    }
+    output::line(named.name());
+    Ok(code)
+}
+
+/// Docker's words.
+fn print_status(name: &str, was_current: bool) {
+    output::line(match was_current {
+        true => format!("Status: Image is up to date for {name}"),
+        false => format!("Status: Downloaded newer image for {name}"),
+    });
 }

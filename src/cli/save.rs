@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::{Session, output, progress};
+use super::{Session, output, progress, units};
 use crate::engine::save::{self, SaveOptions};
 use crate::error::{Failure, Result};
 use crate::image::archive::{self, Output};
@@ -48,7 +48,8 @@ pub(super) fn run(arguments: Arguments, session: &Session) -> Result<i32> {
         Format::OciArchive => archive::Format::OciArchive,
         Format::OciDir => archive::Format::OciDirectory,
     };
-    let modified_s = source_date_epoch()?;
+    // Else 1970.
+    let modified_s = units::source_date_epoch()?.unwrap_or(0);
     let progress = if arguments.quiet { progress::Bars::hidden() } else { progress::Bars::new() };
     let stdout;
     let output = match &arguments.output {
@@ -63,18 +64,4 @@ pub(super) fn run(arguments: Arguments, session: &Session) -> Result<i32> {
     };
     save::save(&session.paths, &arguments.images, &SaveOptions { format, output, modified_s }, &progress)?;
     Ok(0)
-}
-
-/// The time of what is written: 1970, or what reproducible builds ask for
-/// (reproducible-builds.org, SOURCE_DATE_EPOCH).
-fn source_date_epoch() -> Result<u64> {
-    match std::env::var("SOURCE_DATE_EPOCH") {
-        Err(std::env::VarError::NotPresent) => Ok(0),
-        Ok(text) if text.is_empty() => Ok(0),
-        text => text
-            .ok()
-            .and_then(|text| text.parse().ok())
-            .filter(|seconds| *seconds < 1 << 33)
-            .ok_or_else(|| Failure::usage("SOURCE_DATE_EPOCH is not a number of seconds since 1970")),
-    }
 }

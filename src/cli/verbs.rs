@@ -3,9 +3,9 @@
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
 use super::{
-    Session, base_command, check, completion, exists, history, image_inspect, image_mount, image_prune, image_tree,
-    image_unmount, image_verify, images, import, inspect, load, login, logout, man, ns, ps, pull, rm, rmi, run, save,
-    tag, untag, version,
+    Session, base_command, check, commit, completion, diff, exists, export, history, image_inspect, image_mount,
+    image_prune, image_tree, image_unmount, image_verify, images, import, inspect, load, login, logout, man, ns, ps,
+    pull, push, rm, rmi, run, save, search, tag, untag, version,
 };
 use crate::error::{EXIT_OWN_FAILURE, Failure, Result};
 
@@ -52,11 +52,16 @@ pub(super) const ALL: &[Verb] = &[
     verb!("rm", "Remove containers", rm),
     verb!("ns", "List the namespaces of running containers", ns),
     verb!("pull", "Fetch an image from a registry", pull),
+    verb!("push", "Send an image to a registry", push),
+    verb!("search", "Find images in registries", search),
     verb!("login", "Log in to a registry", login),
     verb!("logout", "Log out of a registry", logout),
     verb!("load", "Load images from an archive", load),
     verb!("save", "Save images to an archive", save),
     verb!("import", "Make an image of a root file system", import),
+    verb!("commit", "Make an image of a container", commit),
+    verb!("export", "Write all files of a container to a tar", export),
+    verb!("diff", "List what a container or an image changed", diff),
     verb!("images", "List images", images),
     verb!("history", "Show how an image came to be", history),
     verb!("tag", "Give an image more names", tag),
@@ -69,11 +74,13 @@ pub(super) const ALL: &[Verb] = &[
     verb!("image tree", "Show layers and the images that share them", image_tree),
     verb!("image exists", "Tell by the exit status whether an image is here", exists, 125, 125),
     verb!("image pull", "Fetch an image from a registry", pull),
+    verb!("image push", "Send an image to a registry", push),
     verb!("image load", "Load images from an archive", load),
     verb!("image save", "Save images to an archive", save),
     verb!("image import", "Make an image of a root file system", import),
     verb!("image tag", "Give an image more names", tag),
     verb!("image untag", "Take names from an image, which stays", untag),
+    verb!("image diff", "List what an image changed", diff),
     verb!("image rm", "Remove images", rmi),
     verb!("image prune", "Remove images that nobody needs", image_prune),
     verb!("image verify", "Verify images by their digests, and repair them", image_verify),

@@ -5,7 +5,10 @@
 
 pub mod base_steps;
 pub mod check;
+pub mod commit;
+pub mod diff;
 pub mod embedded;
+pub mod export;
 pub mod fetch;
 pub mod history;
 pub mod host_view;
@@ -14,13 +17,16 @@ pub mod lifecycle;
 pub mod login;
 pub mod naming;
 pub mod options;
+mod pack;
 pub mod plan;
+pub mod push;
 pub mod remote;
 pub mod removal;
 pub mod request;
 pub mod rootfs;
 pub mod run;
 pub mod save;
+pub mod search;
 pub mod transfer;
 pub mod tree;
 pub mod unpack;

@@ -42,7 +42,7 @@ pub fn untag(paths: &Paths, image: &str, names: &[String]) -> Result<()> {
     let own: Vec<&Tag> = all.iter().filter(|tag| tag.config == found.config && tag.reference.is_some()).collect();
     let mut going = Vec::new();
     for name in names {
-        let candidates = Reference::local_candidates(name)?;
+        let candidates = lookup::candidates(name)?;
         let named = own.iter().find(|tag| tag.reference.as_ref().is_some_and(|name| candidates.contains(name)));
         going.push(*named.ok_or_else(|| {
             let spellings = own.iter().filter_map(|tag| tag.reference.as_ref()).map(Reference::familiar);

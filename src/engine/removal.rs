@@ -172,6 +172,15 @@ fn check_unused(paths: &Paths, text: &str, id: &Digest) -> Result<()> {
     .hint("rmi --force removes the image; the container keeps its layers"))
 }
 
+/// Collects blobs that something else has taken the place of. What cannot be
+/// collected now is left to the next removal.
+pub(super) fn collect_replaced(paths: &Paths, blobs: &Blobs, replaced: &BTreeSet<Digest>) -> Result<()> {
+    if !replaced.is_empty() {
+        collect(paths, blobs, replaced)?;
+    }
+    Ok(())
+}
+
 /// Moves what nothing needs into the trash; says why if it could not now.
 /// `gone` are blobs that were needed until now, whatever their age.
 fn collect(paths: &Paths, blobs: &Blobs, gone: &BTreeSet<Digest>) -> Result<Collected> {

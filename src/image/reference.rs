@@ -180,6 +180,11 @@ impl Reference {
         Self { tag: None, digest: Some(digest), ..self.clone() }
     }
 
+    /// The same repository at `tag`.
+    pub fn tagged(&self, tag: &str) -> Result<Self, ParseError> {
+        Ok(Self { tag: Some(checked_tag(tag)?.to_owned()), digest: None, ..self.clone() })
+    }
+
     /// The short form for people, as docker prints it: `alpine:latest`. Reads
     /// back as the same reference.
     pub fn familiar(&self) -> String {

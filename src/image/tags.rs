@@ -61,6 +61,13 @@ impl Tag {
         self.source = Some(source);
         self
     }
+
+    /// The same image with its layers packed otherwise.
+    #[must_use]
+    pub fn packed_as(mut self, manifest: Descriptor) -> Self {
+        self.manifest = manifest;
+        self
+    }
 }
 
 /// Times in records, as RFC 3339.

@@ -8,8 +8,10 @@
 mod harness;
 
 mod archives;
+mod commit;
 mod crash;
 mod exit;
+mod export;
 mod images;
 mod images_checked;
 mod images_mounted;
@@ -17,6 +19,7 @@ mod images_shown;
 mod login;
 mod mounts;
 mod namespaces;
+mod push;
 mod refusals;
 mod registries;
 mod regressions;

@@ -1,21 +1,24 @@
 //! A registry for tests: in this process, in memory, on a loopback port, with
-//! faults on demand. Speaks the pull half of the distribution spec.
+//! faults on demand. Speaks the distribution spec; uploads.rs has its push half.
 //!
 //! Std only, so that unit tests and the suite may both include it by
-//! `#[path]`; digests are given by the caller.
+//! `#[path]`; digests are given by the caller, and believed.
 
 #![allow(dead_code, unreachable_pub, missing_docs)]
 
 mod tokens;
+mod uploads;
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokens::Tokens;
+pub use uploads::Rules;
+use uploads::Uploads;
 
 /// What goes wrong with an answer.
 #[derive(Debug, Clone)]
@@ -24,6 +27,8 @@ pub enum Fault {
     Truncate(usize),
     /// The first byte is another.
     Corrupt,
+    /// This status and this body instead.
+    Answer(u16, String),
     /// This status and these headers instead.
     Status(u16, Vec<(&'static str, String)>),
     /// A redirect to this base URL; the path is kept.
@@ -40,6 +45,12 @@ pub enum Fault {
     Endless,
     /// This body instead of the real one.
     Body(Vec<u8>),
+    /// So much of what is sent is read, then the connection closes.
+    Break(usize),
+    /// All that is sent is taken, then the connection closes without an answer.
+    Swallow,
+    /// This header is another.
+    Header(&'static str, String),
 }
 
 /// A request as it arrived; header names in lower case.
@@ -48,7 +59,7 @@ pub struct Seen {
     pub method: String,
     pub path: String,
     pub headers: HashMap<String, String>,
-    /// What was sent along.
+    /// What was sent along, as far as it was read.
     pub body: Vec<u8>,
 }
 
@@ -65,6 +76,9 @@ struct State {
     basic: Option<String>,
     /// Instead of our own /token.
     realm: Option<String>,
+    uploads: Uploads,
+    /// Path -> the key of a list, its names, and how many go on a page.
+    lists: HashMap<String, (Vec<String>, usize)>,
 }
 
 /// The registry; stops when dropped.
@@ -113,7 +127,36 @@ impl Registry {
         }
     }
 
-    /// The next `times` requests whose path contains `part` go wrong.
+    /// Serves a list in pages: its key, then its names.
+    pub fn set_list(&self, path: &str, key_and_names: &[&str], page: usize) {
+        let all = key_and_names.iter().map(|name| (*name).to_owned()).collect();
+        self.lock().lists.insert(path.to_owned(), (all, page));
+    }
+
+    /// How uploads are taken from now on.
+    pub fn set_rules(&self, rules: Rules) {
+        self.lock().uploads.rules = rules;
+    }
+
+    /// A blob as `repository` has it.
+    pub fn blob(&self, repository: &str, digest: &str) -> Option<Vec<u8>> {
+        self.lock().find(&format!("{repository}/blobs/{digest}")).map(|(_, _, bytes)| bytes.clone())
+    }
+
+    /// A manifest with its media type.
+    pub fn manifest(&self, repository: &str, name: &str) -> Option<(String, Vec<u8>)> {
+        let state = self.lock();
+        let (media_type, _, bytes) = state.find(&format!("{repository}/manifests/{name}"))?;
+        Some((media_type.clone(), bytes.clone()))
+    }
+
+    /// The requests so far, as `METHOD PATH`, those with `part` in them.
+    pub fn lines(&self, part: &str) -> Vec<String> {
+        let lines = self.seen().into_iter().map(|seen| format!("{} {}", seen.method, seen.path));
+        lines.filter(|line| line.contains(part)).collect()
+    }
+
+    /// The next `times` requests with `part` in `METHOD PATH` go wrong.
     pub fn fault(&self, part: &str, fault: Fault, times: usize) {
         self.lock().faults.push((part.to_owned(), fault, times));
     }
@@ -156,6 +199,14 @@ impl Registry {
     }
 }
 
+impl State {
+    /// A document by its path: a blob may be in one repository or in all.
+    fn find(&self, path: &str) -> Option<&(String, String, Vec<u8>)> {
+        let in_all = path.find("blobs/").map(|start| &path[start..]);
+        self.documents.get(path).or_else(|| self.documents.get(in_all?))
+    }
+}
+
 impl Drop for Registry {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
@@ -168,21 +219,39 @@ fn serve(stream: TcpStream, state: &Mutex<State>, port: u16) -> std::io::Result<
     stream.set_nodelay(true)?;
     let mut writer = stream.try_clone()?;
     let mut reader = BufReader::new(stream);
-    while let Some(request) = read_request(&mut reader)? {
-        let (answer, fault) = {
+    while let Some(mut request) = read_head(&mut reader)? {
+        let fault = take_fault(&mut state.lock().expect("no thread of ours panics").faults, &request);
+        let length = request.headers.get("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
+        let wanted = if let Some(Fault::Break(count)) = fault { length.min(count) } else { length };
+        let refusal = state.lock().expect("no thread of ours panics").uploads.refuses(&request, length);
+        if request.headers.contains_key("expect") && refusal.is_none() {
+            writer.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+        }
+        if refusal.is_none() {
+            request.body.resize(wanted, 0);
+            reader.read_exact(&mut request.body)?;
+        }
+        let is_last = refusal.is_some();
+        let answer = {
             let mut state = state.lock().expect("no thread of ours panics");
             state.seen.push(request.clone());
-            let fault = take_fault(&mut state.faults, &request.path);
-            (answer(&state, &request, port), fault)
+            match (refusal, &fault) {
+                (Some(answer), _) => answer,
+                (None, Some(Fault::Status(..) | Fault::Answer(..) | Fault::HangUp)) => plain(500, String::new()),
+                (None, _) => answer(&mut state, &request, port, length),
+            }
         };
-        if !send(&mut writer, &request, answer, fault)? {
+        if matches!(fault, Some(Fault::Break(_) | Fault::Swallow)) || !send(&mut writer, &request, answer, fault)? {
+            break;
+        }
+        if is_last {
             break;
         }
     }
     Ok(())
 }
 
-fn read_request(reader: &mut impl BufRead) -> std::io::Result<Option<Seen>> {
+fn read_head(reader: &mut impl BufRead) -> std::io::Result<Option<Seen>> {
     let mut line = String::new();
     if reader.read_line(&mut line)? == 0 {
         return Ok(None);
@@ -195,17 +264,14 @@ fn read_request(reader: &mut impl BufRead) -> std::io::Result<Option<Seen>> {
         reader.read_line(&mut line)?;
         match line.trim_end().split_once(':') {
             Some((name, value)) => seen.headers.insert(name.to_ascii_lowercase(), value.trim().to_owned()),
-            None => break,
+            None => return Ok(Some(seen)),
         };
     }
-    let length = seen.headers.get("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
-    seen.body.resize(length, 0);
-    reader.read_exact(&mut seen.body)?;
-    Ok(Some(seen))
 }
 
-fn take_fault(faults: &mut [(String, Fault, usize)], path: &str) -> Option<Fault> {
-    let position = faults.iter().position(|(part, _, times)| *times > 0 && path.contains(part.as_str()))?;
+fn take_fault(faults: &mut [(String, Fault, usize)], request: &Seen) -> Option<Fault> {
+    let line = format!("{} {}", request.method, request.path);
+    let position = faults.iter().position(|(part, _, times)| *times > 0 && line.contains(part.as_str()))?;
     faults[position].2 -= 1;
     Some(faults[position].1.clone())
 }
@@ -216,7 +282,8 @@ struct Answer {
     body: Vec<u8>,
 }
 
-fn answer(state: &State, request: &Seen, port: u16) -> Answer {
+/// `length` is what the request announced; its body may have been cut.
+fn answer(state: &mut State, request: &Seen, port: u16, length: usize) -> Answer {
     let given = request.headers.get("authorization").cloned().unwrap_or_default();
     if request.path.starts_with("/token") {
         return match &state.tokens {
@@ -227,7 +294,7 @@ fn answer(state: &State, request: &Seen, port: u16) -> Answer {
     let own_realm = format!("http://127.0.0.1:{port}/token");
     let realm = state.realm.clone().unwrap_or(own_realm);
     if let Some(tokens) = &state.tokens
-        && given != format!("Bearer {}", tokens.token)
+        && !uploads::may(request, given.strip_prefix(&format!("Bearer {}", tokens.token)))
     {
         let challenge = format!("Bearer realm=\"{realm}\",service=\"test\",scope=\"repository:x:pull\"");
         return denied(challenge);
@@ -237,12 +304,13 @@ fn answer(state: &State, request: &Seen, port: u16) -> Answer {
     {
         return denied("Basic realm=\"test\"".to_owned());
     }
-    let path = request.path.trim_start_matches("/v2/");
-    let key = match path.find("blobs/") {
-        Some(start) => &path[start..],
-        None => path,
-    };
-    match state.documents.get(key) {
+    if let Some(answer) = uploads::answer(state, request, port, length) {
+        return answer;
+    }
+    if let Some(answer) = list_page(state, &request.path) {
+        return answer;
+    }
+    match state.find(request.path.trim_start_matches("/v2/")) {
         _ if request.path == "/v2/" => plain(200, "{}".to_owned()),
         None => plain(
             404,
@@ -250,6 +318,22 @@ fn answer(state: &State, request: &Seen, port: u16) -> Answer {
         ),
         Some((media_type, digest, body)) => document(request, media_type, digest, body),
     }
+}
+
+/// A page of a list: those behind `last`.
+fn list_page(state: &State, path: &str) -> Option<Answer> {
+    let path = path.trim_start_matches("/v2/");
+    let (path, query) = path.split_once('?').unwrap_or((path, ""));
+    let (all, size) = state.lists.get(path)?;
+    let (key, names) = all.split_first()?;
+    let last = query.split('&').find_map(|pair| pair.strip_prefix("last="));
+    let start = last.and_then(|last| names.iter().position(|name| name == last)).map_or(0, |place| place + 1);
+    let page: Vec<String> = names.iter().skip(start).take(*size).map(|name| format!("\"{name}\"")).collect();
+    let mut answer = plain(200, format!("{{\"{key}\":[{}]}}", page.join(",")));
+    if let Some(last) = names.get(start + size - 1).filter(|_| start + size < names.len()) {
+        answer.headers.push(("Link".to_owned(), format!("</v2/{path}?n={size}&last={last}>; rel=\"next\"")));
+    }
+    Some(answer)
 }
 
 fn document(request: &Seen, media_type: &str, digest: &str, body: &[u8]) -> Answer {
@@ -293,6 +377,7 @@ fn send(writer: &mut TcpStream, request: &Seen, mut answer: Answer, fault: Optio
         Some(Fault::Corrupt) => answer.body.first_mut().into_iter().for_each(|byte| *byte ^= 1),
         Some(Fault::Slow(time)) => pause = Some(time),
         Some(Fault::Body(body)) => answer.body = body,
+        Some(Fault::Answer(status, body)) => answer = plain(status, body),
         Some(Fault::Status(status, headers)) => {
             answer = plain(status, "{}".to_owned());
             answer.headers.extend(headers.into_iter().map(|(name, value)| (name.to_owned(), value)));
@@ -310,6 +395,11 @@ fn send(writer: &mut TcpStream, request: &Seen, mut answer: Answer, fault: Optio
             answer.headers.push(("Content-Type".to_owned(), media_type.to_owned()));
         }
         Some(Fault::Endless) => return endless(writer),
+        Some(Fault::Header(name, value)) => {
+            answer.headers.retain(|(given, _)| given != name);
+            answer.headers.push((name.to_owned(), value));
+        }
+        Some(Fault::Break(_) | Fault::Swallow) => return Ok(false),
     }
     let mut head = format!("HTTP/1.1 {} Whatever\r\nContent-Length: {}\r\n", answer.status, answer.body.len());
     for (name, value) in &answer.headers {

@@ -1,6 +1,7 @@
 //! The token server of the fake registry: GET with a name and password, POST
 //! as OAuth2 has it, identity tokens.
 
+use super::uploads::rights;
 use super::{Answer, Seen, base64, plain};
 
 /// Who gets a token, and how.
@@ -26,12 +27,13 @@ impl Tokens {
             return plain(401, "{\"details\":\"incorrect username or password\"}".to_owned());
         }
         let wants_identity = request.path.contains("offline_token=true") || field(request, "access_type").is_some();
+        let token = format!("{}{}", self.token, rights(request));
         let key = if is_post { "access_token" } else { "token" };
         match &self.identity {
             Some(identity) if wants_identity => {
-                plain(200, format!("{{\"{key}\":\"{}\",\"refresh_token\":\"{identity}\"}}", self.token))
+                plain(200, format!("{{\"{key}\":\"{token}\",\"refresh_token\":\"{identity}\"}}"))
             }
-            _ => plain(200, format!("{{\"{key}\":\"{}\"}}", self.token)),
+            _ => plain(200, format!("{{\"{key}\":\"{token}\"}}")),
         }
     }
 

@@ -23,6 +23,7 @@ mod tarball;
 #[cfg(test)]
 mod tests;
 
+pub use output::write_file;
 pub use rootfs::{ImportOptions, import};
 pub use save::{Chosen, Format, Output, save};
 pub use source::Input;

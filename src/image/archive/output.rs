@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::error::{Context, Result};
+use crate::error::{Context, Failure, Result};
 use crate::image::blobs::{Blobs, damaged};
 use crate::image::digest::{Digest, Hasher};
 use crate::image::registry::Progress;
@@ -94,6 +94,31 @@ fn named(dir: BorrowedFd<'_>) -> Result<(OwnedFd, PathBuf)> {
             result => return Ok((result?, name)),
         }
     }
+}
+
+/// Has `write` fill a file at `path`, which appears whole or not at all. What
+/// is no plain file (a fifo, a device) is written to, not replaced.
+pub fn write_file<T>(path: &Path, write: impl FnOnce(&File) -> Result<T>) -> Result<T> {
+    let doing = || format!("write \"{}\"", path.display());
+    match path.metadata() {
+        Ok(status) if status.is_dir() => return Err(Failure::user("it is a directory")).doing(doing),
+        Ok(status) if !status.is_file() => {
+            let file = File::options().write(true).open(path).doing(doing)?;
+            return write(&file).doing(doing);
+        }
+        _ => {}
+    }
+    // A link stays one: the file it leads to is replaced.
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let Some(name) = path.file_name() else {
+        return Err(Failure::usage(format!("\"{}\" is no file name", path.display())));
+    };
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let dir = kernel::open::open_dir(parent).doing(doing)?;
+    let unfinished = Unfinished::begin(dir.as_fd()).doing(doing)?;
+    let written = write(unfinished.file()).doing(doing)?;
+    unfinished.publish(Path::new(name)).doing(doing)?;
+    Ok(written)
 }
 
 /// Bytes copied between two steps of a progress bar.

@@ -3,16 +3,14 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::AsFd;
 use std::path::Path;
 
-use super::output::{Unfinished, copy_blob};
-use crate::error::{Context, Failure, Result};
+use super::output::{self, copy_blob};
+use crate::error::{Failure, Result};
 use crate::image::blobs::Blobs;
 use crate::image::digest::Digest;
 use crate::image::layout;
 use crate::image::registry::Progress;
-use crate::kernel;
 
 const BLOCK: u64 = 512;
 
@@ -28,30 +26,12 @@ pub(super) fn write_file(
     modified_s: u64,
     progress: &dyn Progress,
 ) -> Result<()> {
-    let doing = || format!("write \"{}\"", path.display());
-    match path.metadata() {
-        Ok(status) if status.is_dir() => {
-            return Err(Failure::user("it is a directory")
-                .doing(doing())
-                .hint("--format oci-dir writes images into a directory"));
-        }
-        // A fifo or a device is written to, not replaced.
-        Ok(status) if !status.is_file() => {
-            let file = File::options().write(true).open(path).doing(doing)?;
-            return write(blobs, documents, contents, &file, modified_s, progress).doing(doing);
-        }
-        _ => {}
+    if path.is_dir() {
+        return Err(Failure::user("it is a directory")
+            .doing(format!("write \"{}\"", path.display()))
+            .hint("--format oci-dir writes images into a directory"));
     }
-    // A link stays one: the file it leads to is replaced.
-    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    let Some(name) = path.file_name() else {
-        return Err(Failure::usage(format!("\"{}\" is no file name", path.display())));
-    };
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let dir = kernel::open::open_dir(parent).doing(doing)?;
-    let unfinished = Unfinished::begin(dir.as_fd()).doing(doing)?;
-    write(blobs, documents, contents, unfinished.file(), modified_s, progress).doing(doing)?;
-    unfinished.publish(Path::new(name)).doing(doing)
+    output::write_file(path, |file| write(blobs, documents, contents, file, modified_s, progress))
 }
 
 /// Writes a tar to an open file.

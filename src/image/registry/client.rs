@@ -1,5 +1,6 @@
 //! The client: manifests and blobs of one repository at one endpoint
-//! (distribution spec, "Pull"). Who we are there is for `session` to say.
+//! (distribution spec, "Pull"); `upload` has the other direction. Who we are
+//! there is for `session` to say.
 
 use std::io::{Read, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -56,10 +57,10 @@ pub struct Sent {
 
 /// One repository of one registry.
 pub struct Client {
-    session: Session,
-    repository: String,
+    pub(super) session: Session,
+    pub(super) repository: String,
     /// What tokens have to allow.
-    scopes: Vec<String>,
+    pub(super) scopes: Vec<String>,
 }
 
 impl Client {
@@ -72,6 +73,12 @@ impl Client {
             repository: repository.clone(),
             scopes: vec![format!("repository:{repository}:pull")],
         })
+    }
+
+    /// The same client, that may push too.
+    #[must_use]
+    pub fn pushing(self) -> Self {
+        Self { scopes: vec![format!("repository:{}:pull,push", self.repository)], ..self }
     }
 
     /// The manifest or index of `reference`: by digest if it has one, else by
@@ -230,7 +237,7 @@ fn shown(reference: &Reference) -> String {
 }
 
 /// `Docker-Content-Digest`, if it is one we can check.
-fn told_digest(reply: &Reply) -> Option<Digest> {
+pub(super) fn told_digest(reply: &Reply) -> Option<Digest> {
     reply.headers.get("docker-content-digest")?.to_str().ok()?.parse().ok()
 }
 

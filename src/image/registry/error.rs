@@ -2,6 +2,7 @@
 
 use crate::error::{Failure, Kind};
 use crate::image::quote::quoted;
+use crate::image::reference::DEFAULT_REGISTRY;
 
 /// Why a registry did not give what was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +34,56 @@ pub enum Error {
         registry: String,
         /// 429 or 503.
         status: u16,
+        /// The registry's own words.
+        detail: String,
+    },
+    /// We may not push there.
+    #[error("{registry} refused the push to {}{detail}", quoted(repository))]
+    Denied {
+        /// The registry as the user wrote it.
+        registry: String,
+        /// Where to.
+        repository: String,
+        /// Whether a name and password were sent.
+        with_credentials: bool,
+        /// The registry's own words.
+        detail: String,
+    },
+    /// It does not make repositories by itself.
+    #[error("{registry} has no repository {} to push to{detail}", quoted(repository))]
+    NoRepository {
+        /// The registry as the user wrote it.
+        registry: String,
+        /// Where to.
+        repository: String,
+        /// The registry's own words.
+        detail: String,
+    },
+    /// Nobody can push there.
+    #[error("{registry} takes no pushes (status {status}){detail}")]
+    ReadOnly {
+        /// The registry as the user wrote it.
+        registry: String,
+        /// 405 or 501.
+        status: u16,
+        /// The registry's own words.
+        detail: String,
+    },
+    /// However small the pieces.
+    #[error("{registry} refuses {what} as too large{detail}")]
+    TooLarge {
+        /// The registry as the user wrote it.
+        registry: String,
+        /// What was sent.
+        what: String,
+        /// The registry's own words.
+        detail: String,
+    },
+    /// Its disk, or our share of it.
+    #[error("{registry} has no space left{detail}")]
+    Full {
+        /// The registry as the user wrote it.
+        registry: String,
         /// The registry's own words.
         detail: String,
     },
@@ -96,6 +147,26 @@ impl From<Error> for Failure {
             Error::Unauthorized { registry, .. } => {
                 Self::user(message).hint(format!("the image may not exist, or it needs a login: kelp login {registry}"))
             }
+            Error::Denied { with_credentials: false, registry, repository, .. } => {
+                let failure = Self::user(message).hint(format!("log in first: kelp login {registry}"));
+                if_official(failure, &registry, &repository)
+            }
+            Error::Denied { registry, repository, .. } => {
+                let failure =
+                    Self::user(message).hint(format!("check that your account at {registry} may write there"));
+                if_official(failure, &registry, &repository)
+            }
+            Error::NoRepository { .. } => {
+                Self::new(Kind::NotFound, message).hint("some registries want a repository made before the first push")
+            }
+            Error::ReadOnly { .. } => {
+                Self::host(message).hint("it may be a mirror or a cache, or not a registry at all")
+            }
+            Error::TooLarge { .. } => Self::host(message).hint("the limit may be that of a proxy before the registry"),
+            Error::Full { .. } => Self::host(message).hint("whoever runs the registry has to make room"),
+            Error::Status { status: 415, .. } => {
+                Self::host(message).hint("it may be too old for OCI manifests or zstd layers")
+            }
             Error::NotFound { .. } => Self::new(Kind::NotFound, message).hint("check the spelling of name and tag"),
             Error::Busy { status: 429, .. } => {
                 Self::host(message).hint("wait a while; registries often allow more to those who log in")
@@ -116,6 +187,23 @@ impl From<Error> for Failure {
             Error::Refused(_) | Error::Stopped => Self::host(message),
         }
     }
+}
+
+/// Names without a namespace are Docker's, whatever account one has.
+fn if_official(failure: Failure, registry: &str, repository: &str) -> Failure {
+    match repository.strip_prefix("library/").filter(|_| registry == DEFAULT_REGISTRY) {
+        Some(name) => failure.hint(format!("push under your own name there: docker.io/YOU/{name}")),
+        None => failure,
+    }
+}
+
+/// Whether an error body tells of a full disk: in words, or as distribution's
+/// file system driver does, by errno (28 ENOSPC, 122 EDQUOT).
+pub(super) fn says_full(body: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(body).to_lowercase();
+    ["no space left", "insufficient storage", "quota exceeded", "\"err\":28", "\"err\":122"]
+        .iter()
+        .any(|words| text.contains(words))
 }
 
 /// The words of an error body (distribution spec, "Error Codes"), as ` ("...")`.

@@ -1,13 +1,13 @@
-//! A registry, as one who pulls sees it (OCI distribution spec; Docker's
-//! Registry HTTP API V2).
+//! A registry, as its clients see it (OCI distribution spec; Docker's Registry
+//! HTTP API V2).
 //!
 //! A [`Route`] says which registries to ask for an image. A [`Client`] asks
-//! one of them for manifests and blobs of one repository. Below it, in this
-//! order: `session`, `tokens`, `challenge` and `credentials` (who are we; kept
-//! in `logins`, made of `authfile` and `keychain`),
-//! `transport` (one request, its redirects and retries), `tls`,
-//! `certificates` and `proxy` (the way there), `address` (who may be called, and who may be told
-//! what).
+//! one of them for manifests and blobs of one repository, and sends them there
+//! (`upload`). Below it, in this order: `session`, `tokens`, `challenge` and
+//! `credentials` (who are we; kept in `logins`, made of `authfile` and
+//! `keychain`), `transport` (one request, its redirects and retries),
+//! `tls`, `certificates` and `proxy` (the way there), `address` (who may be
+//! called, and who may be told what).
 //!
 //! Architecture invariants: `Authorization` goes only to the origin it is
 //! for; what arrives is bounded and verified; nothing here knows what a tag
@@ -21,15 +21,18 @@ mod client;
 mod credentials;
 mod error;
 mod keychain;
+mod listing;
 mod login;
 mod logins;
 mod proxy;
 mod registries;
 mod route;
+mod search;
 mod session;
 mod tls;
 mod tokens;
 mod transport;
+mod upload;
 
 pub use address::Transport;
 pub use certificates::Certificates;
@@ -41,7 +44,9 @@ pub use logins::{Found, Logins, Place};
 pub use proxy::Proxies;
 pub use registries::Registries;
 pub use route::{Endpoint, Route};
+pub use search::{FoundRepository, search};
 pub use transport::{Options, Timeouts};
+pub use upload::Uploaded;
 
 #[cfg(test)]
 #[path = "../../../tests/support/registry.rs"]
@@ -53,6 +58,6 @@ mod fake_proxy;
 #[path = "../../../tests/support/tls.rs"]
 mod fake_tls;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 #[cfg(test)]
 mod trust_tests;

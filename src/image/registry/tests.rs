@@ -62,7 +62,7 @@ pub(super) fn serve(registry: &Registry, repository: &str, tag: &str, architectu
 }
 
 /// Pulls as the engine does, but without unpacking.
-pub(super) fn pull(
+pub(in crate::image) fn pull(
     paths: &Paths,
     reference: &Reference,
     platform: &Platform,

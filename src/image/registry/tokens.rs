@@ -93,6 +93,7 @@ fn by_post(request: &TokenRequest<'_>) -> Request<'static> {
         form.push("access_type", "offline");
     }
     let mut sent = Request::document(request.realm.clone(), &[]);
+    sent.method = ureq::http::Method::POST;
     sent.form = Some(form);
     sent
 }

@@ -7,13 +7,16 @@
 //! HTTP nor to our own loopback. It knows nothing of repositories.
 
 use std::fmt;
+use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use base64::Engine;
 use rustls::pki_types::CertificateDer;
-use ureq::http::{self, HeaderMap, header};
+use ureq::http::{self, HeaderMap, Method, header};
 use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::{ConnectProxyConnector, Connector, SocksConnector, TcpConnector};
 
@@ -118,8 +121,9 @@ impl fmt::Debug for Form {
 }
 
 /// What to ask for.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Request<'a> {
+    pub(super) method: Method,
     pub(super) url: Url,
     pub(super) accept: &'a [&'a str],
     /// For the origin of `url` only.
@@ -128,14 +132,90 @@ pub(super) struct Request<'a> {
     pub(super) from: u64,
     /// The whole answer has to arrive within [`Timeouts::document`].
     pub(super) is_document: bool,
-    /// POST this instead of a GET. For the origin of `url` only.
+    /// POST this, and nothing else. For the origin of `url` only.
     pub(super) form: Option<Form>,
+    /// What is sent along.
+    pub(super) payload: Option<Payload<'a>>,
+}
+
+/// What a request carries. It can be read again for another try.
+#[derive(Clone, Copy)]
+pub(super) struct Payload<'a> {
+    pub(super) content: Content<'a>,
+    pub(super) media_type: &'a str,
+    /// It is a chunk that begins so many bytes into the whole.
+    pub(super) offset: Option<u64>,
+}
+
+/// The bytes of a payload.
+#[derive(Clone, Copy)]
+pub(super) enum Content<'a> {
+    Bytes(&'a [u8]),
+    /// So many bytes of a file; `sent` is told as they go.
+    Part {
+        file: &'a File,
+        from: u64,
+        length: u64,
+        sent: &'a dyn Fn(u64),
+    },
+}
+
+impl Content<'_> {
+    fn length(&self) -> u64 {
+        match self {
+            Content::Bytes(bytes) => bytes.len() as u64,
+            Content::Part { length, .. } => *length,
+        }
+    }
+}
+
+/// Reads a payload from its beginning to its end.
+struct PayloadReader<'a> {
+    content: Content<'a>,
+    position: u64,
+}
+
+impl Read for PayloadReader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = match self.content {
+            Content::Bytes(bytes) => {
+                let rest = usize::try_from(self.position).ok().and_then(|start| bytes.get(start..));
+                rest.unwrap_or_default().read(buffer)?
+            }
+            Content::Part { file, from, length, sent } => {
+                let room = usize::try_from(length - self.position).unwrap_or(usize::MAX).min(buffer.len());
+                let count = file.read_at(buffer.get_mut(..room).unwrap_or_default(), from + self.position)?;
+                if count == 0 && room > 0 {
+                    return Err(io::Error::other("the file is shorter than it was"));
+                }
+                sent(count as u64);
+                count
+            }
+        };
+        self.position += count as u64;
+        Ok(count)
+    }
 }
 
 impl<'a> Request<'a> {
     /// Asks for a document.
     pub(super) fn document(url: Url, accept: &'a [&'a str]) -> Self {
-        Self { url, accept, authorization: None, from: 0, is_document: true, form: None }
+        Self {
+            method: Method::GET,
+            url,
+            accept,
+            authorization: None,
+            from: 0,
+            is_document: true,
+            form: None,
+            payload: None,
+        }
+    }
+
+    /// Sends `content`.
+    pub(super) fn sending(method: Method, url: Url, media_type: &'a str, content: Content<'a>) -> Self {
+        let payload = Some(Payload { content, media_type, offset: None });
+        Self { method, payload, is_document: false, ..Self::document(url, &[]) }
     }
 }
 
@@ -188,6 +268,8 @@ pub(super) struct Connections {
     /// The certificates that this host believes, read at need: it takes
     /// milliseconds.
     roots: OnceLock<Roots>,
+    /// Somebody on the way does not know `Expect`.
+    takes_no_expect: AtomicBool,
 }
 
 struct Roots {
@@ -198,7 +280,17 @@ struct Roots {
 
 impl Connections {
     pub(super) fn new(options: &Options) -> Self {
-        Self { options: options.clone(), agents: Mutex::new(Vec::new()), roots: OnceLock::new() }
+        Self {
+            options: options.clone(),
+            agents: Mutex::new(Vec::new()),
+            roots: OnceLock::new(),
+            takes_no_expect: AtomicBool::new(false),
+        }
+    }
+
+    /// Sends a request once. Transient trouble is for the caller to judge.
+    pub(super) fn send_once(&self, request: &Request<'_>) -> Result<Reply, Failed> {
+        self.follow(request)
     }
 
     /// Sends a request, as often as it takes, and returns the answer of any
@@ -240,7 +332,10 @@ impl Connections {
     fn follow(&self, request: &Request<'_>) -> Result<Reply, Failed> {
         let mut url = request.url.clone();
         for _ in 0..=limits::REDIRECTS_MAX {
-            let reply = self.once(request, &url)?;
+            let mut reply = self.once(request, &url)?;
+            if reply.status == 417 && !self.takes_no_expect.swap(true, Ordering::Relaxed) {
+                reply = self.once(request, &url)?;
+            }
             if !matches!(reply.status, 301 | 302 | 303 | 307 | 308) {
                 return Ok(reply);
             }
@@ -256,6 +351,10 @@ impl Connections {
             if request.form.is_some() && !keeps_form {
                 return Err(refuse(&format!("redirects a request with secrets to {}", next.origin)));
             }
+            // Nothing would be stored.
+            if request.payload.is_some() && !matches!(reply.status, 307 | 308) {
+                return Err(refuse("redirects what is sent to it"));
+            }
             url = next;
         }
         Err(Failed::Final(Error::Refused(format!("{} redirects without end", request.url.origin))))
@@ -263,8 +362,7 @@ impl Connections {
 
     fn once(&self, request: &Request<'_>, url: &Url) -> Result<Reply, Failed> {
         let agent = self.agent(&url.origin).map_err(|failure| Failed::Final(failure.into()))?;
-        let method = if request.form.is_some() { http::Method::POST } else { http::Method::GET };
-        let mut builder = http::Request::builder().method(method).uri(url.to_string());
+        let mut builder = http::Request::builder().method(request.method.clone()).uri(url.to_string());
         if !request.accept.is_empty() {
             builder = builder.header(header::ACCEPT, request.accept.join(", "));
         }
@@ -279,12 +377,18 @@ impl Connections {
             builder = builder.header(header::AUTHORIZATION, value);
         }
         let refused = |error| Failed::Final(Error::Refused(format!("build request: {error}")));
-        let answer = match &request.form {
-            Some(Form(fields)) => {
+        let answer = match (&request.form, &request.payload) {
+            (Some(Form(fields)), _) => {
                 let builder = builder.header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
                 self.run(&agent, request, builder.body(fields.as_str()).map_err(refused)?, &url.origin)?
             }
-            None => self.run(&agent, request, builder.body(()).map_err(refused)?, &url.origin)?,
+            (None, Some(payload)) => {
+                let builder = self.with_payload(builder, payload);
+                let mut reader = PayloadReader { content: payload.content, position: 0 };
+                let body = ureq::SendBody::from_reader(&mut reader);
+                self.run(&agent, request, builder.body(body).map_err(refused)?, &url.origin)?
+            }
+            (None, None) => self.run(&agent, request, builder.body(()).map_err(refused)?, &url.origin)?,
         };
         let (parts, body) = answer.into_parts();
         let encoding = parts.headers.get(header::CONTENT_ENCODING).map(|value| value.as_bytes());
@@ -306,7 +410,28 @@ impl Connections {
         if request.is_document {
             call = call.timeout_global(Some(self.options.timeouts.document));
         }
+        if request.payload.is_some() {
+            call = call.timeout_per_read(Some(self.options.timeouts.idle.saturating_mul(limits::COMMIT_PATIENCE)));
+        }
         agent.run(call.build()).map_err(|error| self.unreachable(origin, error))
+    }
+
+    /// The headers that announce a payload.
+    fn with_payload(&self, builder: http::request::Builder, payload: &Payload<'_>) -> http::request::Builder {
+        let length = payload.content.length();
+        let mut builder =
+            builder.header(header::CONTENT_LENGTH, length).header(header::CONTENT_TYPE, payload.media_type);
+        if let Some(offset) = payload.offset {
+            // Not as in RFC 9110: no unit, no total (distribution spec, "Pushing a blob in chunks").
+            let last = (offset + length).saturating_sub(1);
+            builder = builder.header(header::CONTENT_RANGE, format!("{offset}-{last}"));
+        }
+        if length > limits::EXPECT_BYTES_MIN && !self.takes_no_expect.load(Ordering::Relaxed) {
+            // Who will refuse says so before the bytes are sent, not by
+            // closing the connection in their midst (RFC 9110, 10.1.1).
+            builder = builder.header(header::EXPECT, "100-continue");
+        }
+        builder
     }
 
     fn agent(&self, origin: &Origin) -> Result<ureq::Agent, Failure> {
@@ -378,16 +503,23 @@ impl Connections {
             .timeout_resolve(Some(self.options.timeouts.connect))
             .timeout_per_read(Some(self.options.timeouts.idle))
             .timeout_per_write(Some(self.options.timeouts.idle))
-            .max_idle_connections_per_host(limits::DOWNLOADS_MAX)
+            .max_idle_connections_per_host(limits::DOWNLOADS_MAX.max(limits::UPLOADS_MAX))
     }
 }
 
 const UNKNOWN_ISSUER: &str = "its certificate is signed by an authority that this host does not know";
 
-enum Failed {
+/// Why there is no answer.
+pub(super) enum Failed {
     /// Worth another try.
     Transient(Error),
     Final(Error),
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Self::Final(error)
+    }
 }
 
 /// Whether an I/O error in the middle of things may not happen again.
@@ -451,12 +583,13 @@ fn tls_failure(host: &str, error: &rustls::Error) -> Error {
     Error::Untrusted { host: host.to_owned(), cause, hint }
 }
 
-fn is_transient(status: u16) -> bool {
+/// Whether an answer of this status may be another one a little later.
+pub(super) fn is_transient(status: u16) -> bool {
     matches!(status, 408 | 429 | 500 | 502 | 503 | 504)
 }
 
 /// `Retry-After`: seconds or a date (RFC 9110, 10.2.3).
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = text.parse::<u32>() {
         return Some(Duration::from_secs(seconds.into()));
