@@ -128,6 +128,13 @@ impl Verb {
 pub(super) fn tree() -> Command {
     let tree = base_command("kelp", "Rootless containers in one binary")
         .arg(clap::arg!(-D --debug "Print what each step of a start costs"))
+        .arg(
+            clap::Arg::new("image-store")
+                .long("image-store")
+                .value_name("ro:DIRECTORY")
+                .help("Look for images in this OCI layout as well, before those of the settings; none: in no other")
+                .action(clap::ArgAction::Append),
+        )
         .arg(clap::arg!(-V --version "Print the version"));
     let tree = ALL
         .iter()

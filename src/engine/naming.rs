@@ -1,7 +1,6 @@
 //! Names of images: given and taken away. An image that loses its last name
 //! stays, without one; removal.rs removes images.
 
-use super::removal;
 use crate::error::{Failure, Kind, Result};
 use crate::image::blobs::Blobs;
 use crate::image::garbage;
@@ -38,8 +37,7 @@ fn own_name(text: &str) -> Result<Reference> {
 /// Takes `names` from the image, or all it has.
 pub fn untag(paths: &Paths, image: &str, names: &[String]) -> Result<()> {
     let _guard = garbage::hold(paths)?;
-    let found = lookup::find_tag(paths, image)?;
-    removal::refuse_read_only(image, &found)?;
+    let found = lookup::find_own_tag(paths, image)?;
     let (all, _) = tags::list_readable(paths)?;
     let own: Vec<&Tag> = all.iter().filter(|tag| tag.config == found.config && tag.reference.is_some()).collect();
     let mut going = Vec::new();

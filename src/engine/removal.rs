@@ -61,8 +61,7 @@ pub struct Collected {
 /// name of an image that a container was made from goes only with `force`;
 /// the container keeps its layers.
 pub fn remove(paths: &Paths, text: &str, force: bool) -> Result<(Removed, Collected)> {
-    let found = lookup::find_tag(paths, text)?;
-    refuse_read_only(text, &found)?;
+    let found = lookup::find_own_tag(paths, text)?;
     let all = tags::list(paths)?;
     let of_image: Vec<&Tag> = all.iter().filter(|tag| tag.config == found.config).collect();
     let going: Vec<&Tag> = if lookup::is_name_of(text, &found) { vec![&found] } else { of_image.clone() };
@@ -145,14 +144,6 @@ fn take_away(paths: &Paths, blobs: &Blobs, going: &[&Tag], is_last: bool, gone: 
         removed.deleted = going.first().map(|tag| tag.config);
     }
     Ok(removed)
-}
-
-/// Names in a read-only store are not ours to take.
-pub(super) fn refuse_read_only(text: &str, found: &Tag) -> Result<()> {
-    let Some(store) = &found.store else { return Ok(()) };
-    let store = store.path().display();
-    Err(Failure::user(format!("image \"{text}\" is in the read-only store \"{store}\""))
-        .hint("whoever writes that store removes it there; kelp only reads from it"))
 }
 
 fn check_names(text: &str, going: &[&Tag], force: bool) -> Result<()> {

@@ -116,6 +116,20 @@ pub fn find_tag_for(paths: &Paths, text: &str, platform: &Platform) -> Result<Ta
     })
 }
 
+/// As [`find_tag`], for what is to be changed: an image of a read-only store is
+/// refused.
+pub fn find_own_tag(paths: &Paths, text: &str) -> Result<Tag> {
+    let tag = find_tag(paths, text)?;
+    match &tag.store {
+        None => Ok(tag),
+        Some(store) => {
+            let store = store.path().display();
+            Err(Failure::user(format!("image {} is in the read-only store \"{store}\"", quoted(text)))
+                .hint("whoever writes that store changes it there; kelp only reads from it"))
+        }
+    }
+}
+
 /// What `text` may mean in the store, in order: a name without a registry is
 /// first one of our own, then what it means to a pull, then one of docker.io's,
 /// whose names are shown without their registry.
@@ -192,7 +206,8 @@ pub fn load(paths: &Paths, tag: &Tag) -> Result<StoredImage> {
     let mut references = BTreeSet::new();
     let mut sources = BTreeSet::new();
     let listed = tag.store.is_some().then(|| tag.clone());
-    for other in tags::list_readable(paths)?.0.iter().chain(&listed).filter(|other| other.config == tag.config) {
+    let (own, _) = tags::list_readable(paths)?;
+    for other in own.iter().chain(&listed).filter(|other| other.config == tag.config) {
         if let (Some(reference), Some(source)) = (&other.reference, other.source) {
             sources.insert(reference.at(source));
         }

@@ -43,7 +43,7 @@ pub fn list(store: &ImageStore, blobs: &Blobs, platform: &Platform) -> Result<(V
                     tags.push(tag);
                 }
             }
-            Err(failure) => failures.push(failure),
+            Err(failure) => failures.push(failure.doing(format!("read an image of \"{}\"", store.path().display()))),
         }
     }
     Ok((tags, failures))

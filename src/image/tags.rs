@@ -137,9 +137,8 @@ pub fn remove_untagged(paths: &Paths, config: &Digest) -> Result<bool> {
 }
 
 /// Whether `tag` still stands as it was read: what it needs may be missing
-/// only if it does not.
+/// only if it does not. Nobody takes blobs away from a read-only store.
 pub fn is_current(paths: &Paths, tag: &Tag) -> bool {
-    // A read-only store is somebody else's; what it says is what there is.
     tag.store.is_some() || read(path_of(paths, tag)).is_ok_and(|now| now.as_ref() == Some(tag))
 }
 

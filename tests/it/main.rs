@@ -25,5 +25,6 @@ mod registries;
 mod regressions;
 mod run;
 mod security;
+mod stores;
 mod terminal;
 mod user;
