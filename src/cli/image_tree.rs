@@ -28,7 +28,7 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: Arguments, session: &Session) -> Result<i32> {
     // The image first: one that is found is in the inventory, or gone again.
     let wanted = arguments.image.as_ref().map(|name| lookup::find_tag(&session.paths, name)).transpose()?;
-    let inventory = inventory::read(&session.paths)?;
+    let inventory = inventory::read_all(&session.paths)?;
     let sizes = LayerSizes::read(&session.paths)?;
     let chosen: Vec<&Item> = match (&wanted, &arguments.image) {
         (Some(tag), Some(name)) => {
