@@ -18,6 +18,7 @@ pub mod config;
 pub mod descriptor;
 pub mod digest;
 pub mod garbage;
+pub mod lists;
 pub mod lookup;
 pub mod manifest;
 pub mod packing;

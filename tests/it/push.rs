@@ -90,7 +90,7 @@ fn forms_and_files_are_as_asked_for() {
 #[test]
 fn what_cannot_be_pushed_is_refused_by_name() {
     let (home, registry) = with_import();
-    home.kelp(&["push", "mine:1"]).refuse(1, &["not of a registry", "kelp push IMAGE REGISTRY/NAME"]);
+    home.kelp(&["push", "mine:1"]).refuse(1, &["not of a registry", "say where to"]);
     home.kelp(&["push", "mine:1", "oci:/tmp/x"]).refuse(2, &["is no registry", "kelp save"]);
     home.kelp(&["push", "nobody"]).refuse(1, &["no image \"nobody\""]);
     let id = home.kelp(&["images", "-q"]).succeed();
@@ -112,7 +112,11 @@ fn all_tags_are_pulled_as_far_as_they_can_be() {
     let lines: Vec<&str> = output.stdout.lines().collect();
     assert_eq!(lines[0], format!("2: Pulling from {name}"), "{output:?}");
     assert!(lines[1].starts_with("Digest: sha256:"), "{output:?}");
-    assert_eq!(lines[lines.len() - 2..], [format!("Status: Downloaded newer image for {name}"), name.clone()], "{output:?}");
+    assert_eq!(
+        lines[lines.len() - 2..],
+        [format!("Status: Downloaded newer image for {name}"), name.clone()],
+        "{output:?}"
+    );
     assert!(output.code == 1 && output.stderr.contains("has no image") && output.stderr.contains("gone"), "{output:?}");
     let listed = home.kelp(&["images", "--format", "json"]).succeed();
     assert_eq!(serde_json::from_str::<Value>(&listed).unwrap().as_array().map(Vec::len), Some(2));
