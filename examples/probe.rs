@@ -56,6 +56,10 @@ fn act(action: &str, words: &[&str]) {
         "open-write" => answer(fs::OpenOptions::new().write(true).open(word(0)).map(|_| "ok".to_owned())),
         "fill" => answer(fs::write(word(0), vec![b'x'; number(1) as usize]).map(|()| "ok".to_owned())),
         "mkdir" => answer(fs::DirBuilder::new().mode(0o755).create(word(0)).map(|()| "ok".to_owned())),
+        "remove" => answer(remove(Path::new(word(0))).map(|()| "ok".to_owned())),
+        "hard-link" => answer(fs::hard_link(word(0), word(1)).map(|()| "ok".to_owned())),
+        "chmod" => answer(chmod(word(0), word(1)).map(|()| "ok".to_owned())),
+        "set-attribute" => answer(set_attribute(word(0), word(1), word(2)).map(|()| "ok".to_owned())),
         "chown" => answer(std::os::unix::fs::chown(word(0), id(word(1)), id(word(2))).map(|()| "ok".to_owned())),
         "list" => answer(list(word(0))),
         "link" => answer(fs::read_link(word(0)).map(|target| target.display().to_string())),
@@ -99,6 +103,30 @@ fn name_of(error: &io::Error) -> String {
 
 fn id(text: &str) -> Option<u32> {
     text.parse().ok()
+}
+
+/// A file, or a directory with all that is in it.
+fn remove(path: &Path) -> io::Result<()> {
+    if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
+}
+
+fn chmod(path: &str, mode: &str) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(path, fs::Permissions::from_mode(u32::from_str_radix(mode, 8).unwrap()))
+}
+
+/// Sets an extended attribute; the value is in hexadecimal digits.
+fn set_attribute(path: &str, name: &str, value: &str) -> io::Result<()> {
+    let text = |text: &str| std::ffi::CString::new(text).unwrap();
+    let value: Vec<u8> = value
+        .as_bytes()
+        .chunks(2)
+        .map(|pair| u8::from_str_radix(&String::from_utf8_lossy(pair), 16).unwrap())
+        .collect();
+    // SAFETY: path and name are NUL-terminated, the value is live for the length given.
+    let result =
+        unsafe { libc::setxattr(text(path).as_ptr(), text(name).as_ptr(), value.as_ptr().cast(), value.len(), 0) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 fn read_line() -> io::Result<String> {

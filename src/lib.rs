@@ -5,8 +5,8 @@
 //!
 //! `cli -> engine -> container -> sandbox, storage -> image, process -> kernel`
 //!
-//! [`error`], [`limits`], [`paths`] and [`host`] are common ground for all
-//! rooms but the kernel. docs/architecture.md has the map.
+//! [`error`], [`limits`], [`paths`], [`host`] and [`settings`] are common ground
+//! for all rooms but the kernel. docs/architecture.md has the map.
 
 #![deny(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -15,6 +15,7 @@ pub mod error;
 pub mod host;
 pub mod limits;
 pub mod paths;
+pub mod settings;
 
 pub mod cli;
 pub mod container;

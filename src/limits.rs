@@ -53,6 +53,14 @@ pub const SPARSE_SEGMENTS_MAX: usize = 1 << 20;
 /// set. A full distribution needs 5 MiB.
 pub const LAYER_DIRECTORY_BYTES_MAX: usize = 512 << 20;
 
+/// Names of files with several names, kept in memory while a layer is packed so
+/// that the later ones become links. A full distribution needs some KiB.
+pub const LAYER_LINK_BYTES_MAX: usize = 512 << 20;
+
+/// The list of what changed in a container, read whole to be sorted: ten
+/// million paths.
+pub const CHANGES_BYTES_MAX: u64 = 1 << 30;
+
 /// Symbolic links followed for the parent of one entry or for one mount; the
 /// kernel's own bound (path_resolution(7)).
 pub const ENTRY_LINKS_MAX: usize = 40;
@@ -98,9 +106,17 @@ pub const BASE_LINGER_MS: u64 = 15_000;
 /// A tag's file: a reference, digests and times of our own writing.
 pub const TAG_BYTES_MAX: u64 = 64 << 10;
 
-/// An image archive read from a pipe or a compressed one, which are written to
-/// disk first; as a layer, it may hold a model of hundreds of GiB.
+/// An image archive read from a pipe or a compressed one; as a layer, it may
+/// hold a model of hundreds of GiB.
 pub const ARCHIVE_BYTES_MAX: u64 = 4 << 40;
+
+/// A file of an archive that comes through a pipe: a larger one goes straight
+/// into the store, where it belongs if it is a layer. Documents are smaller.
+pub const ARCHIVE_ASIDE_BYTES_MAX: u64 = 1 << 20;
+
+/// Layers that are copied out of an archive at once. Hashing is what takes
+/// time, so more than a few processors are of no use beside the disk.
+pub const ARCHIVE_LAYERS_AT_ONCE: usize = 4;
 
 /// Entries of an image archive: each layer is up to three of them (a
 /// directory, a version, a tar), so this is some hundred full images.
@@ -112,6 +128,10 @@ pub const ARCHIVE_IMAGES_MAX: usize = 1_024;
 /// Links followed from a layer's name in an archive to the layer itself.
 /// docker save (until 24) wrote one, from a repeated layer to its first place.
 pub const ARCHIVE_LINKS_MAX: usize = 8;
+
+/// How long a save waits for another that writes into the same image layout,
+/// which may be a large one on a slow file system.
+pub const LAYOUT_PATIENCE_MS: u64 = 10_000;
 
 /// Indexes within indexes, from a tag to an image: an OCI layout has one index
 /// of its own and may list another.

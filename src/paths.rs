@@ -39,9 +39,63 @@ pub struct Paths {
     pub data: PathBuf,
     /// What must not: sockets, locks, holders.
     pub run: PathBuf,
+    /// Stores of others that images are read from (image/stores.rs), in the
+    /// order in which they are asked. Nothing is ever written there.
+    #[serde(default)]
+    pub image_stores: Vec<ImageStore>,
+}
+
+/// An OCI image layout, in a directory that others may write to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageStore(PathBuf);
+
+impl ImageStore {
+    /// Reads `ro:DIRECTORY`, an absolute path.
+    pub fn parse(text: &str) -> Result<Self> {
+        let shown = text.escape_debug();
+        let Some(path) = text.strip_prefix("ro:") else {
+            let failure = Failure::usage(format!("\"{shown}\" is not ro:DIRECTORY"));
+            return Err(match text.strip_prefix("rw:") {
+                Some(_) => failure.hint("image stores are read, not written; kelp save --format oci-dir adds to one"),
+                None => failure.hint("ro:/srv/images, for example"),
+            });
+        };
+        match Path::new(path).is_absolute() {
+            true => Ok(Self(PathBuf::from(path))),
+            false => Err(Failure::usage(format!("the image store \"{shown}\" is not an absolute path"))),
+        }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+/// The stores that the environment names: `KELP_IMAGE_STORE`, separated by commas.
+pub fn image_stores_of_environment() -> Result<Vec<ImageStore>> {
+    let Some(text) = std::env::var_os("KELP_IMAGE_STORE").filter(|text| !text.is_empty()) else {
+        return Ok(Vec::new());
+    };
+    text.to_string_lossy().split(',').map(ImageStore::parse).collect::<Result<_>>().doing(|| "read KELP_IMAGE_STORE")
+}
+
+/// Where settings are (settings.rs): the user's file before the site's.
+pub fn settings_files() -> Result<Vec<PathBuf>> {
+    let own = match absolute_variable("XDG_CONFIG_HOME")? {
+        Some(path) => Some(path),
+        None => home().ok().map(|home| home.join(".config")),
+    };
+    let own = own.map(|path| path.join("kelp/config.toml"));
+    Ok(own.into_iter().chain([PathBuf::from("/etc/kelp/config.toml")]).collect())
 }
 
 impl Paths {
+    /// Everything below these two directories.
+    pub fn new(data: PathBuf, run: PathBuf) -> Self {
+        Self { data, run, image_stores: Vec::new() }
+    }
+
     /// Reads the environment and makes sure that both directories exist, are
     /// ours and are closed to others.
     pub fn of_this_user() -> Result<Self> {
@@ -56,7 +110,7 @@ impl Paths {
         own_dir(&data)
             .doing(|| format!("use data directory \"{}\"", data.display()))
             .hint(|| "set KELP_DATA to a directory of yours on a local disk")?;
-        Ok(Self { data, run })
+        Ok(Self::new(data, run))
     }
 
     /// Blobs by digest.

@@ -30,6 +30,7 @@ const COMMON_GROUND: &[(&str, &[&str])] = &[
     ("limits", &["error"]),
     ("paths", &["error", "limits"]),
     ("host", &["error", "kernel", "limits", "paths"]),
+    ("settings", &["error", "limits", "paths"]),
 ];
 
 /// Words that say nothing about what a thing is.

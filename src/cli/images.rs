@@ -63,6 +63,8 @@ struct Row<'a> {
     unique_size: u64,
     /// Bytes of its blobs as received.
     packed_size: u64,
+    /// The read-only store that it is in; none for our own.
+    store: Option<String>,
 }
 
 const LISTING: Listing = Listing {
@@ -77,6 +79,7 @@ const LISTING: Listing = Listing {
         ("VirtualSize", "SIZE"),
         ("SharedSize", "SHARED SIZE"),
         ("UniqueSize", "UNIQUE SIZE"),
+        ("ReadOnly", "R/O"),
     ],
     shown: &["Repository", "Tag", "ID", "CreatedSince", "Size"],
 };
@@ -84,12 +87,18 @@ const LISTING: Listing = Listing {
 const LISTING_WITH_DIGESTS: Listing =
     Listing { shown: &["Repository", "Tag", "Digest", "ID", "CreatedSince", "Size"], ..LISTING };
 
+const LISTING_WITH_STORES: Listing =
+    Listing { shown: &["Repository", "Tag", "ID", "CreatedSince", "Size", "ReadOnly"], ..LISTING };
+
+const LISTING_WITH_BOTH: Listing =
+    Listing { shown: &["Repository", "Tag", "Digest", "ID", "CreatedSince", "Size", "ReadOnly"], ..LISTING };
+
 /// Prints the list, newest first.
 pub(super) fn run(arguments: Arguments, session: &Session) -> Result<i32> {
     let mut filters = arguments.filter;
     filters.extend(arguments.name.map(|name| format!("reference={name}")));
     let filter = ImageFilter::parse(&filters)?;
-    let inventory = inventory::read(&session.paths)?;
+    let inventory = inventory::read_all(&session.paths)?;
     let chosen = inventory::choose(&inventory, &filter, &session.paths)?;
     if arguments.quiet {
         // One image may have many names; scripts want it once.
@@ -98,7 +107,13 @@ pub(super) fn run(arguments: Arguments, session: &Session) -> Result<i32> {
         images.for_each(|(image, _)| output::line(id(image, arguments.no_trunc)));
     } else {
         let fields = |(image, tag): &(&Item, &Tag)| fields(image, tag, arguments.no_trunc);
-        let listing = if arguments.digests { LISTING_WITH_DIGESTS } else { LISTING };
+        let has_stores = chosen.iter().any(|(_, tag)| tag.store.is_some());
+        let listing = match (arguments.digests, has_stores) {
+            (false, false) => LISTING,
+            (true, false) => LISTING_WITH_DIGESTS,
+            (false, true) => LISTING_WITH_STORES,
+            (true, true) => LISTING_WITH_BOTH,
+        };
         listing.print(&arguments.format.format, &chosen, fields, |(image, tag)| row(image, tag))?;
     }
     for (image, tag) in chosen {
@@ -126,6 +141,7 @@ fn fields(image: &Item, tag: &Tag, whole: bool) -> Fields {
         ("VirtualSize", size(row.size)),
         ("SharedSize", size(row.shared_size)),
         ("UniqueSize", size(row.unique_size)),
+        ("ReadOnly", row.store.is_some().to_string()),
     ]
 }
 
@@ -144,6 +160,7 @@ fn row<'a>(image: &'a Item, tag: &Tag) -> Row<'a> {
         shared_size: image.sizes.shared,
         unique_size: image.sizes.unique(),
         packed_size: image.sizes.packed,
+        store: tag.store.as_ref().map(|store| store.path().display().to_string()),
     }
 }
 

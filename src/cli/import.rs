@@ -23,8 +23,9 @@ pub(super) struct Arguments {
     name: Option<String>,
     /// Apply an instruction to the image's config, e.g. 'CMD ["sh"]'
     ///
-    /// CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, SHELL, STOPSIGNAL, USER, VOLUME and
-    /// WORKDIR, written as in a Dockerfile. Can be given several times.
+    /// CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD, SHELL,
+    /// STOPSIGNAL, USER, VOLUME and WORKDIR, written as in a Dockerfile. Can be
+    /// given several times.
     #[arg(short, long, value_name = "INSTRUCTION")]
     change: Vec<String>,
     /// Remark for the image's history
@@ -60,7 +61,8 @@ pub(super) fn run(arguments: Arguments, session: &Session) -> Result<i32> {
     Ok(0)
 }
 
-fn reference(text: &str) -> Result<Reference> {
+/// A name for an image that is made here.
+pub(super) fn reference(text: &str) -> Result<Reference> {
     let reference = Reference::parse_local(text)?;
     if reference.digest().is_some() {
         return Err(Failure::usage(format!("the name \"{text}\" cannot have a digest"))

@@ -12,8 +12,11 @@ pub mod output;
 pub mod tour;
 
 mod check;
+mod commit;
 mod completion;
+mod diff;
 mod exists;
+mod export;
 mod format;
 mod history;
 mod image_inspect;
@@ -40,6 +43,7 @@ mod registry;
 mod rm;
 mod rmi;
 mod run;
+mod save;
 mod search;
 mod tag;
 mod template;
@@ -48,13 +52,15 @@ mod untag;
 mod verbs;
 mod version;
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{ArgMatches, Command};
 
-use crate::error::{Failure, Kind, Result};
-use crate::paths::Paths;
+use crate::error::{Context, Failure, Kind, Result};
+use crate::paths::{self, ImageStore, Paths};
+use crate::settings::Settings;
 use verbs::Verb;
 
 /// What every verb is given.
@@ -65,12 +71,33 @@ pub struct Session {
     pub debug: bool,
 }
 
+/// Options before the verb.
+#[derive(Default)]
+struct Global {
+    debug: bool,
+    /// `--image-store`, as typed.
+    image_stores: Vec<String>,
+}
+
+/// Verbs that look at no image, and so at no settings.
+const WITHOUT_SETTINGS: &[&str] = &["completion", "login", "logout", "man", "ns", "ps", "rm", "version"];
+
 /// The whole command: from arguments to exit status.
 pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let mut arguments = arguments.peekable();
-    let mut debug = false;
-    while arguments.next_if(|argument| argument == "--debug" || argument == "-D").is_some() {
-        debug = true;
+    let mut global = Global::default();
+    while let Some(option) = arguments.next_if(is_global) {
+        match option.to_str().and_then(|option| option.split_once('=')) {
+            Some((_, store)) => global.image_stores.push(store.to_owned()),
+            None if option == "--image-store" => match arguments.next() {
+                Some(store) => global.image_stores.push(store.to_string_lossy().into_owned()),
+                None => {
+                    output::failure(&Failure::usage("--image-store wants ro:DIRECTORY, or none"));
+                    return ExitCode::from(2);
+                }
+            },
+            None => global.debug = true,
+        }
     }
     let Some(first) = arguments.next() else {
         output::help(&verbs::tree().render_help());
@@ -82,17 +109,22 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
             ExitCode::SUCCESS
         }
         Some("--help" | "-h" | "help") => help(arguments),
-        Some(name) if verbs::is_group(name) => run_grouped(name, arguments, debug),
+        Some(name) if verbs::is_group(name) => run_grouped(name, arguments, &global),
         Some(name) => match verbs::find(name) {
-            Some(verb) => run_verb(verb, arguments.collect(), debug),
+            Some(verb) => run_verb(verb, arguments.collect(), &global),
             None => unknown(name),
         },
         None => unknown(&first.to_string_lossy()),
     }
 }
 
+fn is_global(argument: &OsString) -> bool {
+    let Some(argument) = argument.to_str() else { return false };
+    matches!(argument, "--debug" | "-D" | "--image-store") || argument.starts_with("--image-store=")
+}
+
 /// `kelp GROUP VERB …`.
-fn run_grouped(group: &str, mut arguments: impl Iterator<Item = OsString>, debug: bool) -> ExitCode {
+fn run_grouped(group: &str, mut arguments: impl Iterator<Item = OsString>, global: &Global) -> ExitCode {
     let Some(word) = arguments.next() else {
         output::help(&verbs::group(group).render_help());
         return ExitCode::from(2);
@@ -103,7 +135,7 @@ fn run_grouped(group: &str, mut arguments: impl Iterator<Item = OsString>, debug
         word => {
             let name = format!("{group} {word}");
             match verbs::find(&name) {
-                Some(verb) => run_verb(verb, arguments.collect(), debug),
+                Some(verb) => run_verb(verb, arguments.collect(), global),
                 None => unknown(&name),
             }
         }
@@ -133,7 +165,7 @@ fn unknown(name: &str) -> ExitCode {
     ExitCode::from(2)
 }
 
-fn run_verb(verb: &'static Verb, arguments: Vec<OsString>, debug: bool) -> ExitCode {
+fn run_verb(verb: &'static Verb, arguments: Vec<OsString>, global: &Global) -> ExitCode {
     let words = std::iter::once(OsString::from(format!("kelp {}", verb.name))).chain(arguments);
     let matches = match verb.command().try_get_matches_from(words) {
         Ok(matches) => matches,
@@ -146,7 +178,7 @@ fn run_verb(verb: &'static Verb, arguments: Vec<OsString>, debug: bool) -> ExitC
             return ExitCode::from(verb.usage_status);
         }
     };
-    match execute(verb, &matches, debug) {
+    match execute(verb, &matches, global) {
         Ok(code) => ExitCode::from(code as u8),
         Err(failure) => {
             output::failure(&failure);
@@ -155,9 +187,27 @@ fn run_verb(verb: &'static Verb, arguments: Vec<OsString>, debug: bool) -> ExitC
     }
 }
 
-fn execute(verb: &Verb, matches: &ArgMatches, debug: bool) -> Result<i32> {
-    let session = Session { paths: Paths::of_this_user()?, debug };
-    (verb.run)(matches, &session)
+fn execute(verb: &Verb, matches: &ArgMatches, global: &Global) -> Result<i32> {
+    let mut paths = Paths::of_this_user()?;
+    if !WITHOUT_SETTINGS.contains(&verb.name) {
+        paths.image_stores = image_stores(global)?;
+    }
+    (verb.run)(matches, &Session { paths, debug: global.debug })
+}
+
+/// The stores of the command line, of the environment and of the settings, in
+/// this order; `none` leaves out the latter two.
+fn image_stores(global: &Global) -> Result<Vec<ImageStore>> {
+    let typed = global.image_stores.iter().filter(|text| *text != "none");
+    let mut stores: Vec<ImageStore> =
+        typed.map(|text| ImageStore::parse(text)).collect::<Result<_>>().doing(|| "use --image-store")?;
+    if global.image_stores.iter().all(|text| text != "none") {
+        stores.extend(paths::image_stores_of_environment()?);
+        stores.extend(Settings::read(&paths::settings_files()?)?.image_stores);
+    }
+    let mut seen = BTreeSet::new();
+    stores.retain(|store| seen.insert(store.path().to_owned()));
+    Ok(stores)
 }
 
 /// The exit status of a failure: `run` keeps Docker's 125, 126 and 127.

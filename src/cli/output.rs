@@ -4,6 +4,7 @@
 //! A reader that went away (`kelp images | head -1`) ends kelp quietly, as it
 //! ends every program that writes to a closed pipe.
 
+use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 
 use anstyle::{AnsiColor, Style};
@@ -51,6 +52,16 @@ pub fn tamed(text: &str) -> String {
 /// Prints text as it is, e.g. generated completions.
 pub fn raw(bytes: &[u8]) {
     end_quietly(io::stdout().lock().write_all(bytes));
+}
+
+/// Standard output as a file, for data that is not text. A terminal is refused.
+pub fn stream() -> Result<File> {
+    use std::os::fd::AsFd;
+    let stdout = io::stdout();
+    if stdout.is_terminal() {
+        return Err(Failure::usage("an archive is not for a terminal"));
+    }
+    Ok(stdout.as_fd().try_clone_to_owned()?.into())
 }
 
 /// Prints a document for programs.

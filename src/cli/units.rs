@@ -2,6 +2,24 @@
 
 use jiff::tz::TimeZone;
 
+use crate::error::{Failure, Result};
+
+/// The time that reproducible builds ask for, in seconds since 1970
+/// (reproducible-builds.org, SOURCE_DATE_EPOCH).
+pub(super) fn source_date_epoch() -> Result<Option<u64>> {
+    match std::env::var("SOURCE_DATE_EPOCH") {
+        Err(std::env::VarError::NotPresent) => Ok(None),
+        Ok(text) if text.is_empty() => Ok(None),
+        text => text
+            .ok()
+            .and_then(|text| text.parse().ok())
+            // What fits into a tar's header.
+            .filter(|seconds| *seconds < 1 << 33)
+            .map(Some)
+            .ok_or_else(|| Failure::usage("SOURCE_DATE_EPOCH is not a number of seconds since 1970")),
+    }
+}
+
 /// A duration, e.g. `3 days`.
 pub(super) fn duration(seconds: i64) -> String {
     const HOUR: i64 = 3600;

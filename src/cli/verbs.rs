@@ -7,9 +7,9 @@ use super::manifest::{
     ls as manifest_ls, push as manifest_push, rm as manifest_rm,
 };
 use super::{
-    Session, base_command, check, completion, exists, history, image_inspect, image_mount, image_prune, image_tree,
-    image_unmount, image_verify, images, import, inspect, load, login, logout, man, ns, ps, pull, push, rm, rmi, run,
-    search, tag, untag, version,
+    Session, base_command, check, commit, completion, diff, exists, export, history, image_inspect, image_mount,
+    image_prune, image_tree, image_unmount, image_verify, images, import, inspect, load, login, logout, man, ns, ps,
+    pull, push, rm, rmi, run, save, search, tag, untag, version,
 };
 use crate::error::{EXIT_OWN_FAILURE, Failure, Result};
 
@@ -65,7 +65,11 @@ pub(super) const ALL: &[Verb] = &[
     verb!("login", "Log in to a registry", login),
     verb!("logout", "Log out of a registry", logout),
     verb!("load", "Load images from an archive", load),
+    verb!("save", "Save images to an archive", save),
     verb!("import", "Make an image of a root file system", import),
+    verb!("commit", "Make an image of a container", commit),
+    verb!("export", "Write all files of a container to a tar", export),
+    verb!("diff", "List what a container or an image changed", diff),
     verb!("images", "List images", images),
     verb!("history", "Show how an image came to be", history),
     verb!("tag", "Give an image more names", tag),
@@ -80,9 +84,11 @@ pub(super) const ALL: &[Verb] = &[
     verb!("image pull", "Fetch an image from a registry", pull),
     verb!("image push", "Send an image to a registry", push),
     verb!("image load", "Load images from an archive", load),
+    verb!("image save", "Save images to an archive", save),
     verb!("image import", "Make an image of a root file system", import),
     verb!("image tag", "Give an image more names", tag),
     verb!("image untag", "Take names from an image, which stays", untag),
+    verb!("image diff", "List what an image changed", diff),
     verb!("image rm", "Remove images", rmi),
     verb!("image prune", "Remove images that nobody needs", image_prune),
     verb!("image verify", "Verify images by their digests, and repair them", image_verify),
@@ -137,6 +143,13 @@ impl Verb {
 pub(super) fn tree() -> Command {
     let tree = base_command("kelp", "Rootless containers in one binary")
         .arg(clap::arg!(-D --debug "Print what each step of a start costs"))
+        .arg(
+            clap::Arg::new("image-store")
+                .long("image-store")
+                .value_name("ro:DIRECTORY")
+                .help("Look for images in this OCI layout as well, before those of the settings; none: in no other")
+                .action(clap::ArgAction::Append),
+        )
         .arg(clap::arg!(-V --version "Print the version"));
     let tree = ALL
         .iter()

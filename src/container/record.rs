@@ -2,13 +2,15 @@
 //! rename, version 1.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Failure, Result};
+use crate::image::config::RunConfig;
 use crate::limits;
 use crate::process::identity::Identity;
+use crate::process::idmap::IdMap;
 
 /// The version this kelp writes.
 const VERSION: u32 = 1;
@@ -40,8 +42,29 @@ pub struct Record {
     /// The signal that asks its program to end; `None` is SIGTERM.
     #[serde(default)]
     pub stop_signal: Option<String>,
+    /// What a commit makes its image's config of: the image's own, with what
+    /// was asked for at the start.
+    #[serde(default)]
+    pub config: RunConfig,
+    /// Its files; `None` in a record that an older kelp wrote.
+    #[serde(default)]
+    pub files: Option<Files>,
     /// Where in its life it is.
     pub status: Status,
+}
+
+/// What it takes to read a container's files as the container sees them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Files {
+    /// The directory of `--rootfs`, absolute; `None` for the layers of an image.
+    pub rootfs: Option<PathBuf>,
+    /// The container's ids onto the base namespace's.
+    pub id_map: IdMap,
+    /// The key of the same map onto the host's ids: its layers are kept under
+    /// it, and it tells whether the user's ids are still what they were.
+    pub id_map_key: String,
+    /// What was mounted on; kelp made what was missing there.
+    pub mount_points: Vec<String>,
 }
 
 /// Where in its life a container is.
@@ -83,6 +106,8 @@ impl Record {
             auto_remove: false,
             anonymous_volumes: Vec::new(),
             stop_signal: None,
+            config: RunConfig::default(),
+            files: None,
             status: Status::Created,
         }
     }

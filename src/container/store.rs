@@ -298,7 +298,7 @@ mod tests {
     #[test]
     fn a_container_that_is_being_made_is_left_alone() {
         let dir = tempfile::tempdir().unwrap();
-        let paths = Paths { data: dir.path().join("data"), run: dir.path().join("run") };
+        let paths = Paths::new(dir.path().join("data"), dir.path().join("run"));
         let made = create(&paths, "web").unwrap();
         assert_eq!(fs::read_dir(paths.staging()).unwrap().count(), 0);
         assert!(list(&paths).unwrap().0.is_empty() && made.container.directory.exists());

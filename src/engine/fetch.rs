@@ -32,6 +32,7 @@ use crate::image::platform::Platform;
 use crate::image::pull::{self, Planned, Pulled};
 use crate::image::quote::quoted;
 use crate::image::registry::{self, Progress};
+use crate::image::stores;
 use crate::limits;
 use crate::paths::Paths;
 use crate::process::base::Base;
@@ -62,14 +63,22 @@ pub fn get(
     } else if pull == Pull::Always {
         fetch(paths, text, platform, false, Some(owner), progress)?;
     }
-    let tag = match lookup::find_tag(paths, text) {
+    let wanted = platform.cloned().unwrap_or_else(Platform::host);
+    let tag = match lookup::find_tag_for(paths, text, &wanted) {
         Err(failure) if failure.kind == Kind::NotFound && pull != Pull::Never => {
             fetch(paths, text, platform, false, Some(owner), progress)?;
             lookup::find_tag(paths, text)?
         }
         result => result?,
     };
-    let (manifest, config) = lookup::documents(&Blobs::open(paths)?, &tag.manifest)
+    let blobs = Blobs::open(paths)?;
+    if tag.store.is_some() {
+        // Waits for a collection that began before this container was seen;
+        // one that begins later sees it, and knows what it needs by these.
+        let _guard = garbage::hold(paths)?;
+        stores::adopt(&blobs, &tag).doing(|| format!("read image \"{text}\""))?;
+    }
+    let (manifest, config) = lookup::documents(&blobs, &tag.manifest)
         .doing(|| format!("read image \"{text}\""))
         .hint(|| format!("fetch it again: kelp pull {text}"))?;
     check_platform(text, platform, &config)?;

@@ -22,7 +22,9 @@ use crate::image::descriptor::Descriptor;
 use crate::image::digest::Digest;
 use crate::image::lookup::{self, StoredImage};
 use crate::image::manifest::Manifest;
+use crate::image::platform::Platform;
 use crate::image::reference::Reference;
+use crate::image::stores;
 use crate::image::tags::{self, Tag};
 use crate::paths::Paths;
 use crate::storage::layers;
@@ -96,11 +98,29 @@ pub fn created(config: &ImageConfig) -> Option<Timestamp> {
     config.created.as_deref().and_then(|text| text.parse().ok())
 }
 
-/// All images.
+/// All images of our own.
 pub fn read(paths: &Paths) -> Result<Inventory> {
     let (all, damaged) = tags::list_readable(paths)?;
     let images = gather(paths, all)?;
     Ok(Inventory { images, damaged: damaged.into_iter().map(|damaged| damaged.failure).collect() })
+}
+
+/// The same with those of the read-only stores. A store that cannot be read is
+/// a failure beside the rest.
+pub fn read_all(paths: &Paths) -> Result<Inventory> {
+    let (mut all, damaged) = tags::list_readable(paths)?;
+    let mut failures: Vec<Failure> = damaged.into_iter().map(|damaged| damaged.failure).collect();
+    let blobs = Blobs::open(paths)?;
+    for store in &paths.image_stores {
+        match stores::list(store, &blobs, &Platform::host()) {
+            Ok((tags, damaged)) => {
+                all.extend(tags);
+                failures.extend(damaged);
+            }
+            Err(failure) => failures.push(failure),
+        }
+    }
+    Ok(Inventory { images: gather(paths, all)?, damaged: failures })
 }
 
 /// The images that tags stand for which were read a moment ago.
@@ -167,7 +187,7 @@ fn time_of(inventory: &Inventory, paths: &Paths, name: &str) -> Result<Timestamp
 /// The image that `text` names, and what it takes.
 pub fn find(paths: &Paths, text: &str) -> Result<(StoredImage, Sizes)> {
     let image = lookup::find(paths, text)?;
-    let all = read(paths)?;
+    let all = read_all(paths)?;
     let sizes = all.images.iter().find(|other| other.id == image.id).map(|other| other.sizes);
     // Removed since it was found: what it took is known all the same.
     Ok((image, sizes.unwrap_or_default()))
@@ -226,7 +246,6 @@ mod tests {
     use super::*;
     use crate::engine::removal;
     use crate::image::archive::{self, ImportOptions};
-    use crate::image::platform::Platform;
 
     fn import(paths: &Paths, name: &str) {
         let reference = Some(Reference::parse_local(name).unwrap());
@@ -238,7 +257,7 @@ mod tests {
     #[test]
     fn what_goes_meanwhile_is_not_there_and_what_is_damaged_is() {
         let dir = tempfile::tempdir().unwrap();
-        let paths = Paths { data: dir.path().join("data"), run: dir.path().join("run") };
+        let paths = Paths::new(dir.path().join("data"), dir.path().join("run"));
         import(&paths, "goes");
         import(&paths, "stays");
         let all = tags::list(&paths).unwrap();

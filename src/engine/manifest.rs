@@ -15,6 +15,7 @@ use crate::image::platform::Platform;
 use crate::image::push::{self, Item};
 use crate::image::reference::{LOCAL_REGISTRY, Reference};
 use crate::image::registry::{Client, Progress, Sent};
+use crate::image::stores;
 use crate::limits;
 use crate::paths::Paths;
 
@@ -315,6 +316,9 @@ fn find(paths: &Paths, text: &str, adding: &Adding, progress: &dyn Progress) -> 
         let images = find_remote(paths, named.unwrap_or(text), adding)?;
         return Ok(FoundImages { images, ..FoundImages::default() });
     };
+    if tag.store.is_some() {
+        stores::adopt(&Blobs::open(paths)?, &tag)?;
+    }
     // What a push would send is what the list has to name.
     let (image, replaced) = push::packed(paths, &tag, progress)?;
     let entry = Entry::new(&image.descriptor, image.platform());

@@ -5,7 +5,10 @@
 
 pub mod base_steps;
 pub mod check;
+pub mod commit;
+pub mod diff;
 pub mod embedded;
+pub mod export;
 pub mod fetch;
 pub mod history;
 pub mod host_view;
@@ -15,6 +18,7 @@ pub mod login;
 pub mod manifest;
 pub mod naming;
 pub mod options;
+mod pack;
 pub mod plan;
 pub mod push;
 pub mod remote;
@@ -22,6 +26,7 @@ pub mod removal;
 pub mod request;
 pub mod rootfs;
 pub mod run;
+pub mod save;
 pub mod search;
 pub mod transfer;
 pub mod tree;

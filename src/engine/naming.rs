@@ -2,9 +2,11 @@
 //! stays, without one; removal.rs removes images.
 
 use crate::error::{Failure, Kind, Result};
+use crate::image::blobs::Blobs;
 use crate::image::garbage;
 use crate::image::lookup;
 use crate::image::reference::Reference;
+use crate::image::stores;
 use crate::image::tags::{self, Tag};
 use crate::paths::Paths;
 
@@ -14,6 +16,9 @@ pub fn tag(paths: &Paths, source: &str, targets: &[String]) -> Result<()> {
     let references = targets.iter().map(|target| own_name(target)).collect::<Result<Vec<_>>>()?;
     let _guard = garbage::hold(paths)?;
     let found = lookup::find_tag(paths, source)?;
+    if found.store.is_some() {
+        stores::adopt(&Blobs::open(paths)?, &found)?;
+    }
     for reference in references {
         tags::set(paths, &Tag::new(Some(reference), found.manifest.clone(), found.config))?;
     }
@@ -32,12 +37,12 @@ fn own_name(text: &str) -> Result<Reference> {
 /// Takes `names` from the image, or all it has.
 pub fn untag(paths: &Paths, image: &str, names: &[String]) -> Result<()> {
     let _guard = garbage::hold(paths)?;
-    let found = lookup::find_tag(paths, image)?;
+    let found = lookup::find_own_tag(paths, image)?;
     let (all, _) = tags::list_readable(paths)?;
     let own: Vec<&Tag> = all.iter().filter(|tag| tag.config == found.config && tag.reference.is_some()).collect();
     let mut going = Vec::new();
     for name in names {
-        let candidates = Reference::local_candidates(name)?;
+        let candidates = lookup::candidates(name)?;
         let named = own.iter().find(|tag| tag.reference.as_ref().is_some_and(|name| candidates.contains(name)));
         going.push(*named.ok_or_else(|| {
             let spellings = own.iter().filter_map(|tag| tag.reference.as_ref()).map(Reference::familiar);

@@ -29,7 +29,9 @@ use crate::image::digest::Digest;
 use crate::image::garbage::{self, Guard, Parts};
 use crate::image::lists::{self, List};
 use crate::image::lookup;
+use crate::image::platform::Platform;
 use crate::image::reference::Reference;
+use crate::image::stores;
 use crate::image::tags::{self, Tag};
 use crate::limits;
 use crate::paths::Paths;
@@ -60,10 +62,10 @@ pub struct Collected {
 /// name of an image that a container was made from goes only with `force`;
 /// the container keeps its layers.
 pub fn remove(paths: &Paths, text: &str, force: bool) -> Result<(Removed, Collected)> {
-    let found = lookup::find_tag(paths, text)?;
+    let found = lookup::find_own_tag(paths, text)?;
     let all = tags::list(paths)?;
     let of_image: Vec<&Tag> = all.iter().filter(|tag| tag.config == found.config).collect();
-    let going: Vec<&Tag> = if is_name_of(text, &found) { vec![&found] } else { of_image.clone() };
+    let going: Vec<&Tag> = if lookup::is_name_of(text, &found) { vec![&found] } else { of_image.clone() };
     check_names(text, &going, force)?;
     let is_last = going.len() == of_image.len();
     if is_last && !force {
@@ -145,16 +147,6 @@ fn take_away(paths: &Paths, blobs: &Blobs, going: &[&Tag], is_last: bool, gone: 
     Ok(removed)
 }
 
-/// Whether `text` is the name in `tag`, and not the id of its image.
-fn is_name_of(text: &str, tag: &Tag) -> bool {
-    let Some(reference) = &tag.reference else { return false };
-    lookup::candidates(text).is_ok_and(|candidates| {
-        candidates.iter().any(|candidate| {
-            candidate == reference || (candidate.digest().is_some() && candidate.name() == reference.name())
-        })
-    })
-}
-
 fn check_names(text: &str, going: &[&Tag], force: bool) -> Result<()> {
     let names: Vec<&Reference> = going.iter().filter_map(|tag| tag.reference.as_ref()).collect();
     let repositories: BTreeSet<String> = names.iter().map(|name| name.name()).collect();
@@ -223,6 +215,10 @@ fn collect(paths: &Paths, blobs: &Blobs, gone: &BTreeSet<Digest>) -> Result<Coll
             ));
         }
     }
+    for tag in stores::adopted(&paths.image_stores, blobs, &Platform::host()) {
+        // What cannot be read any more was only unpacked here.
+        needed.add(blobs, &tag).ok();
+    }
     let (containers, damaged) = store::list(paths)?;
     if let Some(failure) = damaged.into_iter().next() {
         return postponed(format!("what a container needs is not known: {failure}"));
@@ -286,7 +282,6 @@ mod tests {
     use crate::container::record::Record;
     use crate::engine::naming;
     use crate::image::archive::{self, ImportOptions, Loaded};
-    use crate::image::platform::Platform;
 
     struct Home {
         paths: Paths,
@@ -295,7 +290,7 @@ mod tests {
 
     fn home() -> Home {
         let dir = tempfile::tempdir().unwrap();
-        Home { paths: Paths { data: dir.path().join("data"), run: dir.path().join("run") }, _dir: dir }
+        Home { paths: Paths::new(dir.path().join("data"), dir.path().join("run")), _dir: dir }
     }
 
     /// An image of one empty layer; `author` tells one from the other.

@@ -11,6 +11,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::PathBuf;
 
 use super::fetch::{self, Owner};
+use super::options::environment;
 use super::options::mount::What;
 use super::options::name;
 use super::options::namespaces::Choice;
@@ -21,7 +22,7 @@ use super::rootfs;
 use super::unpack;
 use crate::container::attach::{self, Observer};
 use crate::container::namespaces;
-use crate::container::record::{Record, Status};
+use crate::container::record::{Files, Record, Status};
 use crate::container::store::{self, Made};
 use crate::container::supervisor::{self, ToSupervisor};
 use crate::error::{Context, Failure, Result};
@@ -31,6 +32,7 @@ use crate::kernel::{file, process, terminal};
 use crate::limits;
 use crate::paths::Paths;
 use crate::process::base::Base;
+use crate::process::idmap::IdMap;
 use crate::process::launch::{self, Launched};
 use crate::process::stage::Stage;
 use crate::process::steps::Steps;
@@ -236,11 +238,65 @@ fn prepare(
     write_contents(&spec)?;
     record.image = prepared.image_name;
     record.image_id = prepared.image_id;
+    record.config = config(request, &prepared.image)?;
+    record.files = Some(files(request, &base.map, &spec)?);
     record.command = spec.process.arguments.clone();
     record.labels = request.labels.clone();
     record.auto_remove = request.auto_remove;
     record.stop_signal = request.stop_signal.clone().or(prepared.image.stop_signal);
     Ok((spec, record))
+}
+
+/// The image's config with what was asked for over it, as docker keeps it for
+/// each container: what a commit starts from. What every container gets
+/// anyway (HOSTNAME, TERM, a PATH) is not in it.
+fn config(request: &RunRequest, image: &RunConfig) -> Result<RunConfig> {
+    let mut config = image.clone();
+    config.env = environment::apply(&image.env, &request.variables)?;
+    if let Some(entrypoint) = &request.entrypoint {
+        // It takes the image's arguments away, as it does for this run.
+        config.entrypoint = Some(entrypoint.clone()).filter(|program| !program.is_empty()).into_iter().collect();
+        config.cmd.clear();
+    }
+    if !request.command.is_empty() {
+        config.cmd.clone_from(&request.command);
+    }
+    if let Some(user) = &request.user {
+        config.user.clone_from(user);
+    }
+    if let Some(directory) = &request.directory {
+        config.working_dir.clone_from(directory);
+    }
+    if let Some(signal) = &request.stop_signal {
+        config.stop_signal = Some(signal.clone());
+    }
+    config.labels.extend(request.labels.iter().cloned());
+    let anonymous = request.mounts.iter().filter(|mount| matches!(mount.what, What::Volume { name: None, .. }));
+    config.volumes.extend(anonymous.map(|mount| mount.target.to_string()));
+    Ok(config)
+}
+
+/// What it takes to read the container's files later on.
+fn files(request: &RunRequest, base: &IdMap, spec: &SandboxSpec) -> Result<Files> {
+    let rootfs = match &request.source {
+        RootSource::Image(_) => None,
+        RootSource::Directory(directory) => {
+            Some(fs::canonicalize(directory).doing(|| format!("find \"{}\"", directory.display()))?)
+        }
+    };
+    let mounts = spec.steps.iter().filter_map(|step| match step {
+        Step::Mount(mount) => Some(&mount.target),
+        _ => None,
+    });
+    let mut mount_points: Vec<String> = Vec::new();
+    for target in mounts {
+        // What is mounted in another mount is not in the container's files.
+        if !mount_points.iter().any(|above| target.as_path().starts_with(above)) {
+            mount_points.push(target.to_string());
+        }
+    }
+    let id_map_key = base.compose(&spec.id_map).key();
+    Ok(Files { rootfs, id_map: spec.id_map.clone(), id_map_key, mount_points })
 }
 
 fn start(

@@ -127,7 +127,7 @@ fn name(image: &Loaded) -> String {
 /// Unpacks an image for the id map that containers have by default. Where the
 /// host does not let us, the image is here all the same; that it will not run
 /// is told by a notice.
-fn unpack(paths: &Paths, manifest: &Descriptor, progress: &dyn Progress) -> Result<Vec<String>> {
+pub(super) fn unpack(paths: &Paths, manifest: &Descriptor, progress: &dyn Progress) -> Result<Vec<String>> {
     let (manifest, config) = lookup::documents(&Blobs::open(paths)?, manifest)?;
     let id: Digest = manifest.config.digest;
     let image = Image { id, config, manifest };

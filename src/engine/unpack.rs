@@ -51,7 +51,16 @@ pub fn layers(
         for (id, blob) in batch {
             unpacking.add(paths, id, blob, blobs.file(&blob.digest)?, None, progress)?;
         }
-        let unpacked = unpacking.finish(progress).doing(|| "unpack image")?;
+        let unpacked = unpacking.finish(progress).doing(|| "unpack image");
+        let unpacked = unpacked.map_err(|failure| {
+            match batch.iter().find_map(|(_, blob)| blobs.store_of(&blob.digest)) {
+            Some(store) => failure.hint(format!(
+                "layers of it are read from the store \"{}\"; if they are damaged, who writes it can save them again",
+                store.path().display()
+            )),
+            None => failure,
+        }
+        })?;
         blobs.write_out()?;
         publish(paths, unpacked)?;
     }

@@ -13,12 +13,13 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::descriptor::Descriptor;
+use super::descriptor::{Descriptor, Role};
 use super::digest::{Digest, Hasher};
+use super::{layout, stores};
 use crate::error::{Context, Failure, Result};
 use crate::kernel;
 use crate::limits;
-use crate::paths::{self, Paths};
+use crate::paths::{self, ImageStore, Paths};
 
 /// The store's blobs.
 pub struct Blobs {
@@ -26,31 +27,34 @@ pub struct Blobs {
     staging: PathBuf,
     /// `dir`, for lookups relative to it.
     dir_fd: OwnedFd,
+    /// Where layers may be, too, and documents that are not here.
+    stores: Vec<ImageStore>,
 }
 
 impl Blobs {
     /// Opens the blob store, making it where it is missing.
     pub fn open(paths: &Paths) -> Result<Self> {
         let (dir, staging) = (paths.blobs(), paths.staging());
-        let layout = paths.data.join("oci-layout");
+        let stores = paths.image_stores.clone();
+        let marker = paths.data.join(layout::MARKER_FILE);
         // Each start looks an image up: one that is whole costs three calls.
         if staging.exists()
-            && layout.exists()
+            && marker.exists()
             && let Ok(dir_fd) = kernel::open::open_dir(&dir)
         {
-            return Ok(Self { dir, staging, dir_fd });
+            return Ok(Self { dir, staging, dir_fd, stores });
         }
         for dir in [&dir, &staging] {
             paths::make_private(dir)?;
         }
-        if !layout.exists() {
-            replace(&staging, &layout, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+        if !marker.exists() {
+            replace(&staging, &marker, layout::MARKER)?;
         }
         let dir_fd = kernel::open::open_dir(&dir).doing(|| format!("open blob store \"{}\"", dir.display()))?;
-        Ok(Self { dir, staging, dir_fd })
+        Ok(Self { dir, staging, dir_fd, stores })
     }
 
-    /// The length of a blob, if it is here.
+    /// The length of a blob, if it is in our own store.
     pub fn size(&self, digest: &Digest) -> Result<Option<u64>> {
         match kernel::file::status_at(self.dir_fd.as_fd(), Path::new(&digest.hex())) {
             Ok(status) => Ok(Some(u64::try_from(status.st_size).unwrap_or(0))),
@@ -59,9 +63,26 @@ impl Blobs {
         }
     }
 
-    /// Whether the content described is here, in its full length.
+    /// Whether the content described is here, in its full length. A layer may
+    /// be in a read-only store: it is verified when it is unpacked or copied.
+    /// Documents are small, and with copies of them an image can be listed,
+    /// and its parts be known, whatever becomes of the store.
     pub fn has(&self, descriptor: &Descriptor) -> Result<bool> {
-        Ok(self.size(&descriptor.digest)? == Some(descriptor.size))
+        if self.size(&descriptor.digest)? == Some(descriptor.size) {
+            return Ok(true);
+        }
+        let is_layer = descriptor.role() == Role::Layer;
+        let mut found =
+            self.stores.iter().filter(|_| is_layer).filter_map(|store| stores::blob(store, &descriptor.digest));
+        Ok(found.any(|file| file.metadata().is_ok_and(|status| status.len() == descriptor.size)))
+    }
+
+    /// The read-only store that a blob is read from, if it is not in our own.
+    pub fn store_of(&self, digest: &Digest) -> Option<&ImageStore> {
+        match self.size(digest) {
+            Ok(None) => self.stores.iter().find(|store| stores::blob(store, digest).is_some()),
+            _ => None,
+        }
     }
 
     /// Opens a blob for reading. The caller verifies what it reads
@@ -72,7 +93,8 @@ impl Blobs {
         match kernel::open::openat2(self.dir_fd.as_fd(), Path::new(&digest.hex()), flags, 0, resolve) {
             Ok(fd) => Ok(File::from(fd)),
             Err(error) if error.errno == kernel::Errno::ENOENT => {
-                Err(Failure::not_found(format!("blob {digest} is missing")).hint("pull or load the image again"))
+                let found = self.stores.iter().find_map(|store| stores::blob(store, digest));
+                found.ok_or_else(|| missing(digest))
             }
             Err(error) => Err(Failure::from(error).doing(format!("open blob {digest}"))),
         }
@@ -160,6 +182,11 @@ impl Blobs {
         let temporary = Temporary::make(&self.staging)?;
         temporary.file.try_clone().doing(|| "keep scratch file")
     }
+}
+
+fn missing(digest: &Digest) -> Failure {
+    Failure::not_found(format!("blob {digest} is missing"))
+        .hint("pull or load the image again; where a read-only store had it, name that store with --image-store")
 }
 
 /// The failure of a blob whose content is not what its name says.
@@ -280,7 +307,7 @@ mod tests {
 
     fn store() -> (tempfile::TempDir, Blobs) {
         let dir = tempfile::tempdir().unwrap();
-        let paths = Paths { data: dir.path().join("data"), run: dir.path().join("run") };
+        let paths = Paths::new(dir.path().join("data"), dir.path().join("run"));
         let blobs = Blobs::open(&paths).unwrap();
         (dir, blobs)
     }

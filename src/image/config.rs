@@ -4,6 +4,9 @@
 //! Everything here is a stranger's wish. Nothing in it may lower security
 //! (rule P4 of docs/security.md); the plan of a container decides what counts.
 
+pub mod change;
+mod words;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};

@@ -122,7 +122,7 @@ mod tests {
     use crate::image::manifest::Manifest;
 
     fn paths(dir: &tempfile::TempDir) -> Paths {
-        Paths { data: dir.path().join("data"), run: dir.path().join("run") }
+        Paths::new(dir.path().join("data"), dir.path().join("run"))
     }
 
     #[test]

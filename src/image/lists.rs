@@ -254,7 +254,7 @@ mod tests {
     #[test]
     fn lists_are_kept_and_found() {
         let dir = tempfile::tempdir().unwrap();
-        let paths = Paths { data: dir.path().join("data"), run: dir.path().join("run") };
+        let paths = Paths::new(dir.path().join("data"), dir.path().join("run"));
         assert_eq!(all(&paths).unwrap(), []);
         let reference = Reference::parse_local("web:1").unwrap();
         let mut contents = Contents::default();
@@ -300,7 +300,7 @@ mod tests {
     #[test]
     fn a_damaged_list_says_which_file_it_is() {
         let dir = tempfile::tempdir().unwrap();
-        let paths = Paths { data: dir.path().join("data"), run: dir.path().join("run") };
+        let paths = Paths::new(dir.path().join("data"), dir.path().join("run"));
         let reference = Reference::parse_local("web").unwrap();
         List::new(reference.clone()).keep(&paths, &Contents::default()).unwrap();
         let file = path(&paths, &reference);

@@ -8,9 +8,11 @@ use super::config::ImageConfig;
 use super::descriptor::Descriptor;
 use super::digest::Digest;
 use super::manifest::{Document, Manifest};
+use super::platform::Platform;
 use super::quote::quoted;
 use super::reference::Reference;
 use super::registry::Registries;
+use super::stores;
 use super::tags::{self, Tag};
 use crate::error::{Context, Failure, Result};
 use crate::limits;
@@ -67,8 +69,14 @@ pub fn find(paths: &Paths, text: &str) -> Result<StoredImage> {
         .doing(format!("read image {}", quoted(text))))
 }
 
-/// The tag that `text` names; for an id, one of the image's tags.
+/// The tag that `text` names; for an id, one of the image's tags. Our own store
+/// goes before the read-only ones, which are asked in their order.
 pub fn find_tag(paths: &Paths, text: &str) -> Result<Tag> {
+    find_tag_for(paths, text, &Platform::host())
+}
+
+/// The same; of an index in a read-only store, the image for `platform`.
+pub fn find_tag_for(paths: &Paths, text: &str, platform: &Platform) -> Result<Tag> {
     let digits = text.strip_prefix("sha256:").unwrap_or(text);
     let is_id = (ID_DIGITS_MIN..=64).contains(&digits.len())
         && digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
@@ -88,11 +96,38 @@ pub fn find_tag(paths: &Paths, text: &str) -> Result<Tag> {
     if is_id && let Some(tag) = by_id(&all, digits)? {
         return Ok(tag.clone());
     }
-    let failure = not_found(&all, text);
+    let mut names: Vec<Reference> = all.into_iter().filter_map(|tag| tag.reference).collect();
+    if !paths.image_stores.is_empty() {
+        let blobs = Blobs::open(paths)?;
+        for store in &paths.image_stores {
+            if let Some(tag) = stores::find_named(store, &blobs, &named, platform)? {
+                return Ok(tag);
+            }
+            if is_id && let Some(tag) = by_id(&stores::list(store, &blobs, platform)?.0, digits)? {
+                return Ok(tag.clone());
+            }
+            names.extend(stores::names(store)?);
+        }
+    }
+    let failure = not_found(&names, text);
     Err(match damaged.is_empty() {
         true => failure,
         false => failure.hint("some names cannot be read: kelp system check tells which"),
     })
+}
+
+/// As [`find_tag`], for what is to be changed: an image of a read-only store is
+/// refused.
+pub fn find_own_tag(paths: &Paths, text: &str) -> Result<Tag> {
+    let tag = find_tag(paths, text)?;
+    match &tag.store {
+        None => Ok(tag),
+        Some(store) => {
+            let store = store.path().display();
+            Err(Failure::user(format!("image {} is in the read-only store \"{store}\"", quoted(text)))
+                .hint("whoever writes that store changes it there; kelp only reads from it"))
+        }
+    }
 }
 
 /// What `text` may mean in the store, in order: a name without a registry is
@@ -107,6 +142,16 @@ pub fn candidates(text: &str) -> Result<Vec<Reference>> {
         }
     }
     Ok(names)
+}
+
+/// Whether `text` is the name in `tag`, and not the id of its image.
+pub fn is_name_of(text: &str, tag: &Tag) -> bool {
+    let Some(reference) = &tag.reference else { return false };
+    candidates(text).is_ok_and(|candidates| {
+        candidates.iter().any(|candidate| {
+            candidate == reference || (candidate.digest().is_some() && candidate.name() == reference.name())
+        })
+    })
 }
 
 /// `name@digest` for an image that was pulled by tag.
@@ -133,7 +178,7 @@ fn by_id<'a>(all: &'a [Tag], digits: &str) -> Result<Option<&'a Tag>> {
     Ok(matching.first().copied())
 }
 
-fn not_found(all: &[Tag], text: &str) -> Failure {
+fn not_found(all: &[Reference], text: &str) -> Failure {
     let failure = Failure::not_found(format!("there is no image {}", quoted(text)));
     // Compared with every way to write a name: whoever forgets the registry is
     // told the whole of it.
@@ -144,7 +189,6 @@ fn not_found(all: &[Tag], text: &str) -> Failure {
     };
     let names: Vec<(String, String)> = all
         .iter()
-        .filter_map(|tag| tag.reference.as_ref())
         .flat_map(|reference| spellings(reference).map(|spelling| (spelling, reference.familiar())))
         .collect();
     let pairs = names.iter().map(|(spelling, name)| (spelling.as_str(), name.as_str()));
@@ -161,7 +205,9 @@ pub fn load(paths: &Paths, tag: &Tag) -> Result<StoredImage> {
     let (manifest, config) = documents(&blobs, &tag.manifest)?;
     let mut references = BTreeSet::new();
     let mut sources = BTreeSet::new();
-    for other in tags::list_readable(paths)?.0.iter().filter(|other| other.config == tag.config) {
+    let listed = tag.store.is_some().then(|| tag.clone());
+    let (own, _) = tags::list_readable(paths)?;
+    for other in own.iter().chain(&listed).filter(|other| other.config == tag.config) {
         if let (Some(reference), Some(source)) = (&other.reference, other.source) {
             sources.insert(reference.at(source));
         }
@@ -214,7 +260,7 @@ mod tests {
 
     fn home() -> Home {
         let dir = tempfile::tempdir().unwrap();
-        Home { paths: Paths { data: dir.path().join("data"), run: dir.path().join("run") }, _dir: dir }
+        Home { paths: Paths::new(dir.path().join("data"), dir.path().join("run")), _dir: dir }
     }
 
     /// An image without layers; `author` tells one from the other.

@@ -9,12 +9,15 @@
 //! they are parsed; a digest is a type and never a string in a path; a tag is
 //! written last, so an image that is visible is complete; nothing here prints.
 
+mod layout;
+mod parallel;
 pub(crate) mod quote;
 
 pub mod archive;
 pub mod blobs;
 pub mod compression;
 pub mod config;
+pub mod derived;
 pub mod descriptor;
 pub mod digest;
 pub mod garbage;
@@ -29,6 +32,7 @@ pub mod pull;
 pub mod push;
 pub mod reference;
 pub mod registry;
+pub mod stores;
 pub mod tags;
 
 pub use blobs::Blobs;

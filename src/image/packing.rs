@@ -297,7 +297,7 @@ mod tests {
     #[test]
     fn layers_become_blobs_and_damage_is_noticed() {
         let dir = tempfile::tempdir().unwrap();
-        let blobs = Blobs::open(&Paths { data: dir.path().join("data"), run: dir.path().join("run") }).unwrap();
+        let blobs = Blobs::open(&Paths::new(dir.path().join("data"), dir.path().join("run"))).unwrap();
         let plain = plain(3 << 20);
         let layer = Descriptor::of(Compression::None.layer_media_type(), &plain);
         blobs.put(&plain).unwrap();

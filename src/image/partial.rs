@@ -262,7 +262,7 @@ mod tests {
 
     fn store() -> (tempfile::TempDir, Blobs, Descriptor) {
         let dir = tempfile::tempdir().unwrap();
-        let paths = Paths { data: dir.path().join("data"), run: dir.path().join("run") };
+        let paths = Paths::new(dir.path().join("data"), dir.path().join("run"));
         (dir, Blobs::open(&paths).unwrap(), Descriptor::of("application/vnd.oci.image.layer.v1.tar", b"abcdef"))
     }
 

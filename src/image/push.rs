@@ -29,7 +29,7 @@ use super::quote::quoted;
 use super::reference::{LOCAL_REGISTRY, Reference};
 use super::registry::{self, Client, Endpoint, Options, Progress, Uploaded};
 use super::tags::{self, Tag};
-use crate::error::{Context, Failure, Result};
+use crate::error::{Context, Failure, Kind, Result};
 use crate::limits;
 use crate::paths::Paths;
 
@@ -135,8 +135,12 @@ fn refuse_local(destination: &Reference) -> Result<()> {
 }
 
 impl Packing {
-    /// What came from a registry has the form that it has there.
+    /// What came from a registry has the form that it has there; what is in a
+    /// read-only store is not ours to change.
     fn unasked(paths: &Paths, tag: &Tag) -> Result<Self> {
+        if tag.store.is_some() {
+            return Ok(Self::Keep);
+        }
         let is_from_registry = |other: &Tag| other.manifest.digest == tag.manifest.digest && other.source.is_some();
         let (all, _) = tags::list_readable(paths)?;
         Ok(if all.iter().any(is_from_registry) { Self::Keep } else { Self::Plain(Form::default()) })
@@ -434,11 +438,12 @@ struct Sender<'a> {
 impl Sender<'_> {
     fn send_blob(&self, image: &Item, blob: &Descriptor, progress: &dyn Progress) -> Result<Uploaded> {
         let source = self.neighbours.get(&blob.digest).map(String::as_str);
-        let open = || {
-            if let Some(fetch) = self.fetch.filter(|_| self.blobs.size(&blob.digest).is_ok_and(|size| size.is_none())) {
+        let open = || match (self.blobs.file(&blob.digest), self.fetch) {
+            (Err(missing), Some(fetch)) if missing.kind == Kind::NotFound => {
                 fetch(&image.descriptor.digest, blob)?;
+                self.blobs.file(&blob.digest)
             }
-            self.blobs.file(&blob.digest)
+            (found, _) => found,
         };
         Ok(self.client.push_blob(blob, &open, source, progress)?)
     }
@@ -571,7 +576,7 @@ mod tests {
 
     fn home() -> Home {
         let dir = tempfile::tempdir().unwrap();
-        Home { paths: Paths { data: dir.path().join("data"), run: dir.path().join("run") }, _dir: dir }
+        Home { paths: Paths::new(dir.path().join("data"), dir.path().join("run")), _dir: dir }
     }
 
     fn options() -> Options {

@@ -15,7 +15,7 @@ use super::digest::Digest;
 use super::reference::Reference;
 use crate::error::{Context, Failure, Result};
 use crate::limits;
-use crate::paths::{self, Paths};
+use crate::paths::{self, ImageStore, Paths};
 
 /// The version of [`Tag`] on disk.
 const VERSION: u32 = 1;
@@ -34,19 +34,25 @@ pub struct Tag {
     pub manifest: Descriptor,
     /// Its config's digest: the image's id.
     pub config: Digest,
-    /// What the registry's name stood for: the manifest or an index around it.
-    /// `None` for an image that came from no registry.
+    /// What the registry's name stood for: the manifest or an index around it;
+    /// an OCI archive hands it on. `None` for an image that came from no
+    /// registry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Digest>,
     /// When this tag was set.
     #[serde(with = "rfc3339")]
     pub tagged: jiff::Timestamp,
+    /// The read-only store that lists it (stores.rs); none for a tag of our
+    /// own, and those alone are on disk here.
+    #[serde(skip)]
+    pub store: Option<ImageStore>,
 }
 
 impl Tag {
     /// A tag set now.
     pub fn new(reference: Option<Reference>, manifest: Descriptor, config: Digest) -> Self {
-        Self { version: VERSION, reference, manifest, config, source: None, tagged: jiff::Timestamp::now() }
+        let tagged = jiff::Timestamp::now();
+        Self { version: VERSION, reference, manifest, config, source: None, tagged, store: None }
     }
 
     /// The same, pulled as `source`.
@@ -133,9 +139,9 @@ pub fn remove_untagged(paths: &Paths, config: &Digest) -> Result<bool> {
 }
 
 /// Whether `tag` still stands as it was read: what it needs may be missing
-/// only if it does not.
+/// only if it does not. Nobody takes blobs away from a read-only store.
 pub fn is_current(paths: &Paths, tag: &Tag) -> bool {
-    read(path_of(paths, tag)).is_ok_and(|now| now.as_ref() == Some(tag))
+    tag.store.is_some() || read(path_of(paths, tag)).is_ok_and(|now| now.as_ref() == Some(tag))
 }
 
 /// Takes all `names` from their image; the last one leaves it behind without a
@@ -256,7 +262,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn paths(dir: &tempfile::TempDir) -> Paths {
-        Paths { data: dir.path().join("data"), run: dir.path().join("run") }
+        Paths::new(dir.path().join("data"), dir.path().join("run"))
     }
 
     fn tag(name: &str) -> Tag {

@@ -103,6 +103,14 @@ pub fn make_link(from_dir: BorrowedFd<'_>, from: &Path, to_dir: BorrowedFd<'_>, 
     nix::unistd::linkat(from_dir, from, to_dir, to, AtFlags::empty()).named("linkat", || shown(to))
 }
 
+/// Gives an open file the name `to`, one made with O_TMPFILE for example
+/// (linkat(2) by way of /proc, as open(2) shows under O_TMPFILE).
+pub fn link_open_file(file: BorrowedFd<'_>, dir: BorrowedFd<'_>, to: &Path) -> Result<()> {
+    let from = format!("/proc/self/fd/{}", file.as_raw_fd());
+    nix::unistd::linkat(super::open::cwd(), from.as_str(), dir, to, AtFlags::AT_SYMLINK_FOLLOW)
+        .named("linkat", || shown(to))
+}
+
 /// Renames, replacing what is there (renameat(2)).
 pub fn rename(from_dir: BorrowedFd<'_>, from: &Path, to_dir: BorrowedFd<'_>, to: &Path) -> Result<()> {
     nix::fcntl::renameat(from_dir, from, to_dir, to).named("renameat", || shown(to))
@@ -178,6 +186,58 @@ pub fn attribute(fd: BorrowedFd<'_>, name: &CStr) -> Result<Option<Vec<u8>>> {
         Err(Error { errno: Errno::ENODATA | Errno::EOPNOTSUPP, .. }) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// The names of the extended attributes of an open file (flistxattr(2)); none
+/// where the file system has no attributes.
+pub fn attribute_names(fd: BorrowedFd<'_>) -> Result<Vec<CString>> {
+    let list = grow(256, "flistxattr", |buffer| {
+        // SAFETY: the buffer is live and writable for the length given.
+        unsafe { libc::flistxattr(fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) }
+    })?;
+    let names = list.unwrap_or_default();
+    Ok(names.split(|byte| *byte == 0).filter(|name| !name.is_empty()).flat_map(CString::new).collect())
+}
+
+/// The whole value of an extended attribute of an open file (fgetxattr(2)).
+/// `None` when it is not set or there are no attributes here.
+pub fn whole_attribute(fd: BorrowedFd<'_>, name: &CStr) -> Result<Option<Vec<u8>>> {
+    grow(256, "fgetxattr", |buffer| {
+        // SAFETY: name is NUL-terminated, the buffer is live and writable for the length given.
+        unsafe { libc::fgetxattr(fd.as_raw_fd(), name.as_ptr(), buffer.as_mut_ptr().cast(), buffer.len()) }
+    })
+}
+
+/// Repeats a call that fills a buffer until the buffer is large enough (ERANGE
+/// before). `None` where there is nothing to read (ENODATA, EOPNOTSUPP).
+fn grow(start: usize, call: &'static str, fill: impl Fn(&mut [u8]) -> isize) -> Result<Option<Vec<u8>>> {
+    /// XATTR_SIZE_MAX and XATTR_LIST_MAX.
+    const BYTES_MAX: usize = 64 << 10;
+    let mut buffer = vec![0_u8; start];
+    loop {
+        match check(fill(&mut buffer) as libc::c_long, call, String::new) {
+            Ok(length) => {
+                buffer.truncate(length as usize);
+                return Ok(Some(buffer));
+            }
+            Err(Error { errno: Errno::ERANGE, .. }) if buffer.len() < BYTES_MAX => buffer.resize(BYTES_MAX, 0),
+            Err(Error { errno: Errno::ENODATA | Errno::EOPNOTSUPP, .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The next run of data of an open file at or after `offset`: its start and
+/// its end (lseek(2) SEEK_DATA, SEEK_HOLE); `None` if only a hole is left.
+/// Moves the file's position.
+pub fn next_data(fd: BorrowedFd<'_>, offset: u64) -> Result<Option<(u64, u64)>> {
+    use nix::unistd::{Whence, lseek};
+    let seek = |to: i64, whence| lseek(fd, to, whence).named("lseek", || to.to_string());
+    let start = match seek(offset.cast_signed(), Whence::SeekData) {
+        Err(Error { errno: Errno::ENXIO, .. }) => return Ok(None),
+        result => result?,
+    };
+    Ok(Some((start.cast_unsigned(), seek(start, Whence::SeekHole)?.cast_unsigned())))
 }
 
 /// Removes an extended attribute of an open file (fremovexattr(2)).

@@ -274,3 +274,17 @@ pub fn silence_standard_streams() -> Result<()> {
 pub fn pipe() -> Result<(OwnedFd, OwnedFd)> {
     nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).named("pipe2", String::new)
 }
+
+/// Lets a pipe hold `bytes` (fcntl(2) F_SETPIPE_SZ); EPERM above what users
+/// are allowed (/proc/sys/fs/pipe-max-size).
+pub fn grow_pipe(fd: BorrowedFd<'_>, bytes: i32) -> Result<()> {
+    use nix::fcntl::{FcntlArg, fcntl};
+    fcntl(fd, FcntlArg::F_SETPIPE_SZ(bytes)).map(drop).named("fcntl", || "F_SETPIPE_SZ".to_owned())
+}
+
+/// Lets the calling process have as many descriptors as it may ask for.
+pub fn raise_descriptor_limit() -> Result<()> {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).named("getrlimit", || "RLIMIT_NOFILE".to_owned())?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).named("setrlimit", || "RLIMIT_NOFILE".to_owned())
+}

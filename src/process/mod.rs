@@ -9,3 +9,4 @@ pub mod launch;
 pub mod stage;
 pub mod steps;
 pub mod subids;
+pub mod worker;

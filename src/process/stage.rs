@@ -20,6 +20,8 @@ pub enum Stage {
     Supervisor,
     /// Unpacks layers (storage/unpack).
     Unpack,
+    /// Packs layers (storage/pack).
+    Pack,
     /// Deletes what was thrown away (storage/sweep).
     Sweep,
     /// Looks into unpacked layers (storage/census).
@@ -30,13 +32,14 @@ pub enum Stage {
 
 impl Stage {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Supervisor, Self::Unpack, Self::Sweep, Self::Census, Self::View];
+    pub const ALL: [Self; 6] = [Self::Supervisor, Self::Unpack, Self::Pack, Self::Sweep, Self::Census, Self::View];
 
     /// The stage's argv[0], as ps(1) shows it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Supervisor => "kelp-supervisor",
             Self::Unpack => "kelp-unpack",
+            Self::Pack => "kelp-pack",
             Self::Sweep => "kelp-sweep",
             Self::Census => "kelp-census",
             Self::View => "kelp-view",

@@ -1,6 +1,8 @@
 //! Layers as directories: unpacked once, stacked by the kernel.
 //!
 //! - [`unpack`] turns a layer's blob into a directory that overlayfs can stack.
+//! - [`pack`] turns directories into the tar of a layer again.
+//! - [`census`] counts what is in unpacked layers.
 //! - [`layers`] keeps those directories by id mapping and diff id.
 //! - [`overlay`] knows what overlayfs asks of a container's directories.
 //! - [`volumes`] keeps named volumes.
@@ -12,9 +14,13 @@
 //! Architecture invariant: nothing here knows registries, manifests, sandboxes
 //! or processes.
 
+#[cfg(test)]
+mod as_root;
+
 pub mod census;
 pub mod layers;
 pub mod overlay;
+pub mod pack;
 pub mod sweep;
 pub mod unpack;
 pub mod volumes;

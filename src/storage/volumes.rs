@@ -160,7 +160,7 @@ mod tests {
     #[test]
     fn makes_lists_and_removes() {
         let dir = tempfile::tempdir().unwrap();
-        let paths = Paths { data: dir.path().join("data"), run: dir.path().join("run") };
+        let paths = Paths::new(dir.path().join("data"), dir.path().join("run"));
         assert_eq!(list(&paths).unwrap(), []);
         let name = VolumeName::parse("db").unwrap();
         let volume = ensure(&paths, &name).unwrap();

@@ -7,8 +7,11 @@
 
 mod harness;
 
+mod archives;
+mod commit;
 mod crash;
 mod exit;
+mod export;
 mod images;
 mod images_checked;
 mod images_mounted;
@@ -23,5 +26,6 @@ mod registries;
 mod regressions;
 mod run;
 mod security;
+mod stores;
 mod terminal;
 mod user;

@@ -109,7 +109,7 @@ fn refetch(
     progress: &dyn Progress,
 ) -> Result<Fetched> {
     let staged = layers::stage_dir(paths)?;
-    let scratch = Paths { data: staged.root(), ..paths.clone() };
+    let scratch = Paths::new(staged.root(), paths.run.clone());
     let fetched = Blobs::open(&scratch)?;
     for (digest, _) in verdicts.iter().filter(|(_, verdict)| **verdict == Verdict::Whole) {
         // Where the file system has no links, it is fetched.

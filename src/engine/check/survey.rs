@@ -17,6 +17,7 @@ use crate::image::lookup;
 use crate::image::manifest::{Document, Manifest};
 use crate::image::platform::Platform;
 use crate::image::reference::Reference;
+use crate::image::stores;
 use crate::image::tags::{self, Damaged, Tag};
 use crate::limits;
 use crate::paths::Paths;
@@ -82,7 +83,7 @@ pub(super) fn take(paths: &Paths, blobs: &Blobs, images: Option<&[String]>) -> R
     match images {
         None | Some([]) => (survey.tags, survey.damaged_tags) = (all, damaged),
         Some(names) => {
-            let wanted = names.iter().map(|name| Ok(lookup::find_tag(paths, name)?.config));
+            let wanted = names.iter().map(|name| Ok(lookup::find_own_tag(paths, name)?.config));
             let wanted = wanted.collect::<Result<BTreeSet<Digest>>>()?;
             survey.tags = all.into_iter().filter(|tag| wanted.contains(&tag.config)).collect();
         }
@@ -92,6 +93,9 @@ pub(super) fn take(paths: &Paths, blobs: &Blobs, images: Option<&[String]>) -> R
     }
     if survey.is_everything {
         lists::all(paths)?.iter().for_each(|list| survey.add_list(blobs, list));
+        for tag in stores::adopted(&paths.image_stores, blobs, &Platform::host()) {
+            survey.add_layers(blobs, &tag);
+        }
     }
     let (containers, damaged) = store::list(paths)?;
     let records: Vec<Record> = containers.into_iter().map(|container| container.record).collect();
@@ -158,6 +162,18 @@ impl Survey {
                     }
                 }
             },
+        }
+    }
+
+    /// The unpacked layers of an image in a read-only store. Its blobs are not
+    /// ours to verify; those of layers were when they were unpacked.
+    fn add_layers(&mut self, blobs: &Blobs, tag: &Tag) {
+        let Ok((manifest, config)) = lookup::documents(blobs, &tag.manifest) else { return };
+        let name = tag.store.as_ref().map(|store| store.path().display().to_string()).unwrap_or_default();
+        for (blob, diff_id) in manifest.layers.iter().zip(&config.rootfs.diff_ids) {
+            let layer = self.layers.entry(*diff_id).or_default();
+            layer.blob.get_or_insert_with(|| blob.clone());
+            layer.users.insert(name.clone());
         }
     }
 

@@ -3,7 +3,7 @@
 
 use std::io::{self, BufReader, Read, Write};
 
-use super::source;
+use super::headers;
 use crate::error::{Context, Result};
 use crate::image::blobs::{BlobWriter, Blobs};
 use crate::image::compression::Compression;
@@ -37,9 +37,9 @@ fn read_tar(reader: impl Read) -> Result<Digest> {
     let mut reader = Verifier::new(reader);
     let mut block = [0; 512];
     match reader.read_exact(&mut block) {
-        Ok(()) if source::is_header(&block) || block.iter().all(|byte| *byte == 0) => {}
-        Ok(()) => return Err(source::not_a_tar()),
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(source::not_a_tar()),
+        Ok(()) if headers::is_header(&block) || block.iter().all(|byte| *byte == 0) => {}
+        Ok(()) => return Err(headers::not_a_tar()),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(headers::not_a_tar()),
         Err(error) => return Err(error.into()),
     }
     Ok(reader.finish(limits::LAYER_BYTES_MAX)?.0)

@@ -1,10 +1,12 @@
 //! Where an archive's files are: a directory, or the entries of a tar.
 //!
-//! Nothing is ever unpacked: a tar is indexed once, header by header, and its
-//! files are read where they lie; a directory's files are opened without
-//! following a link (CVE-2025-11395, CVE-2026-20613: blobs that were links to
-//! the host's files). A stream, or a compressed tar, is first written to a
-//! nameless file in staging.
+//! Nothing is ever unpacked: a tar in a file is indexed once, header by header,
+//! and its files are read where they lie; a directory's files are opened
+//! without following a link (CVE-2025-11395, CVE-2026-20613: blobs that were
+//! links to the host's files). Of a stream or a compressed tar, large files go
+//! straight into the store under the digests that they turn out to have, small
+//! ones into a nameless file in staging. What of it no image needs is
+//! collected as what a broken pull left.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -14,12 +16,18 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::headers::{Headers, InFile, InStream, Kind};
 use crate::error::{Context, Failure, Result};
-use crate::image::blobs::Blobs;
+use crate::image::blobs::{BlobWriter, Blobs};
 use crate::image::compression::Compression;
+use crate::image::digest::Digest;
+use crate::image::layout;
 use crate::image::quote::quoted;
 use crate::kernel;
 use crate::limits;
+
+/// Bytes moved at once.
+const BUFFER_BYTES: usize = 256 << 10;
 
 /// What a person loads from.
 pub enum Input<'a> {
@@ -30,15 +38,21 @@ pub enum Input<'a> {
 }
 
 /// Files by name.
-pub(super) enum Source {
+pub(super) struct Source<'a> {
+    blobs: &'a Blobs,
+    files: Files,
+}
+
+enum Files {
     Directory(OwnedFd),
     Tar { file: Arc<File>, entries: HashMap<String, Entry> },
 }
 
 /// An entry of a tar that may be asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Entry {
+enum Entry {
     File { offset: u64, size: u64 },
+    Blob { digest: Digest, size: u64 },
     Link(String),
 }
 
@@ -47,12 +61,18 @@ pub(super) struct Member {
     file: Arc<File>,
     offset: u64,
     left: u64,
+    stored: Option<Digest>,
 }
 
 impl Member {
     /// Bytes not read yet.
     pub(super) fn size(&self) -> u64 {
         self.left
+    }
+
+    /// Its digest, if it is a blob of the store already.
+    pub(super) fn stored(&self) -> Option<Digest> {
+        self.stored
     }
 }
 
@@ -66,52 +86,36 @@ impl Read for Member {
     }
 }
 
-impl Source {
-    pub(super) fn open(blobs: &Blobs, input: Input<'_>) -> Result<Self> {
-        let path = match input {
-            Input::Stream(stream) => return Self::of_tar(spool(blobs, stream)?),
-            Input::Path(path) => path,
+impl<'a> Source<'a> {
+    pub(super) fn open(blobs: &'a Blobs, input: Input<'_>) -> Result<Self> {
+        let files = match input {
+            Input::Stream(stream) => receive(blobs, stream)?,
+            Input::Path(path) => open(blobs, path)?,
         };
-        let mut file = File::open(path)?;
-        let status = file.metadata()?;
-        if status.is_dir() {
-            return Ok(Self::Directory(file.into()));
-        }
-        if !status.is_file() {
-            return Self::of_tar(spool(blobs, &mut file)?);
-        }
-        let mut start = Vec::new();
-        Read::by_ref(&mut file).take(crate::image::compression::MAGIC_BYTES as u64).read_to_end(&mut start)?;
-        file.rewind()?;
-        match Compression::detect(&start)? {
-            Compression::None => Self::of_tar(file),
-            _ => Self::of_tar(spool(blobs, &mut file)?),
-        }
-    }
-
-    fn of_tar(file: File) -> Result<Self> {
-        let entries = index(&file)?;
-        Ok(Self::Tar { file: Arc::new(file), entries })
+        Ok(Self { blobs, files })
     }
 
     /// The file of this name, or `None` if the archive has none.
     pub(super) fn member(&self, name: &str) -> Result<Option<Member>> {
-        match self {
-            Self::Directory(dir) => open_below(dir, name).doing(|| format!("open {}", quoted(name))),
-            Self::Tar { file, entries } => {
-                let mut name = name.to_owned();
-                for _ in 0..=limits::ARCHIVE_LINKS_MAX {
-                    match entries.get(&name) {
-                        None => return Ok(None),
-                        Some(Entry::File { offset, size }) => {
-                            return Ok(Some(Member { file: Arc::clone(file), offset: *offset, left: *size }));
-                        }
-                        Some(Entry::Link(target)) => name.clone_from(target),
-                    }
+        let (file, entries) = match &self.files {
+            Files::Directory(dir) => return open_below(dir, name).doing(|| format!("open {}", quoted(name))),
+            Files::Tar { file, entries } => (file, entries),
+        };
+        let mut name = name;
+        for _ in 0..=limits::ARCHIVE_LINKS_MAX {
+            match entries.get(name) {
+                None => return Ok(None),
+                Some(Entry::File { offset, size }) => {
+                    return Ok(Some(Member { file: Arc::clone(file), offset: *offset, left: *size, stored: None }));
                 }
-                Err(Failure::user(format!("{} is a link without end", quoted(&name))))
+                Some(Entry::Blob { digest, size }) => {
+                    let file = Arc::new(self.blobs.file(digest)?);
+                    return Ok(Some(Member { file, offset: 0, left: *size, stored: Some(*digest) }));
+                }
+                Some(Entry::Link(target)) => name = target,
             }
         }
+        Err(Failure::user(format!("{} is a link without end", quoted(name))))
     }
 
     /// The content of a small file.
@@ -127,14 +131,33 @@ impl Source {
 
     /// Whether the archive looks like a root file system.
     pub(super) fn is_rootfs(&self) -> bool {
-        match self {
-            Self::Directory(dir) => {
-                ["etc", "usr", "bin"].iter().any(|name| kernel::file::status_at(dir.as_fd(), Path::new(name)).is_ok())
+        let tops = ["etc", "usr", "bin"];
+        match &self.files {
+            Files::Directory(dir) => {
+                tops.iter().any(|name| kernel::file::status_at(dir.as_fd(), Path::new(name)).is_ok())
             }
-            Self::Tar { entries, .. } => {
-                entries.keys().any(|name| ["etc/", "usr/", "bin/"].iter().any(|start| name.starts_with(start)))
+            Files::Tar { entries, .. } => {
+                entries.keys().filter_map(|name| name.split_once('/')).any(|(top, _)| tops.contains(&top))
             }
         }
+    }
+}
+
+fn open(blobs: &Blobs, path: &Path) -> Result<Files> {
+    let mut file = File::open(path)?;
+    let status = file.metadata()?;
+    if status.is_dir() {
+        return Ok(Files::Directory(file.into()));
+    }
+    if !status.is_file() {
+        return receive(blobs, &mut file);
+    }
+    let mut start = Vec::new();
+    Read::by_ref(&mut file).take(crate::image::compression::MAGIC_BYTES as u64).read_to_end(&mut start)?;
+    file.rewind()?;
+    match Compression::detect(&start)? {
+        Compression::None => index(file),
+        _ => receive(blobs, &mut file),
     }
 }
 
@@ -155,178 +178,80 @@ fn open_below(dir: &OwnedFd, name: &str) -> Result<Option<Member>> {
     if !status.is_file() {
         return Err(Failure::user("it is not a regular file"));
     }
-    Ok(Some(Member { left: status.len(), file: Arc::new(file), offset: 0 }))
+    Ok(Some(Member { left: status.len(), file: Arc::new(file), offset: 0, stored: None }))
 }
 
-/// Writes a stream, decompressed, to a nameless file.
-fn spool(blobs: &Blobs, stream: &mut dyn Read) -> Result<File> {
-    let (compression, stream) = Compression::sniff(stream)?;
-    let mut reader = compression.decoder(BufReader::with_capacity(128 << 10, stream))?;
-    let mut file = blobs.scratch()?;
-    let mut buffer = vec![0; 128 << 10];
-    let mut total = 0u64;
-    loop {
-        let count = reader.read(&mut buffer).doing(|| "read archive")?;
-        if count == 0 {
-            break;
-        }
-        total += count as u64;
-        if total > limits::ARCHIVE_BYTES_MAX {
-            return Err(Failure::user(format!("the archive is larger than {} bytes", limits::ARCHIVE_BYTES_MAX)));
-        }
-        file.write_all(buffer.get(..count).unwrap_or_default()).doing(|| "write archive to staging")?;
-    }
-    Ok(file)
-}
-
-const BLOCK: u64 = 512;
-
-/// What extension headers say about the entry that follows.
-#[derive(Default)]
-struct Pending {
-    name: Option<String>,
-    link: Option<String>,
-    size: Option<u64>,
-}
-
-/// The files and links of a tar by name; of two with one name the last counts,
-/// as it would on disk. Names in an extension header are bounded before they
-/// are read, which is why this is not left to the tar crate.
-fn index(file: &File) -> Result<HashMap<String, Entry>> {
-    let end = file.metadata()?.len();
+/// The files and links of a tar; of two with one name the last counts, as it
+/// would on disk.
+fn index(file: File) -> Result<Files> {
     let mut entries = HashMap::new();
-    let mut pending = Pending::default();
-    let mut offset = 0;
-    let mut seen = 0;
-    while let Some(header) = header_at(file, offset, end)? {
-        seen += 1;
-        if seen > limits::ARCHIVE_ENTRIES_MAX {
-            return Err(Failure::user(format!("the archive has more than {} entries", limits::ARCHIVE_ENTRIES_MAX)));
-        }
-        let kind = header.entry_type();
-        let is_extension = kind.is_gnu_longname() || kind.is_gnu_longlink() || kind.is_pax_local_extensions();
-        let own_size = header.entry_size().map_err(|_| malformed(offset))?;
-        let size = if is_extension { own_size } else { pending.size.unwrap_or(own_size) };
-        let data = offset + BLOCK;
-        let next = size.checked_next_multiple_of(BLOCK).and_then(|size| data.checked_add(size));
-        let next = next.filter(|_| size <= end.saturating_sub(data)).ok_or_else(truncated)?;
-        if is_extension {
-            pending.read(file, &header, data, size)?;
-        } else {
-            let Pending { name, link, .. } = std::mem::take(&mut pending);
-            let name = plain(&name.unwrap_or_else(|| String::from_utf8_lossy(&header.path_bytes()).into_owned()));
-            let link =
-                link.or_else(|| header.link_name_bytes().map(|link| String::from_utf8_lossy(&link).into_owned()));
-            for path in std::iter::once(&name).chain(&link) {
-                // All names are kept: a megabyte each would fill the memory.
-                if path.len() > limits::ENTRY_PATH_BYTES_MAX {
-                    let max = limits::ENTRY_PATH_BYTES_MAX;
-                    return Err(Failure::user(format!("the archive has a path of more than {max} bytes")));
-                }
-            }
-            let entry = match (kind, link) {
-                (tar::EntryType::Regular | tar::EntryType::Continuous, _) => Some(Entry::File { offset: data, size }),
-                (tar::EntryType::Symlink, Some(link)) => Some(Entry::Link(beside(&name, &link))),
-                (tar::EntryType::Link, Some(link)) => Some(Entry::Link(plain(&link))),
-                _ => None,
-            };
-            entries.extend(entry.map(|entry| (name, entry)));
-        }
-        offset = next;
-    }
-    Ok(entries)
-}
-
-impl Pending {
-    fn read(&mut self, file: &File, header: &tar::Header, data: u64, size: u64) -> Result<()> {
-        // Two paths and some numbers; nothing else in it is for us.
-        let max = 4 * limits::ENTRY_PATH_BYTES_MAX as u64 + limits::ENTRY_XATTR_BYTES_MAX as u64;
-        if size > max {
-            return Err(Failure::user(format!("an extension header of the archive is larger than {max} bytes")));
-        }
-        let mut bytes = vec![0; usize::try_from(size).map_err(|_| malformed(data))?];
-        file.read_exact_at(&mut bytes, data)?;
-        let text = |bytes: &[u8]| {
-            let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
-            Some(String::from_utf8_lossy(bytes.get(..end).unwrap_or_default()).into_owned())
+    let mut headers = Headers::new(InFile::new(&file)?);
+    while let Some((name, kind)) = headers.next()? {
+        let entry = match kind {
+            Kind::File(size) => Entry::File { offset: headers.offset(), size },
+            Kind::Link(target) => Entry::Link(target),
+            Kind::Other => continue,
         };
-        match header.entry_type() {
-            kind if kind.is_gnu_longname() => self.name = text(&bytes),
-            kind if kind.is_gnu_longlink() => self.link = text(&bytes),
-            _ => {
-                for record in tar::PaxExtensions::new(&bytes) {
-                    let record = record.map_err(|_| malformed(data))?;
-                    match record.key_bytes() {
-                        b"path" => self.name = text(record.value_bytes()),
-                        b"linkpath" => self.link = text(record.value_bytes()),
-                        b"size" => {
-                            let size = record.value().ok().and_then(|value| value.parse().ok());
-                            self.size = Some(size.ok_or_else(|| malformed(data))?);
-                        }
-                        _ => {}
-                    }
-                }
+        entries.insert(name, entry);
+    }
+    Ok(Files::Tar { file: Arc::new(file), entries })
+}
+
+/// Takes in a stream of any compression.
+fn receive(blobs: &Blobs, stream: &mut dyn Read) -> Result<Files> {
+    let (compression, stream) = Compression::sniff(stream)?;
+    let reader = compression.decoder(BufReader::with_capacity(BUFFER_BYTES, stream))?;
+    let mut headers = Headers::new(InStream(reader));
+    let (mut aside, mut end) = (blobs.scratch()?, 0);
+    let mut entries = HashMap::new();
+    while let Some((name, kind)) = headers.next()? {
+        let entry = match kind {
+            Kind::File(size) if size > limits::ARCHIVE_ASIDE_BYTES_MAX => {
+                let digest = store(blobs, &name, size, &mut headers).doing(|| format!("read {}", quoted(&name)))?;
+                Entry::Blob { digest, size }
             }
-        }
-        Ok(())
+            Kind::File(size) => {
+                pump(&mut headers, &mut aside).doing(|| format!("read {}", quoted(&name)))?;
+                end += size;
+                Entry::File { offset: end - size, size }
+            }
+            Kind::Link(target) => Entry::Link(target),
+            Kind::Other => continue,
+        };
+        entries.insert(name, entry);
     }
+    headers.drain()?;
+    Ok(Files::Tar { file: Arc::new(aside), entries })
 }
 
-/// The header at `offset`; `None` at the end of the archive.
-fn header_at(file: &File, offset: u64, end: u64) -> Result<Option<tar::Header>> {
-    // Some writers leave out the two empty blocks at the end.
-    if offset == end && offset > 0 {
-        return Ok(None);
-    }
-    if end.saturating_sub(offset) < BLOCK {
-        return Err(if offset == 0 { not_a_tar() } else { truncated() });
-    }
-    let mut header = tar::Header::new_old();
-    file.read_exact_at(header.as_mut_bytes(), offset)?;
-    if header.as_bytes().iter().all(|byte| *byte == 0) {
-        return Ok(None);
-    }
-    if !is_header(header.as_bytes()) {
-        return Err(if offset == 0 { not_a_tar() } else { malformed(offset) });
-    }
-    Ok(Some(header))
+/// Keeps a large file of a stream as a blob; the name of one in a layout is
+/// its digest.
+fn store(blobs: &Blobs, name: &str, size: u64, reader: &mut dyn Read) -> Result<Digest> {
+    let said = name.strip_prefix(layout::BLOBS).and_then(|name| Digest::from_hex(name.strip_prefix('/')?).ok());
+    let mut writer = blobs.writer(said, Some(size))?;
+    pump(reader, &mut writer)?;
+    Ok(writer.finish()?.0)
 }
 
-/// Whether a block is a tar header: its checksum is right (POSIX.1-2017, pax,
-/// "ustar Interchange Format").
-pub(super) fn is_header(block: &[u8; 512]) -> bool {
-    let sum = block.iter().enumerate().map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u32::from(*byte) });
-    tar::Header::from_byte_slice(block).cksum().is_ok_and(|expected| expected == sum.sum::<u32>())
-}
-
-fn truncated() -> Failure {
-    Failure::user("the archive is truncated")
-}
-
-fn malformed(offset: u64) -> Failure {
-    Failure::user(format!("the archive is damaged at byte {offset}"))
-}
-
-pub(super) fn not_a_tar() -> Failure {
-    Failure::user("it is not a tar archive")
-}
-
-/// A name without `./` before and `/` behind.
-fn plain(name: &str) -> String {
-    name.trim_start_matches("./").trim_end_matches('/').to_owned()
-}
-
-/// Where a link named `name` to `target` leads, in names of the archive. What
-/// would leave the archive stays at its top, and is then not found.
-fn beside(name: &str, target: &str) -> String {
-    let mut parts: Vec<&str> = name.split('/').collect();
-    parts.pop();
-    for part in target.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => drop(parts.pop()),
-            other => parts.push(other),
+/// Copies all of `reader`, in large pieces.
+pub(super) fn pump(reader: &mut dyn Read, writer: &mut dyn Write) -> io::Result<u64> {
+    let mut buffer = vec![0; BUFFER_BYTES];
+    let mut total = 0;
+    loop {
+        match reader.read(&mut buffer) {
+            Ok(0) => return Ok(total),
+            Ok(count) => {
+                writer.write_all(buffer.get(..count).unwrap_or_default())?;
+                total += count as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
     }
-    parts.join("/")
+}
+
+/// Copies a member into the store.
+pub(super) fn keep(mut member: impl Read, mut writer: BlobWriter<'_>) -> Result<(Digest, u64)> {
+    pump(&mut member, &mut writer)?;
+    writer.finish()
 }

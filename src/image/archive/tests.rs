@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::image::descriptor::{OCI_CONFIG, OCI_MANIFEST};
+use crate::image::descriptor::{OCI_CONFIG, OCI_INDEX, OCI_MANIFEST};
 use crate::image::{Manifest, Reference, lookup};
 
 struct Home {
@@ -16,7 +16,7 @@ struct Home {
 
 fn home() -> Home {
     let dir = tempfile::tempdir().unwrap();
-    let paths = Paths { data: dir.path().join("data"), run: dir.path().join("run") };
+    let paths = Paths::new(dir.path().join("data"), dir.path().join("run"));
     Home { dir, paths }
 }
 
@@ -250,6 +250,11 @@ fn wrong_content_is_refused() {
     ] {
         let home = home();
         refused(&home, &file(&home, &bytes), why);
+        // A pipe is read in another way, with the same result.
+        let failure = load(&home.paths, Input::Stream(&mut &*bytes), &amd64()).unwrap_err();
+        assert!(failure.to_string().contains(why), "{failure}");
+        assert_eq!(tags::list(&home.paths).unwrap(), []);
+        assert_eq!(std::fs::read_dir(home.paths.staging()).unwrap().count(), 0);
     }
     let home = home();
     let failure = refused(&home, &file(&home, &layer("etc/passwd")), "neither");
@@ -264,12 +269,14 @@ fn damaged_tars_are_errors_not_panics() {
     for cut in (1..tar.len() - 1024).step_by(333) {
         let home = home();
         load_path(&home, &file(&home, &tar[..cut])).unwrap_err();
+        load(&home.paths, Input::Stream(&mut &tar[..cut]), &amd64()).unwrap_err();
     }
     for at in (0..tar.len()).step_by(101) {
         let home = home();
         let mut tar = tar.clone();
         tar[at] ^= 0xff;
         drop(load_path(&home, &file(&home, &tar)));
+        drop(load(&home.paths, Input::Stream(&mut &*tar), &amd64()));
     }
 }
 
@@ -313,6 +320,156 @@ fn long_names_and_pax_sizes_are_read() {
     tar.extend(tar_of(&files[2..].to_vec()));
     let home = self::home();
     assert_eq!(load_path(&home, &file(&home, &tar)).unwrap()[0].id, id);
+}
+
+/// A layer that is too large to be set aside when it comes through a pipe.
+fn large_layer() -> Vec<u8> {
+    tar_of(&vec![("large".to_owned(), vec![b'x'; limits::ARCHIVE_ASIDE_BYTES_MAX as usize])])
+}
+
+#[test]
+fn large_layers_of_a_pipe_are_written_once() {
+    let plain = large_layer();
+    let mut state = 1_u64;
+    let mut random = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 56) as u8
+    };
+    let noise: Vec<u8> = (0..2 << 20).map(|_| random()).collect();
+    let packed = gzip(&tar_of(&vec![("noise".to_owned(), noise)]));
+    assert!(packed.len() as u64 > limits::ARCHIVE_ASIDE_BYTES_MAX);
+    let mut unpacked = Vec::new();
+    std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&*packed), &mut unpacked).unwrap();
+    let config = config_of(&[plain.clone(), unpacked]);
+    let manifest = |layers: [&str; 2]| json!([{"Config": "c", "Layers": layers}]).to_string().into_bytes();
+    let files = vec![
+        ("1/layer.tar".to_owned(), plain.clone()),
+        ("2/layer.tar".to_owned(), packed.clone()),
+        ("c".to_owned(), config.clone()),
+        ("manifest.json".to_owned(), manifest(["1/layer.tar", "2/layer.tar"])),
+    ];
+    let home = home();
+    let loaded = load(&home.paths, Input::Stream(&mut &*tar_of(&files)), &amd64()).unwrap();
+    assert_eq!(loaded[0].id, Digest::of(&config));
+    let image = lookup::find(&home.paths, &loaded[0].id.hex()).unwrap();
+    let digests: Vec<Digest> = image.manifest.layers.iter().map(|layer| layer.digest).collect();
+    assert_eq!(digests, [Digest::of(&plain), Digest::of(&packed)]);
+    let home = self::home();
+    assert_eq!(load_path(&home, &file(&home, &tar_of(&files))).unwrap(), loaded);
+    for (layers, why) in [(["2/layer.tar", "1/layer.tar"], "its content has digest"), (["1/layer.tar", "3"], "no file")]
+    {
+        let home = self::home();
+        let bytes = changed(&files, "manifest.json", &manifest(layers));
+        let failure = load(&home.paths, Input::Stream(&mut &*bytes), &amd64()).unwrap_err();
+        assert!(failure.to_string().contains(why), "{failure}");
+    }
+    // A blob's name is its digest, or the archive lies.
+    let (mut files, _) = oci_layout(json!({}));
+    files.push((format!("blobs/sha256/{}", Digest::of(b"other").hex()), plain));
+    let failure = load(&self::home().paths, Input::Stream(&mut &*tar_of(&files)), &amd64()).unwrap_err();
+    assert!(failure.to_string().contains("its content has digest"), "{failure}");
+}
+
+#[test]
+fn legacy_archives_with_directories_and_links() {
+    let (mut files, id) = docker_archive(json!(["web"]));
+    for (number, parent) in [("1", ""), ("2", "1"), ("3", "2")] {
+        files.insert(0, (format!("{number}/VERSION"), b"1.0".to_vec()));
+        let json = json!({"id": number, "parent": parent}).to_string();
+        files.insert(1, (format!("{number}/json"), json.into_bytes()));
+    }
+    files.push(("repositories".to_owned(), br#"{"web": {"latest": "../../3"}}"#.to_vec()));
+    let mut tar = tar_of(&files);
+    let home = home();
+    assert_eq!(load_path(&home, &file(&home, &tar)).unwrap()[0].id, id);
+    // The same layer as a hard link, which names it from the top.
+    let hard = |target: &str| {
+        let mut builder = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Link);
+        header.set_size(0);
+        builder.append_link(&mut header, "3/layer.tar", target).unwrap();
+        let link = builder.into_inner().unwrap();
+        let mut tar = link[..512].to_vec();
+        tar.extend(tar_of(&files.iter().filter(|(name, _)| name != "3/layer.tar").cloned().collect()));
+        tar
+    };
+    tar = hard("1/layer.tar");
+    let home = self::home();
+    assert_eq!(load_path(&home, &file(&home, &tar)).unwrap()[0].id, id);
+    for target in ["/etc/passwd", "../1/layer.tar", "3/layer.tar"] {
+        let home = self::home();
+        load_path(&home, &file(&home, &hard(target))).unwrap_err();
+    }
+    let old: Files = files.into_iter().filter(|(name, _)| name != "manifest.json").collect();
+    let home = self::home();
+    let failure = refused(&home, &file(&home, &tar_of(&old)), "neither");
+    assert!(failure.hints[0].contains("docker before 1.10"));
+}
+
+#[test]
+fn indexes_that_lie_are_refused() {
+    let (files, _) = oci_layout(json!({}));
+    let index: Value = serde_json::from_slice(&files[1].1).unwrap();
+    let image = index["manifests"][0].clone();
+    let index_of = |entry: &Value| json!({"schemaVersion": 2, "manifests": [entry]}).to_string().into_bytes();
+    let described = |bytes: &[u8]| json!({"mediaType": OCI_INDEX, "digest": Digest::of(bytes), "size": bytes.len()});
+    let nested = |depth: usize| {
+        let mut files = files.clone();
+        let mut entry = image.clone();
+        for _ in 0..depth {
+            let inner = index_of(&entry);
+            entry = described(&inner);
+            files.push(blob(&inner));
+        }
+        files[1].1 = index_of(&entry);
+        tar_of(&files)
+    };
+    let home = home();
+    assert_eq!(load_path(&home, &file(&home, &nested(2))).unwrap().len(), 1);
+    let with = |field: &str, value: Value| {
+        let mut entry = image.clone();
+        entry[field] = value;
+        changed(&files, "index.json", &index_of(&entry))
+    };
+    let sizes = |size: Value| {
+        let mut manifest: Value = serde_json::from_slice(&files[4].1).unwrap();
+        manifest["layers"][0]["size"] = size;
+        let manifest = manifest.to_string().into_bytes();
+        let mut files = files.clone();
+        files[1].1 =
+            index_of(&json!({"mediaType": OCI_MANIFEST, "digest": Digest::of(&manifest), "size": manifest.len()}));
+        files[4] = blob(&manifest);
+        tar_of(&files)
+    };
+    let many = json!({"schemaVersion": 2, "manifests": (0..2000).map(|number| {
+        let mut entry = image.clone();
+        entry["annotations"] = json!({"org.opencontainers.image.ref.name": format!("n{number}")});
+        entry
+    }).collect::<Vec<_>>()});
+    for (bytes, why) in [
+        (nested(9), "deep"),
+        (with("size", json!(1)), "bytes"),
+        (with("size", json!(5 << 20)), "larger than"),
+        (with("digest", json!("sha256:../../../../etc/passwd")), "digest"),
+        (with("digest", json!(format!("sha512:{}", "a".repeat(128)))), "digest"),
+        (with("mediaType", json!(OCI_INDEX)), "manifest"),
+        (sizes(json!(1)), "more bytes than announced"),
+        (sizes(json!(1_u64 << 40)), "instead of"),
+        (sizes(json!(-1)), "not valid"),
+        (changed(&files, "index.json", many.to_string().as_bytes()), "more than 1024 images"),
+    ] {
+        let home = self::home();
+        refused(&home, &file(&home, &bytes), why);
+    }
+    // A name at the digest of something else is none.
+    let name = format!("docker.io/library/web@{}", Digest::of(b"other"));
+    let bytes = with("annotations", json!({"io.containerd.image.name": name}));
+    let home = self::home();
+    assert_eq!(load_path(&home, &file(&home, &bytes)).unwrap()[0].references, []);
+    let (files, _) = docker_archive(json!([format!("web@{}", Digest::of(b"other"))]));
+    let home = self::home();
+    refused(&home, &file(&home, &tar_of(&files)), "has a digest");
 }
 
 #[test]

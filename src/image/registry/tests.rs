@@ -23,7 +23,7 @@ pub(super) struct Home {
 
 pub(super) fn home() -> Home {
     let dir = tempfile::tempdir().unwrap();
-    Home { paths: Paths { data: dir.path().join("data"), run: dir.path().join("run") }, _dir: dir }
+    Home { paths: Paths::new(dir.path().join("data"), dir.path().join("run")), _dir: dir }
 }
 
 pub(super) fn options() -> Options {

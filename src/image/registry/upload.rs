@@ -440,7 +440,7 @@ mod tests {
 
     fn store() -> Store {
         let dir = tempfile::tempdir().unwrap();
-        let blobs = Blobs::open(&Paths { data: dir.path().join("data"), run: dir.path().join("run") }).unwrap();
+        let blobs = Blobs::open(&Paths::new(dir.path().join("data"), dir.path().join("run"))).unwrap();
         Store { blobs, dir }
     }
 

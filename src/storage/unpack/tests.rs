@@ -12,6 +12,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::kernel;
+use crate::storage::as_root::in_namespace;
 
 /// A tar made header by header, without any check.
 #[derive(Default)]
@@ -164,24 +165,6 @@ fn unpacked(tar: Tar) -> (Place, Summary) {
 fn check_refused(tar: Tar, expected: &str) {
     let failure = Place::new().apply(&tar.end()).unwrap_err();
     assert_eq!(failure.to_string(), format!("unpack layer: {expected}"));
-}
-
-/// Whether this is the test `name` as uid 0 of a user namespace with a full
-/// map and an own mount namespace. Outside of one it is run again inside.
-fn in_namespace(name: &str) -> bool {
-    if std::env::var_os("KELP_TEST_IN_NAMESPACE").is_some() {
-        return true;
-    }
-    let output = std::process::Command::new("unshare")
-        .args(["--user", "--map-root-user", "--map-auto", "--mount"])
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", "--nocapture", &format!("storage::unpack::tests::{name}")])
-        .env("KELP_TEST_IN_NAMESPACE", "1")
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && text.contains("1 passed"), "as a user with subordinate ids: {text}");
-    false
 }
 
 #[test]
@@ -582,7 +565,7 @@ fn blobs_are_inflated_and_hashed() {
 
 #[test]
 fn keeps_owners_in_a_namespace() {
-    if !in_namespace("keeps_owners_in_a_namespace") {
+    if !in_namespace("storage::unpack::tests::keeps_owners_in_a_namespace") {
         return;
     }
     let place = Place::new();
@@ -622,7 +605,7 @@ fn keeps_owners_in_a_namespace() {
 
 #[test]
 fn overlayfs_reads_the_whiteouts() {
-    if !in_namespace("overlayfs_reads_the_whiteouts") {
+    if !in_namespace("storage::unpack::tests::overlayfs_reads_the_whiteouts") {
         return;
     }
     for whiteouts in [Whiteouts::Nodes, Whiteouts::Files] {

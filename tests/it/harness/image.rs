@@ -15,6 +15,9 @@ pub const ACCOUNTS: [(&str, &str); 2] = [
     ("etc/group", "root:x:0:\nweb:x:1000:\naudio:x:29:web\nvideo:x:44:web,root\nstaff:x:50:\n"),
 ];
 
+/// What test images run on.
+pub const ARCHITECTURE: &str = if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" };
+
 /// One entry of a layer.
 pub enum Entry<'a> {
     /// A directory: mode, owner.
@@ -71,7 +74,8 @@ pub fn base_layer() -> Vec<u8> {
     ])
 }
 
-fn digest(bytes: &[u8]) -> String {
+/// The digest of `bytes` as documents have it.
+pub fn digest(bytes: &[u8]) -> String {
     let hex: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
     format!("sha256:{hex}")
 }
@@ -82,7 +86,8 @@ struct Documents {
     manifest: Vec<u8>,
 }
 
-const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
+/// Of the manifests here.
+pub const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
 
 /// Puts an image of `layers` with `config` (the OCI config's `config` object)
 /// into the registry; returns its reference.
@@ -106,9 +111,6 @@ pub fn publish_for(registry: &Registry, name: &str, architecture: &str, layers: 
     format!("{}/{name}", registry.host())
 }
 
-/// What this machine is called in images.
-pub const ARCHITECTURE: &str = if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" };
-
 /// Writes the same as an OCI image layout with one tag.
 pub fn write_layout(directory: &Path, tag: &str, layers: &[Vec<u8>], config: &serde_json::Value) {
     write_layout_of(directory, tag, layers, &serde_json::json!({"config": config}));
@@ -128,6 +130,11 @@ pub fn write_layout_of(directory: &Path, tag: &str, layers: &[Vec<u8>], document
         "annotations": {"org.opencontainers.image.ref.name": tag},
     }]});
     fs::write(directory.join("index.json"), index.to_string()).unwrap();
+}
+
+/// The manifest of an image that is published or written.
+pub fn manifest(layers: &[Vec<u8>], config: &serde_json::Value) -> Vec<u8> {
+    documents(layers, config).manifest
 }
 
 fn documents(layers: &[Vec<u8>], config: &serde_json::Value) -> Documents {

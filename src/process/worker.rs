@@ -1,0 +1,90 @@
+//! A stage's worker: the process of a stage that touches what is not ours.
+//!
+//! It is root of a user namespace with a container's id map, in namespaces of
+//! its own without network, mounts or other processes in sight; its root
+//! directory is an empty one; it has the few capabilities that its work takes.
+//! Files it reaches by descriptors alone, which the stage was handed.
+
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use super::channel::Channel;
+use super::idmap::IdMap;
+use super::launch::StageFailed;
+use crate::error::{Context, Failure, Result};
+use crate::kernel::clone::{Child, Side, clone3};
+use crate::kernel::{capability, mount, open, process};
+
+/// Runs `work` in a worker with `id_map` (onto the caller's user namespace)
+/// and the set `capabilities` (bit n is capability n), and waits for its end.
+/// What `work` returns as a failure is sent over `channel`. `what` is what the
+/// worker does, in an error: "packs". The caller must be single-threaded.
+pub fn run(
+    id_map: &IdMap,
+    capabilities: u64,
+    what: &str,
+    channel: &Channel,
+    work: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    let flags = libc::CLONE_NEWUSER
+        | libc::CLONE_NEWNS
+        | libc::CLONE_NEWPID
+        | libc::CLONE_NEWNET
+        | libc::CLONE_NEWIPC
+        | libc::CLONE_NEWUTS;
+    let (ours, theirs) = Channel::pair()?;
+    match clone3(flags as u64).map_err(crate::host::explain_namespaces)? {
+        Side::Child => {
+            drop(ours);
+            let prepared = prepare(&theirs, id_map, capabilities).doing(|| format!("confine the process that {what}"));
+            let result = prepared.and_then(|is_wanted| if is_wanted { work() } else { Ok(()) });
+            if let Err(failure) = result {
+                // A command that is gone needs no answer.
+                channel.send(&StageFailed { failed: failure }, &[]).ok();
+            }
+            process::exit_now(0)
+        }
+        Side::Parent(Child { pid, pidfd }) => {
+            drop(theirs);
+            id_map.write_for(pid)?;
+            ours.send_if_open(&(), &[])?;
+            match process::wait_pidfd(pidfd.as_fd())? {
+                process::Exit::Code(_) => Ok(()),
+                process::Exit::Signal(signal) => {
+                    Err(Failure::bug(format!("the process that {what} was killed by signal {signal}")))
+                }
+            }
+        }
+    }
+}
+
+/// Waits for the id map and gives up all that the work does not need; `false`
+/// if the stage is gone meanwhile.
+fn prepare(parent: &Channel, id_map: &IdMap, capabilities: u64) -> Result<bool> {
+    process::set_parent_death_signal(libc::SIGKILL)?;
+    if parent.receive::<()>()?.is_none() {
+        return Ok(false);
+    }
+    process::become_user(0, 0, (!id_map.is_single()).then_some(&[][..]))?;
+    nix::sys::stat::umask(nix::sys::stat::Mode::empty());
+    empty_root()?;
+    for number in (0..64).take_while(|number| capability::known(*number)) {
+        if capabilities & (1 << number) == 0 {
+            capability::drop_bounding(number)?;
+        }
+    }
+    capability::set(capabilities, capabilities, 0)?;
+    Ok(true)
+}
+
+/// Makes an empty read-only file system the root: no path of the host can be
+/// reached, even if the work could be fooled.
+fn empty_root() -> Result<()> {
+    let context = mount::Context::new(c"tmpfs")?;
+    let empty = context.mount(mount::RDONLY | mount::NOSUID | mount::NODEV | mount::NOEXEC)?;
+    let here = open::open_dir(Path::new("/tmp"))?;
+    mount::attach(empty.as_fd(), here.as_fd(), "/tmp")?;
+    nix::unistd::fchdir(empty.as_fd()).map_err(std::io::Error::from)?;
+    mount::pivot_to_cwd()?;
+    Ok(mount::detach_cwd()?)
+}
