@@ -136,17 +136,22 @@ mod tests {
         assert!(collects.is_some() && try_collect(&paths).unwrap().is_none());
     }
 
-    #[test]
-    fn an_image_needs_its_indexes_and_layers() {
-        let dir = tempfile::tempdir().unwrap();
-        let blobs = Blobs::open(&paths(&dir)).unwrap();
+    /// Keeps an image of one layer: layer, config and manifest.
+    fn image(blobs: &Blobs) -> (Descriptor, Descriptor, Descriptor) {
         let layer = Descriptor::of("application/vnd.oci.image.layer.v1.tar", b"layer");
         let mut config = ImageConfig::default();
         config.rootfs.kind = "layers".to_owned();
         config.rootfs.diff_ids = vec![layer.digest];
-        let config = Descriptor::of(OCI_CONFIG, &blobs_put(&blobs, config.to_bytes().unwrap()));
-        let manifest = blobs_put(&blobs, Manifest::new(config.clone(), vec![layer.clone()]).to_bytes().unwrap());
-        let manifest = Descriptor::of(OCI_MANIFEST, &manifest);
+        let config = Descriptor::of(OCI_CONFIG, &blobs_put(blobs, config.to_bytes().unwrap()));
+        let manifest = blobs_put(blobs, Manifest::new(config.clone(), vec![layer.clone()]).to_bytes().unwrap());
+        (layer, config, Descriptor::of(OCI_MANIFEST, &manifest))
+    }
+
+    #[test]
+    fn an_image_needs_its_indexes_and_layers() {
+        let dir = tempfile::tempdir().unwrap();
+        let blobs = Blobs::open(&paths(&dir)).unwrap();
+        let (layer, config, manifest) = image(&blobs);
         let index = |entries: &[&Descriptor]| {
             let json = serde_json::json!({"schemaVersion": 2, "manifests": entries});
             Descriptor::of(OCI_INDEX, &blobs_put(&blobs, json.to_string().into_bytes()))
@@ -168,13 +173,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let paths = paths(&dir);
         let blobs = Blobs::open(&paths).unwrap();
-        let layer = Descriptor::of("application/vnd.oci.image.layer.v1.tar", b"layer");
-        let mut config = ImageConfig::default();
-        config.rootfs.kind = "layers".to_owned();
-        config.rootfs.diff_ids = vec![layer.digest];
-        let config = Descriptor::of(OCI_CONFIG, &blobs_put(&blobs, config.to_bytes().unwrap()));
-        let manifest = blobs_put(&blobs, Manifest::new(config.clone(), vec![layer.clone()]).to_bytes().unwrap());
-        let manifest = Descriptor::of(OCI_MANIFEST, &manifest);
+        let (layer, config, manifest) = image(&blobs);
         let mut contents = lists::Contents::default();
         contents.insert(lists::Entry::new(&manifest, crate::image::platform::Platform::host()));
         let reference = crate::image::reference::Reference::parse_local("web").unwrap();
