@@ -32,6 +32,7 @@ mod load;
 mod login;
 mod logout;
 mod man;
+mod manifest;
 mod ns;
 mod progress;
 mod prompt;

@@ -1,7 +1,7 @@
 //! What a name means out there: which image it is, where that is to be had,
 //! and as whom.
 
-use crate::error::{Context, Result};
+use crate::error::{Context, Failure, Result};
 use crate::image::reference::Reference;
 use crate::image::registry::{Credentials, Endpoint, Logins, Options, Registries, Route, Transport};
 
@@ -36,6 +36,19 @@ pub fn tags(text: &str, plain_http: bool) -> Result<Vec<Reference>> {
 /// The name that `text` is for something out there.
 pub fn reference(text: &str) -> Result<Reference> {
     Registries::of_this_user()?.reference(text)
+}
+
+/// Podman's transports that are no registry.
+const OTHER_TRANSPORTS: [&str; 6] =
+    ["dir:", "docker-archive:", "docker-daemon:", "oci:", "oci-archive:", "containers-storage:"];
+
+/// A destination as podman takes it: with or without `docker://`.
+pub fn parse_destination(text: &str) -> Result<Reference> {
+    if OTHER_TRANSPORTS.iter().any(|transport| text.starts_with(transport)) {
+        return Err(Failure::usage(format!("\"{text}\" is no registry"))
+            .hint("kelp save writes images to archives and directories"));
+    }
+    reference(text.strip_prefix("docker://").unwrap_or(text))
 }
 
 /// Whether `text` names no tag and no digest.

@@ -27,6 +27,7 @@ use crate::image::blobs::Blobs;
 use crate::image::config::ImageConfig;
 use crate::image::digest::Digest;
 use crate::image::garbage::{self, Guard, Parts};
+use crate::image::lists::{self, List};
 use crate::image::lookup;
 use crate::image::platform::Platform;
 use crate::image::reference::Reference;
@@ -172,6 +173,17 @@ fn check_unused(paths: &Paths, text: &str, id: &Digest) -> Result<()> {
     .hint("rmi --force removes the image; the container keeps its layers"))
 }
 
+/// Removes a list, and what only it needed.
+pub(super) fn remove_list(paths: &Paths, list: &List) -> Result<()> {
+    let blobs = Blobs::open(paths)?;
+    let mut gone = Parts::default();
+    // What a damaged one needed goes when it is old.
+    gone.add_list(&blobs, list).ok();
+    lists::remove(paths, &list.reference)?;
+    collect(paths, &blobs, &gone.blobs)?;
+    Ok(())
+}
+
 /// Collects blobs that something else has taken the place of. What cannot be
 /// collected now is left to the next removal.
 pub(super) fn collect_replaced(paths: &Paths, blobs: &Blobs, replaced: &BTreeSet<Digest>) -> Result<()> {
@@ -193,6 +205,14 @@ fn collect(paths: &Paths, blobs: &Blobs, gone: &BTreeSet<Digest>) -> Result<Coll
         if let Err(failure) = needed.add(blobs, &tag) {
             let name = tag.reference.map_or_else(|| tag.config.short(), |reference| reference.familiar());
             return postponed(format!("image \"{name}\" cannot be read ({failure}); remove it or fetch it again"));
+        }
+    }
+    for list in lists::all(paths)? {
+        if let Err(failure) = needed.add_list(blobs, &list) {
+            let name = list.reference.familiar();
+            return postponed(format!(
+                "list \"{name}\" cannot be read ({failure}); kelp manifest rm {name} removes it"
+            ));
         }
     }
     for tag in stores::adopted(&paths.image_stores, blobs, &Platform::host()) {
