@@ -43,6 +43,9 @@ pub struct Paths {
     /// order in which they are asked. Nothing is ever written there.
     #[serde(default)]
     pub image_stores: Vec<ImageStore>,
+    /// Whether compressed layers stay once they are unpacked, if they can be
+    /// fetched again.
+    pub keeps_blobs: bool,
 }
 
 /// An OCI image layout, in a directory that others may write to.
@@ -93,7 +96,7 @@ pub fn settings_files() -> Result<Vec<PathBuf>> {
 impl Paths {
     /// Everything below these two directories.
     pub fn new(data: PathBuf, run: PathBuf) -> Self {
-        Self { data, run, image_stores: Vec::new() }
+        Self { data, run, image_stores: Vec::new(), keeps_blobs: true }
     }
 
     /// Reads the environment and makes sure that both directories exist, are

@@ -13,20 +13,23 @@ use crate::limits;
 use crate::paths::ImageStore;
 
 /// All keys.
-const KEYS: [&str; 1] = ["image-stores"];
+const KEYS: [&str; 2] = ["image-stores", "keep-blobs"];
 
 /// What the files say.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// Read-only stores, in the order in which they are asked.
     pub image_stores: Vec<ImageStore>,
+    /// Whether the compressed layers of pulled images are kept once they are
+    /// unpacked.
+    pub keep_blobs: bool,
 }
 
 impl Settings {
     /// Reads `files` ([`crate::paths::settings_files`]). A key of an earlier
     /// file counts; one that is missing costs one system call.
     pub fn read(files: &[PathBuf]) -> Result<Self> {
-        let mut image_stores = None;
+        let (mut image_stores, mut keep_blobs) = (None, None);
         for path in files {
             let table = read_file(path).doing(|| format!("read settings \"{}\"", path.display()))?;
             for (key, value) in table.into_iter().flatten() {
@@ -35,6 +38,11 @@ impl Settings {
                     "image-stores" => {
                         let stores = self::image_stores(&value).doing(doing)?;
                         image_stores.get_or_insert(stores);
+                    }
+                    "keep-blobs" => {
+                        let keep =
+                            value.as_bool().ok_or_else(|| Failure::user("it is not true or false")).doing(doing)?;
+                        keep_blobs.get_or_insert(keep);
                     }
                     other => {
                         return Err(Failure::user(format!("there is no setting \"{}\"", other.escape_debug()))
@@ -45,7 +53,7 @@ impl Settings {
                 }
             }
         }
-        Ok(Self { image_stores: image_stores.unwrap_or_default() })
+        Ok(Self { image_stores: image_stores.unwrap_or_default(), keep_blobs: keep_blobs.unwrap_or(true) })
     }
 }
 
@@ -102,6 +110,7 @@ mod tests {
             ("\n\nimage-stores = [", "line 3"),
             ("image-stores = \"ro:/a\"", "list"),
             ("image-stores = [1]", "list"),
+            ("keep-blobs = \"no\"", "true or false"),
             ("image-stores = [\"/a\"]", "ro:"),
             ("image-stores = [\"rw:/a\"]", "read"),
             ("image-stores = [\"ro:a\"]", "absolute"),

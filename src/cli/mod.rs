@@ -190,20 +190,22 @@ fn run_verb(verb: &'static Verb, arguments: Vec<OsString>, global: &Global) -> E
 fn execute(verb: &Verb, matches: &ArgMatches, global: &Global) -> Result<i32> {
     let mut paths = Paths::of_this_user()?;
     if !WITHOUT_SETTINGS.contains(&verb.name) {
-        paths.image_stores = image_stores(global)?;
+        let settings = Settings::read(&paths::settings_files()?)?;
+        paths.keeps_blobs = settings.keep_blobs;
+        paths.image_stores = image_stores(global, settings)?;
     }
     (verb.run)(matches, &Session { paths, debug: global.debug })
 }
 
 /// The stores of the command line, of the environment and of the settings, in
 /// this order; `none` leaves out the latter two.
-fn image_stores(global: &Global) -> Result<Vec<ImageStore>> {
+fn image_stores(global: &Global, settings: Settings) -> Result<Vec<ImageStore>> {
     let typed = global.image_stores.iter().filter(|text| *text != "none");
     let mut stores: Vec<ImageStore> =
         typed.map(|text| ImageStore::parse(text)).collect::<Result<_>>().doing(|| "use --image-store")?;
     if global.image_stores.iter().all(|text| text != "none") {
         stores.extend(paths::image_stores_of_environment()?);
-        stores.extend(Settings::read(&paths::settings_files()?)?.image_stores);
+        stores.extend(settings.image_stores);
     }
     let mut seen = BTreeSet::new();
     stores.retain(|store| seen.insert(store.path().to_owned()));

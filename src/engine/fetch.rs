@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::remote;
 use super::request::Pull;
-use super::unpack::{self, Image, Unpacking};
+use super::unpack::{self, Image, Unpacked, Unpacking};
 use crate::error::{Context, Failure, Kind, Result};
 use crate::image::blobs::Blobs;
 use crate::image::config::ImageConfig;
@@ -150,9 +150,11 @@ fn bring_layers(
         brought.has_fetched |= batch.iter().any(|(_, partial)| partial.is_some());
         bring_batch(paths, &blobs, planned, batch, owner.as_deref_mut(), progress)?;
     }
-    for blob in theirs {
+    for Wanted { blob, place } in theirs {
         // Nothing is held here: whoever fetches it may be waiting for us.
-        if let Some(partial) = blobs.wait_for(&blob)? {
+        let partial = blobs.wait_for(&blob)?;
+        let is_dropped = !paths.keeps_blobs && place.is_some_and(|id| layers::find(paths, &id).is_some());
+        if let Some(partial) = partial.filter(|_| !is_dropped) {
             brought.has_fetched = true;
             let fetched = planned.fetch(vec![partial], progress, &AtomicBool::new(false))?;
             name_blobs(&blobs, fetched)?;
@@ -177,7 +179,16 @@ pub(super) fn is_of_the_host(failure: &Failure) -> bool {
     failure.kind == Kind::Host && !is_disk_full
 }
 
-/// Writes all out to the disk and gives the blobs their names.
+/// Writes all out to the disk and names the layers; blobs only where they are
+/// kept, or where nothing else has what is in them.
+fn name_all(paths: &Paths, blobs: &Blobs, fetched: Vec<Complete>, unpacked: Vec<Unpacked>) -> Result<()> {
+    blobs.write_out()?;
+    let are_needed = paths.keeps_blobs || unpacked.is_empty();
+    let named = fetched.into_iter().try_for_each(|blob| if are_needed { blob.publish(blobs) } else { blob.discard() });
+    named.and_then(|()| unpack::publish(paths, unpacked))
+}
+
+/// Writes blobs out to the disk and gives them their names.
 fn name_blobs(blobs: &Blobs, fetched: Vec<Complete>) -> Result<()> {
     blobs.write_out()?;
     fetched.into_iter().try_for_each(|blob| blob.publish(blobs))
@@ -207,7 +218,8 @@ fn wanted(blobs: &Blobs, planned: &Planned<'_>, paths: &Paths, owner: Option<&Ow
             continue;
         }
         let place = place.filter(|id| layers::find(paths, id).is_none());
-        if place.is_some() || !blobs.has(blob)? {
+        let is_enough = owner.is_some() && !paths.keeps_blobs;
+        if place.is_some() || (!is_enough && !blobs.has(blob)?) {
             wanted.push(Wanted { blob: blob.clone(), place });
         }
     }
@@ -218,13 +230,13 @@ fn wanted(blobs: &Blobs, planned: &Planned<'_>, paths: &Paths, owner: Option<&Ow
 type Claimed = Vec<(Wanted, Option<Partial>)>;
 
 /// Those that we fetch or that are here, and those that others fetch.
-fn claim(blobs: &Blobs, batch: Vec<Wanted>) -> Result<(Claimed, Vec<Descriptor>)> {
+fn claim(blobs: &Blobs, batch: Vec<Wanted>) -> Result<(Claimed, Vec<Wanted>)> {
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for wanted in batch {
         match blobs.claim(&wanted.blob)? {
             Claim::Here => ours.push((wanted, None)),
             Claim::Ours(partial) => ours.push((wanted, Some(*partial))),
-            Claim::Theirs => theirs.push(wanted.blob),
+            Claim::Theirs => theirs.push(wanted),
         }
     }
     Ok((ours, theirs))
@@ -262,16 +274,16 @@ fn bring_batch(
         (fetched, unpacked.join())
     });
     let unpacked = unpacked.unwrap_or_else(|_| Err(Failure::bug("the thread that waits for layers panicked")));
+    let (unpacked, failure) = match unpacked {
+        Ok(unpacked) => (unpacked.unwrap_or_default(), None),
+        Err(failure) => (Vec::new(), Some(failure)),
+    };
     match fetched {
-        Ok(fetched) => name_blobs(blobs, fetched)?,
+        Ok(fetched) => name_all(paths, blobs, fetched, unpacked)?,
         Err(registry::Error::Stopped) => {}
         Err(error) => return Err(error.into()),
     }
-    match unpacked {
-        Ok(unpacked) => unpack::publish(paths, unpacked.unwrap_or_default()),
-        Err(failure) if is_final(&failure) => Err(failure),
-        Err(_) => Ok(()),
-    }
+    failure.filter(is_final).map_or(Ok(()), Err)
 }
 
 /// Gives an unpack stage all layers of the batch that are not unpacked.

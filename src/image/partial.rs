@@ -242,6 +242,11 @@ pub struct Complete {
 }
 
 impl Complete {
+    /// Lets go of it: what was in it is kept elsewhere.
+    pub fn discard(self) -> Result<()> {
+        std::fs::remove_file(&self.place.path).doing(|| format!("remove \"{}\"", self.place.path.display()))
+    }
+
     /// Has the kernel write out this one blob.
     pub fn write_out(&self) -> Result<()> {
         self.file.sync_data().doing(|| format!("write out blob {}", self.digest))

@@ -13,7 +13,6 @@
 //! image gets a manifest that says so. Its config, diff ids and id stay.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, PoisonError};
 
 use super::blobs::Blobs;
 use super::compression::Compression;
@@ -24,6 +23,7 @@ use super::lists::List;
 use super::lookup;
 use super::manifest::{Document, Manifest};
 use super::packing::{Form, Packer};
+use super::parallel;
 use super::platform::Platform;
 use super::quote::quoted;
 use super::reference::{LOCAL_REGISTRY, Reference};
@@ -462,7 +462,7 @@ impl Sender<'_> {
             }
         }
         let packer = Packer::default();
-        in_parallel(&jobs, limits::UPLOADS_MAX, |layer| {
+        parallel::each(&jobs, limits::UPLOADS_MAX, |layer| {
             let packed = match layer.packing {
                 Some(form) => pack(&packer, &self.blobs, layer.descriptor, layer.diff_id, form, self.progress)?,
                 None => layer.descriptor.clone(),
@@ -530,33 +530,6 @@ pub fn send_list(
     let bytes = list.bytes(&sender.blobs)?;
     sender.client.push_manifest(&name(destination, &list.index.digest), &list.index.media_type, &bytes)?;
     Ok(list.index.clone())
-}
-
-/// Does all jobs, some at a time; results in the order of the jobs. The first
-/// failure stops the rest: threads finish what they are at and take no more.
-fn in_parallel<J: Sync, T: Send>(jobs: &[J], threads: usize, work: impl Fn(&J) -> Result<T> + Sync) -> Result<Vec<T>> {
-    let queue = Mutex::new(jobs.iter().enumerate());
-    let results: Mutex<Vec<(usize, Result<T>)>> = Mutex::new(Vec::new());
-    // A poisoned lock means a panic, and that ends the process (panic = "abort").
-    let take = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
-    let keep = |result| results.lock().unwrap_or_else(PoisonError::into_inner).push(result);
-    let has_failed =
-        || results.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|(_, result)| result.is_err());
-    std::thread::scope(|scope| {
-        for _ in 0..threads.min(jobs.len()) {
-            scope.spawn(|| {
-                while let Some((place, job)) = take().filter(|_| !has_failed()) {
-                    keep((place, work(job)));
-                }
-            });
-        }
-    });
-    let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
-    if let Some(failed) = results.iter().position(|(_, result)| result.is_err()) {
-        return Err(results.swap_remove(failed).1.err().unwrap_or_else(|| Failure::bug("a failure got lost")));
-    }
-    results.sort_by_key(|(place, _)| *place);
-    results.into_iter().map(|(_, result)| result).collect()
 }
 
 #[cfg(test)]
@@ -781,18 +754,5 @@ mod tests {
         assert_eq!(registry.manifest("web", "1"), None);
         assert_eq!(home.tag("mine"), tag);
         assert_eq!(std::fs::read_dir(home.paths.staging()).unwrap().count(), 0);
-    }
-
-    #[test]
-    fn jobs_keep_their_order_and_stop_at_a_failure() {
-        let jobs: Vec<usize> = (0..100).collect();
-        assert_eq!(in_parallel(&jobs, 7, |job| Ok(*job)).unwrap(), jobs);
-        let done = Mutex::new(0);
-        let work = |job: &usize| {
-            *done.lock().unwrap() += 1;
-            if *job == 3 { Err(Failure::user("three")) } else { Ok(()) }
-        };
-        assert_eq!(in_parallel(&jobs, 1, work).unwrap_err().to_string(), "three");
-        assert_eq!(*done.lock().unwrap(), 4);
     }
 }

@@ -45,7 +45,8 @@ pub fn run(
             process::exit_now(0)
         }
         Side::Parent(Child { pid, pidfd }) => {
-            drop(theirs);
+            // What the work holds is the worker's alone: whoever waits for the end of a pipe must see it.
+            drop((theirs, work));
             id_map.write_for(pid)?;
             ours.send_if_open(&(), &[])?;
             match process::wait_pidfd(pidfd.as_fd())? {

@@ -207,3 +207,29 @@ fn hello_needs_nothing() {
     let said = home.kelp(&["run", "--rm", "hello"]).succeed();
     assert!(!said.is_empty());
 }
+
+#[test]
+fn blobs_are_kept_unless_the_settings_say_otherwise() {
+    let home = Home::new();
+    let registry = Registry::start();
+    let data = image::layer(&[Entry::File("data", 0o644, 0, &[7; 1 << 16])]);
+    let name = image::publish(&registry, "box", &[image::base_layer(), data], &serde_json::json!({}));
+    let settings = home.path("home/.config/kelp");
+    std::fs::create_dir_all(&settings).unwrap();
+    std::fs::write(settings.join("config.toml"), "keep-blobs = false\n").unwrap();
+    home.kelp(&["pull", &name]).succeed();
+    assert_eq!(home.entries("blobs/sha256").len(), 2, "manifest and config");
+    assert!(home.entries("staging").iter().all(|name| !name.starts_with("partial.")));
+    let stat = ["run", "--rm", &name, "/probe", "stat", "/data"];
+    assert!(home.kelp(&stat).succeed().contains("65536 bytes"));
+    let asked = registry.seen().len();
+    assert!(home.kelp(&["pull", &name]).succeed().contains("up to date"));
+    assert_eq!(registry.seen().len(), asked + 1, "only the manifest is asked for again");
+    home.kelp(&["system", "check"]).succeed();
+    let archive = home.path("image.tar");
+    home.kelp(&["save", "-o", archive.to_str().unwrap(), &name]).refuse(1, &["is missing", "pull"]);
+    std::fs::remove_file(settings.join("config.toml")).unwrap();
+    home.kelp(&["pull", &name]).succeed();
+    assert_eq!(home.entries("blobs/sha256").len(), 4);
+    home.kelp(&["save", "-o", archive.to_str().unwrap(), &name]).succeed();
+}

@@ -287,6 +287,11 @@ impl Survey {
 impl Need {
     /// Whether it should be here: somebody needs it, and still does.
     fn is_missed(&self, paths: &Paths) -> bool {
+        // Dropped once it was unpacked (the setting keep-blobs).
+        let can_be_fetched = self.tags.iter().all(|tag| tag.source.is_some());
+        if self.what == "layer" && !paths.keeps_blobs && can_be_fetched {
+            return false;
+        }
         let has_container = self.users.len() > self.tags.len() || self.tags.is_empty();
         !self.is_optional && (has_container || self.tags.iter().any(|tag| tags::is_current(paths, tag)))
     }

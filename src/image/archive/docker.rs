@@ -53,7 +53,7 @@ pub(super) fn load(blobs: &Blobs, source: &Source<'_>, manifest_json: &[u8]) -> 
     // Images of one archive often share layers.
     let layers = planned.iter().flat_map(Planned::layers);
     let wanted: Vec<(&str, Digest)> = layers.collect::<BTreeSet<_>>().into_iter().collect();
-    let stored = parallel::each(&wanted, limits::ARCHIVE_LAYERS_AT_ONCE, |(name, diff_id)| {
+    let stored = parallel::each(&wanted, super::threads(), |(name, diff_id)| {
         let member = source.member(name)?.ok_or_else(|| lacks(name))?;
         store_layer(blobs, member, diff_id).doing(|| format!("read layer {}", quoted(name)))
     })?;

@@ -37,7 +37,7 @@ pub(super) fn load(blobs: &Blobs, source: &Source<'_>, marker: &[u8], platform: 
         .map(|layer| ((layer.digest, layer.size), layer))
         .collect();
     let layers: Vec<&Descriptor> = layers.into_values().collect();
-    parallel::each(&layers, limits::ARCHIVE_LAYERS_AT_ONCE, |layer| copy_blob(blobs, source, layer))?;
+    parallel::each(&layers, super::threads(), |layer| copy_blob(blobs, source, layer))?;
     Ok(found.into_iter().map(|(found, _)| found).collect())
 }
 

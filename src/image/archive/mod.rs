@@ -104,6 +104,11 @@ fn read(paths: &Paths, input: Input<'_>, platform: &Platform) -> Result<Vec<Load
     Ok(found.into_iter().map(|found| found.image).collect())
 }
 
+/// Layers that are copied at once: hashing is what takes time.
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).min(limits::ARCHIVE_LAYERS_AT_ONCE)
+}
+
 /// Gives the image its names, or a place without one.
 fn keep(paths: &Paths, image: &Loaded) -> Result<()> {
     let names = image.references.iter().cloned().map(Some);

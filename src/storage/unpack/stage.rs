@@ -10,10 +10,9 @@
 //!  5                             <-     EOF               | Failed(Failure)
 //! ```
 //!
-//! The worker is root of a user namespace with the container's own id map, in
-//! namespaces of its own without network, mounts or other processes in sight;
-//! its root directory is an empty one; it has only the few capabilities that
-//! unpacking takes. It reaches the layers' directories by descriptor alone.
+//! The worker (process/worker.rs) has the container's own id map and only the
+//! few capabilities that unpacking takes. It reaches the layers' directories by
+//! descriptor alone.
 //!
 //! A blob that is still being downloaded is read as it grows; its bell rings
 //! when there is more (stream.rs). Nothing is written out to the disk here:
@@ -30,11 +29,10 @@ use serde::{Deserialize, Serialize};
 use super::stream::Growing;
 use super::{Options, Owners, Summary, apply_blob};
 use crate::error::{Context, Failure, Result};
-use crate::kernel::clone::{Child, Side, clone3};
-use crate::kernel::{capability, file, mount, process};
+use crate::kernel::{file, process};
 use crate::process::channel::Channel;
 use crate::process::idmap::IdMap;
-use crate::process::stage;
+use crate::process::{stage, worker};
 
 /// What is to be unpacked.
 #[derive(Debug, Serialize, Deserialize)]
@@ -123,46 +121,12 @@ fn receive(channel: &Channel) -> Result<Option<(Request, VecDeque<Work>)>> {
     Ok(Some((request, work)))
 }
 
-/// Clones the worker, gives it its id map and waits for its end.
 fn start_worker(channel: &Channel, request: &Request, work: VecDeque<Work>) -> Result<()> {
-    let flags = libc::CLONE_NEWUSER
-        | libc::CLONE_NEWNS
-        | libc::CLONE_NEWPID
-        | libc::CLONE_NEWNET
-        | libc::CLONE_NEWIPC
-        | libc::CLONE_NEWUTS;
-    let (ours, theirs) = Channel::pair()?;
-    match clone3(flags as u64).map_err(crate::host::explain_namespaces)? {
-        Side::Child => {
-            drop(ours);
-            if let Err(failure) = unpack_all(channel, &theirs, request, work) {
-                channel.send(&FromUnpack::Failed(failure), &[]).ok();
-            }
-            process::exit_now(0)
-        }
-        Side::Parent(Child { pid, pidfd }) => {
-            drop((theirs, work));
-            request.id_map.write_for(pid)?;
-            ours.send(&(), &[])?;
-            match process::wait_pidfd(pidfd.as_fd())? {
-                process::Exit::Code(_) => Ok(()),
-                process::Exit::Signal(signal) => {
-                    Err(Failure::bug(format!("the process that unpacks was killed by signal {signal}")))
-                }
-            }
-        }
-    }
+    let single = request.id_map.is_single();
+    worker::run(&request.id_map, CAPABILITIES, "unpacks", channel, || unpack_all(channel, single, work))
 }
 
-fn unpack_all(channel: &Channel, parent: &Channel, request: &Request, work: VecDeque<Work>) -> Result<()> {
-    process::set_parent_death_signal(libc::SIGKILL)?;
-    if parent.receive::<()>()?.is_none() {
-        return Ok(());
-    }
-    let single = request.id_map.is_single();
-    process::become_user(0, 0, (!single).then_some(&[][..]))?;
-    nix::sys::stat::umask(nix::sys::stat::Mode::empty());
-    confine().doing(|| "confine the process that unpacks")?;
+fn unpack_all(channel: &Channel, single: bool, work: VecDeque<Work>) -> Result<()> {
     let owners = if single { Owners::CallerOnly } else { Owners::AsRecorded };
     let queue = Mutex::new(work);
     let (queue, options, channel) = (&queue, &Options::new(owners), &Mutex::new(channel));
@@ -195,22 +159,4 @@ fn unpack_from(queue: &Mutex<VecDeque<Work>>, options: &Options, channel: &Mutex
         let message = FromUnpack::Unpacked { index, summary };
         channel.lock().map_err(|_| panicked())?.send(&message, &[])?;
     }
-}
-
-/// An empty root, few capabilities: no path of the host can be reached, even
-/// if the parser could be fooled.
-fn confine() -> Result<()> {
-    let context = mount::Context::new(c"tmpfs")?;
-    let empty = context.mount(mount::RDONLY | mount::NOSUID | mount::NODEV | mount::NOEXEC)?;
-    let here = crate::kernel::open::open_dir(std::path::Path::new("/tmp"))?;
-    mount::attach(empty.as_fd(), here.as_fd(), "/tmp")?;
-    nix::unistd::fchdir(empty.as_fd()).map_err(std::io::Error::from)?;
-    mount::pivot_to_cwd()?;
-    mount::detach_cwd()?;
-    for number in (0..64).take_while(|number| capability::known(*number)) {
-        if CAPABILITIES & (1 << number) == 0 {
-            capability::drop_bounding(number)?;
-        }
-    }
-    Ok(capability::set(CAPABILITIES, CAPABILITIES, 0)?)
 }
