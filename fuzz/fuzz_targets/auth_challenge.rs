@@ -1,4 +1,4 @@
-//! What a registry sends as `WWW-Authenticate`: reading it ends, and makes
+//! What a registry sends as `WWW-Authenticate`, a header a line: reading it ends, and makes
 //! nothing that the header did not have room for.
 
 #![no_main]
@@ -6,9 +6,9 @@
 use kelp::image::registry::challenge::{self, Challenge};
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|headers: Vec<&str>| {
-    let sent: usize = headers.iter().map(|header| header.len()).sum();
-    let challenges = challenge::parse(headers);
+fuzz_target!(|headers: &str| {
+    let sent = headers.len();
+    let challenges = challenge::parse(headers.lines());
     assert!(challenges.len() <= sent);
     for challenge in challenges {
         if let Challenge::Bearer { realm, service } = challenge {

@@ -1,4 +1,4 @@
-//! The Dockerfile instructions of `import --change` and `commit --change`: a
+//! The Dockerfile instructions of `import --change` and `commit --change`, one a line: a
 //! config they were applied to is one that kelp reads again.
 
 #![no_main]
@@ -6,7 +6,8 @@
 use kelp::image::config::{ImageConfig, change};
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|changes: Vec<String>| {
+fuzz_target!(|text: &str| {
+    let changes: Vec<String> = text.split('\n').map(str::to_owned).collect();
     let mut config = ImageConfig::parse(br#"{"rootfs":{"type":"layers"},"config":{"Env":["PATH=/bin"]}}"#)
         .expect("the smallest config is one");
     if change::apply(&mut config, &changes).is_ok() {

@@ -1,6 +1,6 @@
 //! Manifests and indexes, under a declared media type and under none: what is
 //! accepted is written and read again as the same, and a platform is chosen
-//! from any index.
+//! from any index. The first byte, if even, says that no type was declared.
 
 #![no_main]
 
