@@ -46,7 +46,8 @@ mod run;
 mod save;
 mod search;
 mod tag;
-mod template;
+#[doc(hidden)]
+pub mod template;
 mod units;
 mod untag;
 mod verbs;
