@@ -35,6 +35,7 @@ use crate::kernel::{capability, file, mount, process};
 use crate::process::channel::Channel;
 use crate::process::idmap::IdMap;
 use crate::process::stage;
+use crate::process::worker::killed;
 
 /// What is to be unpacked.
 #[derive(Debug, Serialize, Deserialize)]
@@ -146,9 +147,7 @@ fn start_worker(channel: &Channel, request: &Request, work: VecDeque<Work>) -> R
             ours.send(&(), &[])?;
             match process::wait_pidfd(pidfd.as_fd())? {
                 process::Exit::Code(_) => Ok(()),
-                process::Exit::Signal(signal) => {
-                    Err(Failure::bug(format!("the process that unpacks was killed by signal {signal}")))
-                }
+                process::Exit::Signal(signal) => Err(killed("unpacks", signal)),
             }
         }
     }
