@@ -580,7 +580,8 @@ mod tests {
                 changes: Vec::new(),
                 platform: Platform::host(),
             };
-            archive::import(&self.paths, &mut [0; 10_240].as_slice(), &options).unwrap();
+            let image = archive::import(&self.paths, &mut [0; 10_240].as_slice(), &options).unwrap();
+            archive::keep(&self.paths, &image).unwrap();
             self.tag(&reference.to_string())
         }
 

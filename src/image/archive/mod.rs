@@ -3,7 +3,8 @@
 //!
 //! An archive is a stranger's from its first byte to its last. Its files are
 //! read where they lie and streamed into content-addressed blobs; no name in
-//! it is ever a path of ours. Tags are set last, when all images are whole.
+//! it is ever a path of ours. Tags are set last ([`keep`]), when all images are
+//! whole and unpacked: until then a name stands for what it stood for.
 //!
 //! `source` finds files in a directory or a tar (`headers`), `docker` and
 //! `layout` know the two formats, `rootfs` makes an image of a tar. `save` decides what is
@@ -62,6 +63,7 @@ struct Found {
 
 /// Brings in all images of an archive that `platform` can run: a
 /// docker-archive, an oci-archive or an OCI directory, told by what is in it.
+/// They have no names before [`keep`].
 pub fn load(paths: &Paths, input: Input<'_>, platform: &Platform) -> Result<Vec<Loaded>> {
     let shown = match &input {
         Input::Path(path) => format!("\"{}\"", path.display()),
@@ -100,7 +102,6 @@ fn read(paths: &Paths, input: Input<'_>, platform: &Platform) -> Result<Vec<Load
                 .hint(format!("--platform {made_for} takes it anyway; it runs only with an emulator")));
         }
     }
-    found.iter().try_for_each(|found| keep(paths, &found.image))?;
     Ok(found.into_iter().map(|found| found.image).collect())
 }
 
@@ -110,7 +111,7 @@ fn threads() -> usize {
 }
 
 /// Gives the image its names, or a place without one.
-fn keep(paths: &Paths, image: &Loaded) -> Result<()> {
+pub fn keep(paths: &Paths, image: &Loaded) -> Result<()> {
     let names = image.references.iter().cloned().map(Some);
     let unnamed = image.references.is_empty().then_some(None);
     for name in names.chain(unnamed) {

@@ -115,6 +115,19 @@ fn directory(home: &Home, files: &Files) -> PathBuf {
     dir
 }
 
+/// As the engine does, but without unpacking.
+fn load(paths: &Paths, input: Input<'_>, platform: &Platform) -> Result<Vec<Loaded>> {
+    let loaded = super::load(paths, input, platform)?;
+    loaded.iter().try_for_each(|image| keep(paths, image))?;
+    Ok(loaded)
+}
+
+fn import(paths: &Paths, reader: &mut dyn std::io::Read, options: &ImportOptions) -> Result<Loaded> {
+    let image = super::import(paths, reader, options)?;
+    keep(paths, &image)?;
+    Ok(image)
+}
+
 fn load_path(home: &Home, path: &Path) -> Result<Vec<Loaded>> {
     load(&home.paths, Input::Path(path), &amd64())
 }
