@@ -191,7 +191,7 @@ pub(super) fn remove_list(paths: &Paths, list: &List) -> Result<()> {
     // What a damaged one needed goes when it is old.
     gone.add_list(&blobs, list).ok();
     lists::remove(paths, &list.reference)?;
-    collect(paths, &blobs, &gone.blobs)?;
+    collect(paths, &blobs, &gone.blobs, Leftovers::Old)?;
     Ok(())
 }
 
