@@ -20,7 +20,8 @@ pub struct Remote {
 /// that is not on this machine.
 pub fn find(text: &str, plain_http: bool) -> Result<Remote> {
     let registries = Registries::of_this_user()?;
-    let reference = registries.reference(text)?;
+    // As podman and skopeo name a registry's images.
+    let reference = registries.reference(text.strip_prefix("docker://").unwrap_or(text))?;
     let route = registries.route(&reference, transport(plain_http), login)?;
     Ok(Remote { reference, route, options: Options::of_this_user()? })
 }
