@@ -2,14 +2,17 @@
 //! right away, so that the first run is as fast as the second and a damaged
 //! layer is noticed here.
 
+use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 
 use super::fetch::{self, Owner};
 use super::lifecycle;
-use super::unpack::{self, Image};
+use super::unpack::{self, Image, Unpacking};
 use crate::error::{Context, Failure, Result};
-use crate::image::archive::{self, ImportOptions, Input, Loaded};
-use crate::image::blobs::Blobs;
+use crate::image::archive::{self, Archive, ImportOptions, Input, Layer, Loaded};
+use crate::image::blobs::{Blobs, Checked};
+use crate::image::compression::Compression;
 use crate::image::descriptor::Descriptor;
 use crate::image::digest::Digest;
 use crate::image::garbage;
@@ -18,8 +21,11 @@ use crate::image::platform::Platform;
 use crate::image::pull::Pulled;
 use crate::image::reference::Reference;
 use crate::image::registry::Progress;
+use crate::limits;
 use crate::paths::Paths;
 use crate::process::base::Base;
+use crate::process::launch;
+use crate::storage::layers;
 
 /// What arrived, and what the user should know beside it.
 #[derive(Debug)]
@@ -83,9 +89,13 @@ fn load_all(
     platform: Option<&Platform>,
     progress: &dyn Progress,
 ) -> Result<Arrived<Vec<Loaded>>> {
+    let shown = match &input {
+        Input::Path(path) => format!("\"{}\"", path.display()),
+        Input::Stream(_) => "images from standard input".to_owned(),
+    };
     let _guard = garbage::hold(paths)?;
     let platform = platform.cloned().unwrap_or_else(Platform::host);
-    let loaded = archive::load(paths, input, &platform)?;
+    let loaded = bring(paths, input, &platform, progress).doing(|| format!("load {shown}"))?;
     let mut notices = Vec::new();
     for image in &loaded {
         match unpack(paths, &image.manifest, progress) {
@@ -97,6 +107,84 @@ fn load_all(
     // Last: what is wrong with one of them must not cost a name that is here.
     loaded.iter().try_for_each(|image| archive::keep(paths, image))?;
     Ok(Arrived { what: loaded, notices })
+}
+
+/// Has all images of an archive here, and those layers unpacked that the host
+/// lets us.
+fn bring(paths: &Paths, input: Input<'_>, platform: &Platform, progress: &dyn Progress) -> Result<Vec<Loaded>> {
+    let blobs = Blobs::open(paths)?;
+    let mut archive = Archive::read(&blobs, input, platform)?;
+    let mut base = match Base::find(paths) {
+        Ok(base) => Some(base),
+        Err(failure) if fetch::is_of_the_host(&failure) => None,
+        Err(failure) => return Err(failure),
+    };
+    let count = archive.layers().len();
+    for first in (0..count).step_by(limits::LAYER_BATCH) {
+        let places = first..count.min(first + limits::LAYER_BATCH);
+        bring_batch(paths, &blobs, &mut archive, places, base.as_mut(), progress)?;
+    }
+    archive.finish()
+}
+
+/// Some layers: unpacked from where they lie in the archive while they are
+/// copied into the store.
+fn bring_batch(
+    paths: &Paths,
+    blobs: &Blobs,
+    archive: &mut Archive<'_>,
+    places: Range<usize>,
+    base: Option<&mut Base>,
+    progress: &dyn Progress,
+) -> Result<()> {
+    let batch = archive.layers().get(places.clone()).unwrap_or_default();
+    let started = base.map(|base| start_unpacking(paths, archive, batch, base, progress));
+    let unpacking = match started {
+        Some(Err(failure)) if !fetch::is_of_the_host(&failure) => return Err(failure),
+        started => started.and_then(Result::ok).flatten(),
+    };
+    let (copied, unpacked) = std::thread::scope(|scope| {
+        let unpacked = scope.spawn(|| unpacking.map(|unpacking| unpacking.finish(progress)).transpose());
+        (archive.copy(places, progress), unpacked.join())
+    });
+    let copied = copied?;
+    let unpacked = match unpacked.unwrap_or_else(|_| Err(Failure::bug("the thread that waits for layers panicked"))) {
+        Err(failure) if !fetch::is_of_the_host(&failure) => return Err(failure.doing("unpack image")),
+        unpacked => unpacked.ok().flatten().unwrap_or_default(),
+    };
+    // Once for all, before anything has a name.
+    blobs.write_out()?;
+    copied.into_iter().try_for_each(Checked::publish)?;
+    unpack::publish(paths, unpacked)
+}
+
+/// Gives an unpack stage all layers of the batch that are not unpacked for the
+/// id map that containers have by default.
+fn start_unpacking(
+    paths: &Paths,
+    archive: &Archive<'_>,
+    batch: &[Layer],
+    base: &mut Base,
+    progress: &dyn Progress,
+) -> Result<Option<Unpacking>> {
+    let id_map = base.map.identity();
+    let mut missing = BTreeMap::new();
+    for layer in batch {
+        let id = unpack::layer_id(base, &id_map, &layer.diff_id)?;
+        if layers::find(paths, &id).is_none() {
+            missing.insert(layer.diff_id, (id, layer));
+        }
+    }
+    if missing.is_empty() {
+        return Ok(None);
+    }
+    launch::wait_until_single_threaded();
+    let mut unpacking = Unpacking::start(base, &id_map, missing.len())?;
+    for (id, layer) in missing.into_values() {
+        let shown = Descriptor::new(Compression::None.layer_media_type(), layer.diff_id, layer.size);
+        unpacking.add(paths, &id, &shown, archive.open(layer)?, None, progress)?;
+    }
+    Ok(Some(unpacking))
 }
 
 /// Makes an image of the tar at `file`, or of what comes from `stream`.

@@ -82,8 +82,12 @@ pub fn layer_paths(paths: &Paths, base: &Base, id_map: &IdMap, image: &Image) ->
 
 /// The names of an image's unpacked layers, lowest first.
 pub(super) fn layer_ids(base: &Base, id_map: &IdMap, config: &ImageConfig) -> Result<Vec<LayerId>> {
-    let key = base.map.compose(id_map).key();
-    config.rootfs.diff_ids.iter().map(|digest| LayerId::new(&key, &digest.hex())).collect()
+    config.rootfs.diff_ids.iter().map(|diff_id| layer_id(base, id_map, diff_id)).collect()
+}
+
+/// The name of one unpacked layer.
+pub(super) fn layer_id(base: &Base, id_map: &IdMap, diff_id: &Digest) -> Result<LayerId> {
+    LayerId::new(&base.map.compose(id_map).key(), &diff_id.hex())
 }
 
 /// An unpack stage at work.

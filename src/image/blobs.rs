@@ -204,9 +204,21 @@ pub struct BlobWriter<'a> {
     size: Option<u64>,
 }
 
-impl BlobWriter<'_> {
+impl<'a> BlobWriter<'a> {
     /// Checks the blob and gives it its name; returns digest and length.
     pub fn finish(self) -> Result<(Digest, u64)> {
+        let checked = self.check()?;
+        let (digest, bytes) = (checked.digest, checked.bytes);
+        // Before the rename: after a power cut, a name must not stand for
+        // blocks that were never written.
+        checked.temporary.file.sync_data().doing(|| format!("store blob {digest}"))?;
+        checked.publish()?;
+        Ok((digest, bytes))
+    }
+
+    /// Checks the blob, which gets its name later: several of them can be
+    /// written out to the disk at once ([`Blobs::write_out`]).
+    pub fn check(self) -> Result<Checked<'a>> {
         let Self { blobs, temporary, hasher, digest: expected, size } = self;
         let bytes = hasher.bytes();
         let digest = hasher.finish();
@@ -217,11 +229,25 @@ impl BlobWriter<'_> {
         if expected.is_some_and(|expected| expected != digest) {
             return Err(Failure::user(format!("its content has digest {digest}")).doing(doing()));
         }
-        // Before the rename: after a power cut, a name must not stand for
-        // blocks that were never written.
-        temporary.file.sync_data().doing(doing)?;
-        temporary.rename(&blobs.path(&digest)).doing(doing)?;
-        Ok((digest, bytes))
+        Ok(Checked { blobs, temporary, digest, bytes })
+    }
+}
+
+/// A blob that is what it should be and has no name yet. Dropped, it leaves
+/// nothing.
+pub struct Checked<'a> {
+    blobs: &'a Blobs,
+    temporary: Temporary,
+    /// Its digest.
+    pub digest: Digest,
+    /// Its length.
+    pub bytes: u64,
+}
+
+impl Checked<'_> {
+    /// Gives it its name. The caller has had it written out to the disk.
+    pub fn publish(self) -> Result<()> {
+        self.temporary.rename(&self.blobs.path(&self.digest)).doing(|| format!("store blob {}", self.digest))
     }
 }
 

@@ -5,21 +5,22 @@ use std::io::{self, BufReader, Read, Write};
 
 use super::headers;
 use crate::error::{Context, Result};
-use crate::image::blobs::{BlobWriter, Blobs};
+use crate::image::blobs::{BlobWriter, Blobs, Checked};
 use crate::image::compression::Compression;
 use crate::image::descriptor::Descriptor;
 use crate::image::digest::{Digest, Verifier};
 use crate::limits;
 
-/// A layer in the store.
-pub(super) struct Stored {
+/// A layer that is in the store and has no name yet.
+pub(super) struct Stored<'a> {
     pub(super) descriptor: Descriptor,
     /// The digest of the plain tar.
     pub(super) diff_id: Digest,
+    pub(super) blob: Checked<'a>,
 }
 
 /// Stores a tar of any compression.
-pub(super) fn store(blobs: &Blobs, stream: impl Read) -> Result<Stored> {
+pub(super) fn store(blobs: &Blobs, stream: impl Read) -> Result<Stored<'_>> {
     let (compression, stream) = Compression::sniff(stream)?;
     let mut writer = blobs.writer(None, None)?;
     let mut tee = Tee { reader: stream, writer: &mut writer };
@@ -27,8 +28,9 @@ pub(super) fn store(blobs: &Blobs, stream: impl Read) -> Result<Stored> {
     let diff_id = read_tar(decoder).doing(|| "read layer")?;
     // What a decompressor leaves unread belongs to the blob all the same.
     io::copy(&mut tee, &mut io::sink()).doing(|| "read layer")?;
-    let (digest, size) = writer.finish()?;
-    Ok(Stored { descriptor: Descriptor::new(compression.layer_media_type(), digest, size), diff_id })
+    let blob = writer.check()?;
+    let descriptor = Descriptor::new(compression.layer_media_type(), blob.digest, blob.bytes);
+    Ok(Stored { descriptor, diff_id, blob })
 }
 
 /// The digest of a plain tar. Only its first header is looked at, so that a

@@ -1,22 +1,17 @@
 //! An OCI image layout, as a directory or in a tar.
 
-use std::collections::BTreeMap;
-
+use super::incoming::{Content, Documents, Image, Layer};
 use super::source::{self, Source};
-use super::{Found, Loaded};
 use crate::error::{Context, Failure, Result};
 use crate::image::blobs::Blobs;
 use crate::image::config::ImageConfig;
 use crate::image::descriptor::Descriptor;
-use crate::image::digest::Digest;
 use crate::image::layout::{self, INDEX_FILE, Named};
-use crate::image::manifest::Manifest;
-use crate::image::parallel;
 use crate::image::platform::Platform;
 use crate::limits;
 
-/// Brings in every image of `index.json` that `platform` can run.
-pub(super) fn load(blobs: &Blobs, source: &Source<'_>, marker: &[u8], platform: &Platform) -> Result<Vec<Found>> {
+/// Reads the documents of every image of `index.json` that `platform` can run.
+pub(super) fn read(blobs: &Blobs, source: &Source<'_>, marker: &[u8], platform: &Platform) -> Result<Vec<Image>> {
     layout::check_marker(marker)?;
     let bytes = source.read(INDEX_FILE, limits::MANIFEST_BYTES_MAX)?;
     let bytes = bytes.ok_or_else(|| Failure::user(format!("the archive has no file \"{INDEX_FILE}\"")))?;
@@ -27,42 +22,46 @@ pub(super) fn load(blobs: &Blobs, source: &Source<'_>, marker: &[u8], platform: 
         let entries: Vec<Descriptor> = images.into_iter().map(|image| image.entry).collect();
         return Err(platform.select(&entries).err().unwrap_or_else(|| Failure::bug("an image runs here after all")));
     }
-    let wanted = images.iter().filter(|image| runs_here(image));
-    let found: Vec<(Found, Manifest)> =
-        wanted.map(|image| read_documents(blobs, source, image, platform)).collect::<Result<_>>()?;
-    // Images of one archive often share layers.
-    let layers: BTreeMap<(Digest, u64), &Descriptor> = found
-        .iter()
-        .flat_map(|(_, manifest)| &manifest.layers)
-        .map(|layer| ((layer.digest, layer.size), layer))
-        .collect();
-    let layers: Vec<&Descriptor> = layers.into_values().collect();
-    parallel::each(&layers, super::threads(), |layer| copy_blob(blobs, source, layer))?;
-    Ok(found.into_iter().map(|(found, _)| found).collect())
+    let wanted = images.into_iter().filter(runs_here);
+    wanted.map(|image| read_image(blobs, source, image, platform)).collect()
 }
 
 /// An image's documents, verified and kept.
-fn read_documents(blobs: &Blobs, source: &Source<'_>, image: &Named, platform: &Platform) -> Result<(Found, Manifest)> {
+fn read_image(blobs: &Blobs, source: &Source<'_>, image: Named, platform: &Platform) -> Result<Image> {
     let (descriptor, manifest) = layout::resolve(&image.entry, platform, &|entry| {
-        copy_blob(blobs, source, entry)?;
+        copy_document(blobs, source, entry)?;
         blobs.read_verified(&entry.digest, limits::MANIFEST_BYTES_MAX)
     })?;
-    copy_blob(blobs, source, &manifest.config)?;
+    copy_document(blobs, source, &manifest.config)?;
     let id = manifest.config.digest;
     let config = ImageConfig::parse(&blobs.read_verified(&id, limits::CONFIG_BYTES_MAX)?)?;
     config.check_layers(&manifest)?;
-    let (source, references) = (Some(image.entry.digest), image.names.clone());
-    Ok((Found { image: Loaded { manifest: descriptor, id, references, source }, config }, manifest))
+    let layers = manifest.layers.into_iter().zip(&config.rootfs.diff_ids).map(|(blob, diff_id)| Layer {
+        diff_id: *diff_id,
+        size: blob.size,
+        name: layout::blob_path(&blob.digest),
+        content: Content::Blob(blob),
+    });
+    Ok(Image {
+        layers: layers.collect(),
+        references: image.names,
+        source: Some(image.entry.digest),
+        documents: Documents::Kept { manifest: descriptor, id },
+        config,
+    })
 }
 
-/// Brings a blob into the store, verified.
-fn copy_blob(blobs: &Blobs, source: &Source<'_>, blob: &Descriptor) -> Result<()> {
+/// Brings a document into the store, verified.
+fn copy_document(blobs: &Blobs, source: &Source<'_>, blob: &Descriptor) -> Result<()> {
     if blobs.has(blob)? {
         return Ok(());
     }
-    let Some(member) = source.member(&layout::blob_path(&blob.digest))? else {
-        return Err(Failure::user(format!("the archive has no blob {}", blob.digest)));
-    };
-    let writer = blobs.writer(Some(blob.digest), Some(blob.size))?;
-    source::keep(member, writer).doing(|| format!("read blob {}", blob.digest)).map(drop)
+    let Some(member) = source.member(&layout::blob_path(&blob.digest))? else { return Err(lacks(blob)) };
+    let mut writer = blobs.writer(Some(blob.digest), Some(blob.size))?;
+    source::pump(member, &mut writer, &|_| ()).doing(|| format!("read blob {}", blob.digest))?;
+    writer.finish().map(drop)
+}
+
+pub(super) fn lacks(blob: &Descriptor) -> Failure {
+    Failure::user(format!("the archive has no blob {}", blob.digest))
 }

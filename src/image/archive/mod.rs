@@ -7,12 +7,14 @@
 //! whole and unpacked: until then a name stands for what it stood for.
 //!
 //! `source` finds files in a directory or a tar (`headers`), `docker` and
-//! `layout` know the two formats, `rootfs` makes an image of a tar. `save` decides what is
+//! `layout` know the two formats, `incoming` has them loaded; `rootfs` makes an
+//! image of a tar. `save` decides what is
 //! written, `tarball` and `directory` write it by way of `output`.
 
 mod directory;
 mod docker;
 mod headers;
+mod incoming;
 mod layer;
 mod layout;
 mod output;
@@ -24,20 +26,17 @@ mod tarball;
 #[cfg(test)]
 mod tests;
 
+pub use incoming::{Archive, Layer};
 pub use output::write_file;
 pub use rootfs::{ImportOptions, import};
 pub use save::{Chosen, Format, Output, save};
 pub use source::Input;
 
-use super::blobs::Blobs;
-use super::config::ImageConfig;
 use super::descriptor::Descriptor;
 use super::digest::Digest;
-use super::layout::MARKER_FILE;
-use super::platform::Platform;
 use super::reference::{LOCAL_REGISTRY, Reference};
 use super::tags::{self, Tag};
-use crate::error::{Context, Failure, Result};
+use crate::error::Result;
 use crate::limits;
 use crate::paths::Paths;
 
@@ -53,56 +52,6 @@ pub struct Loaded {
     /// What the names stood for: the manifest or an index around it. `None`
     /// where the format does not say.
     pub source: Option<Digest>,
-}
-
-/// An image whose blobs are here, before it is tagged.
-struct Found {
-    image: Loaded,
-    config: ImageConfig,
-}
-
-/// Brings in all images of an archive that `platform` can run: a
-/// docker-archive, an oci-archive or an OCI directory, told by what is in it.
-/// They have no names before [`keep`].
-pub fn load(paths: &Paths, input: Input<'_>, platform: &Platform) -> Result<Vec<Loaded>> {
-    let shown = match &input {
-        Input::Path(path) => format!("\"{}\"", path.display()),
-        Input::Stream(_) => "images from standard input".to_owned(),
-    };
-    read(paths, input, platform).doing(|| format!("load {shown}"))
-}
-
-fn read(paths: &Paths, input: Input<'_>, platform: &Platform) -> Result<Vec<Loaded>> {
-    let blobs = Blobs::open(paths)?;
-    let source = source::Source::open(&blobs, input)?;
-    // docker save since 25 writes both; the OCI half has the real manifests.
-    let found = if let Some(oci_layout) = source.read(MARKER_FILE, limits::TAG_BYTES_MAX)? {
-        layout::load(&blobs, &source, &oci_layout, platform)?
-    } else if let Some(manifest_json) = source.read("manifest.json", limits::MANIFEST_BYTES_MAX)? {
-        docker::load(&blobs, &source, &manifest_json)?
-    } else {
-        let failure = Failure::user("it holds no image: neither \"oci-layout\" nor \"manifest.json\" is in it");
-        if source.member("repositories")?.is_some() {
-            return Err(
-                failure.hint("docker before 1.10 wrote such archives; load and save it with a newer docker first")
-            );
-        }
-        return Err(match source.is_rootfs() {
-            true => failure.hint("it looks like a root file system: kelp import makes an image of it"),
-            false => failure,
-        });
-    };
-    if found.is_empty() {
-        return Err(Failure::user("it holds no image"));
-    }
-    for Found { config, .. } in &found {
-        let made_for = config.platform();
-        if !platform.accepts(&made_for) {
-            return Err(Failure::user(format!("the image is for {made_for}, not for {platform}"))
-                .hint(format!("--platform {made_for} takes it anyway; it runs only with an emulator")));
-        }
-    }
-    Ok(found.into_iter().map(|found| found.image).collect())
 }
 
 /// Layers that are copied at once: hashing is what takes time.

@@ -45,6 +45,8 @@ pub fn import(paths: &Paths, tar: &mut dyn Read, options: &ImportOptions) -> Res
     change::apply(&mut config, &options.changes)?;
     let blobs = Blobs::open(paths)?;
     let layer = layer::store(&blobs, tar).doing(|| "import root file system")?;
+    blobs.write_out()?;
+    layer.blob.publish()?;
     config.rootfs.diff_ids = vec![layer.diff_id];
     let bytes = config.to_bytes()?;
     // What we write must be what we read.

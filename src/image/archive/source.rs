@@ -11,14 +11,14 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::headers::{Headers, InFile, InStream, Kind};
 use crate::error::{Context, Failure, Result};
-use crate::image::blobs::{BlobWriter, Blobs};
+use crate::image::blobs::Blobs;
 use crate::image::compression::Compression;
 use crate::image::digest::Digest;
 use crate::image::layout;
@@ -68,6 +68,14 @@ impl Member {
     /// Bytes not read yet.
     pub(super) fn size(&self) -> u64 {
         self.left
+    }
+
+    /// The same file, opened once more and standing where the member begins: to
+    /// be read by another process.
+    pub(super) fn reopen(&self) -> io::Result<File> {
+        let mut file = File::open(format!("/proc/self/fd/{}", self.file.as_raw_fd()))?;
+        file.seek(io::SeekFrom::Start(self.offset))?;
+        Ok(file)
     }
 
     /// Its digest, if it is a blob of the store already.
@@ -211,7 +219,7 @@ fn receive(blobs: &Blobs, stream: &mut dyn Read) -> Result<Files> {
                 Entry::Blob { digest, size }
             }
             Kind::File(size) => {
-                pump(&mut headers, &mut aside).doing(|| format!("read {}", quoted(&name)))?;
+                pump(&mut headers, &mut aside, &|_| ()).doing(|| format!("read {}", quoted(&name)))?;
                 end += size;
                 Entry::File { offset: end - size, size }
             }
@@ -229,29 +237,22 @@ fn receive(blobs: &Blobs, stream: &mut dyn Read) -> Result<Files> {
 fn store(blobs: &Blobs, name: &str, size: u64, reader: &mut dyn Read) -> Result<Digest> {
     let said = name.strip_prefix(layout::BLOBS).and_then(|name| Digest::from_hex(name.strip_prefix('/')?).ok());
     let mut writer = blobs.writer(said, Some(size))?;
-    pump(reader, &mut writer)?;
+    pump(reader, &mut writer, &|_| ())?;
     Ok(writer.finish()?.0)
 }
 
-/// Copies all of `reader`, in large pieces.
-pub(super) fn pump(reader: &mut dyn Read, writer: &mut dyn Write) -> io::Result<u64> {
+/// Copies all of `reader`, in large pieces; `advance` is told of each.
+pub(super) fn pump(mut reader: impl Read, writer: &mut impl Write, advance: &dyn Fn(u64)) -> io::Result<()> {
     let mut buffer = vec![0; BUFFER_BYTES];
-    let mut total = 0;
     loop {
         match reader.read(&mut buffer) {
-            Ok(0) => return Ok(total),
+            Ok(0) => return Ok(()),
             Ok(count) => {
                 writer.write_all(buffer.get(..count).unwrap_or_default())?;
-                total += count as u64;
+                advance(count as u64);
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }
-}
-
-/// Copies a member into the store.
-pub(super) fn keep(mut member: impl Read, mut writer: BlobWriter<'_>) -> Result<(Digest, u64)> {
-    pump(&mut member, &mut writer)?;
-    writer.finish()
 }

@@ -1,13 +1,16 @@
 //! Archives as the tools write them, and as an attacker would.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
 use super::*;
+use crate::error::Failure;
 use crate::image::descriptor::{OCI_CONFIG, OCI_INDEX, OCI_MANIFEST};
-use crate::image::{Manifest, Reference, lookup};
+use crate::image::registry::Silent;
+use crate::image::{Blobs, Manifest, Platform, Reference, lookup};
+use crate::limits;
 
 struct Home {
     dir: tempfile::TempDir,
@@ -115,9 +118,13 @@ fn directory(home: &Home, files: &Files) -> PathBuf {
     dir
 }
 
-/// As the engine does, but without unpacking.
+/// As the engine loads, without the unpacking.
 fn load(paths: &Paths, input: Input<'_>, platform: &Platform) -> Result<Vec<Loaded>> {
-    let loaded = super::load(paths, input, platform)?;
+    let blobs = Blobs::open(paths)?;
+    let mut archive = Archive::read(&blobs, input, platform)?;
+    let all = 0..archive.layers().len();
+    archive.copy(all, &Silent)?.into_iter().try_for_each(|blob| blob.publish())?;
+    let loaded = archive.finish()?;
     loaded.iter().try_for_each(|image| keep(paths, image))?;
     Ok(loaded)
 }
@@ -156,6 +163,27 @@ fn docker_archives_plain_packed_and_streamed() {
         let home = self::home();
         let streamed = load(&home.paths, Input::Stream(&mut &*bytes), &amd64()).unwrap();
         assert_eq!(streamed, loaded);
+    }
+}
+
+#[test]
+fn layers_are_read_where_they_lie() {
+    let (files, _) = docker_archive(json!([]));
+    let tar = tar_of(&files);
+    let home = home();
+    let blobs = Blobs::open(&home.paths).unwrap();
+    let path = file(&home, &tar);
+    for input in [Input::Path(&path), Input::Stream(&mut &*gzip(&tar))] {
+        let archive = Archive::read(&blobs, input, &amd64()).unwrap();
+        // The layer that is in it twice has two names.
+        assert_eq!(archive.layers().len(), 3);
+        for layer in archive.layers() {
+            let mut bytes = Vec::new();
+            archive.open(layer).unwrap().take(layer.size).read_to_end(&mut bytes).unwrap();
+            assert_eq!(Digest::of(&bytes), layer.diff_id);
+        }
+        let failure = archive.finish().unwrap_err();
+        assert!(failure.to_string().contains("not copied"), "{failure}");
     }
 }
 
@@ -352,7 +380,7 @@ fn large_layers_of_a_pipe_are_written_once() {
     let packed = gzip(&tar_of(&vec![("noise".to_owned(), noise)]));
     assert!(packed.len() as u64 > limits::ARCHIVE_ASIDE_BYTES_MAX);
     let mut unpacked = Vec::new();
-    std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&*packed), &mut unpacked).unwrap();
+    flate2::read::GzDecoder::new(&*packed).read_to_end(&mut unpacked).unwrap();
     let config = config_of(&[plain.clone(), unpacked]);
     let manifest = |layers: [&str; 2]| json!([{"Config": "c", "Layers": layers}]).to_string().into_bytes();
     let files = vec![
