@@ -115,6 +115,23 @@ impl Failure {
         self
     }
 
+    /// Whether there is no room left on the disk, or no more for this user.
+    /// Only of what writes files: ENOSPC has other meanings elsewhere.
+    pub fn is_disk_full(&self) -> bool {
+        self.is_errno(libc::ENOSPC) || self.is_errno(libc::EDQUOT)
+    }
+
+    /// Adds what makes room in the store, if that is what is missing
+    /// ([`Failure::is_disk_full`]).
+    #[must_use]
+    pub fn hint_at_room(self) -> Self {
+        if !self.is_disk_full() {
+            return self;
+        }
+        self.hint("kelp image prune --all removes images without containers, and what broken-off downloads left")
+            .hint("or set KELP_DATA to a directory on a larger disk")
+    }
+
     /// Adds the candidate that is nearest to a misspelt `word`, if one is near.
     #[must_use]
     pub fn did_you_mean<'a>(self, word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Self {

@@ -5,6 +5,8 @@
 //!   oci-layout                 the store is an OCI image layout
 //!   blobs/sha256/HEX           manifests, configs, compressed layers, as received
 //!   tags/ENCODED-REFERENCE     a tag: one JSON file, replaced by rename
+//!   lists/ENCODED-REFERENCE    a list of images for several platforms, likewise
+//!   lists.lock                 held while a list is changed
 //!   images.lock                shared while images are brought, exclusive while garbage is collected
 //!   layers/IDMAP/HEX/          one layer unpacked for one id mapping, by diff id
 //!   containers/ID/             record.json, lock; upper and work of the overlay; changes: those of --rootfs /
@@ -122,6 +124,17 @@ impl Paths {
     /// Tags, one file each.
     pub fn tags(&self) -> PathBuf {
         self.data.join("tags")
+    }
+
+    /// Lists of images for several platforms, one file each.
+    pub fn lists(&self) -> PathBuf {
+        self.data.join("lists")
+    }
+
+    /// Held while a list is read, changed and written. Taken after
+    /// `images_lock`; nothing may be locked after it.
+    pub fn lists_lock(&self) -> PathBuf {
+        self.data.join("lists.lock")
     }
 
     /// Shared by whoever brings or renames images, exclusive for whoever

@@ -32,6 +32,7 @@ mod load;
 mod login;
 mod logout;
 mod man;
+mod manifest;
 mod ns;
 mod progress;
 mod prompt;
@@ -45,7 +46,8 @@ mod run;
 mod save;
 mod search;
 mod tag;
-mod template;
+#[doc(hidden)]
+pub mod template;
 mod units;
 mod untag;
 mod verbs;

@@ -32,7 +32,7 @@ const ENTRY: &str = "kelp_entry";
 
 /// A template that was read.
 #[derive(Clone)]
-pub(super) struct Template {
+pub struct Template {
     engine: Arc<gotmpl::Template>,
     /// The same, for the headings of its columns.
     headings: Arc<gotmpl::Template>,
@@ -46,7 +46,7 @@ impl fmt::Debug for Template {
 
 impl Template {
     /// Reads a template.
-    pub(super) fn parse(text: &str) -> Result<Self> {
+    pub fn parse(text: &str) -> Result<Self> {
         let source = prepared(text)?;
         let read = |template: gotmpl::Template| {
             template.parse(&source).map(Arc::new).map_err(|error| {
@@ -60,7 +60,7 @@ impl Template {
     }
 
     /// What the template makes of `data`, without a line's end.
-    pub(super) fn render(&self, data: &Value) -> Result<String> {
+    pub fn render(&self, data: &Value) -> Result<String> {
         execute(&self.engine, &to_go(data)).map_err(|error| match error {
             TemplateError::MissingKey { key } => {
                 let mut names = Vec::new();

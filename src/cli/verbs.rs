@@ -2,6 +2,10 @@
 
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
+use super::manifest::{
+    add as manifest_add, annotate as manifest_annotate, create as manifest_create, inspect as manifest_inspect,
+    ls as manifest_ls, push as manifest_push, rm as manifest_rm,
+};
 use super::{
     Session, base_command, check, commit, completion, diff, exists, export, history, image_inspect, image_mount,
     image_prune, image_tree, image_unmount, image_verify, images, import, inspect, load, login, logout, man, ns, ps,
@@ -43,7 +47,11 @@ macro_rules! verb {
 }
 
 /// Groups of verbs: `kelp GROUP VERB`.
-const GROUPS: &[(&str, &str)] = &[("image", "Work with images"), ("system", "Look after what kelp keeps")];
+const GROUPS: &[(&str, &str)] = &[
+    ("image", "Work with images"),
+    ("manifest", "Make lists of images for several platforms"),
+    ("system", "Look after what kelp keeps"),
+];
 
 /// All of them. A name of two words is that of a group and a verb in it.
 pub(super) const ALL: &[Verb] = &[
@@ -86,6 +94,13 @@ pub(super) const ALL: &[Verb] = &[
     verb!("image verify", "Verify images by their digests, and repair them", image_verify),
     verb!("image mount", "Run a command of this machine among an image's files", image_mount, OWN_FAILURE, OWN_FAILURE),
     verb!("image unmount", "Say why there is nothing to unmount", image_unmount, OWN_FAILURE, OWN_FAILURE),
+    verb!("manifest create", "Make a list of images for several platforms", manifest_create),
+    verb!("manifest add", "Add an image to a list", manifest_add),
+    verb!("manifest annotate", "Change what a list says of an image", manifest_annotate),
+    verb!("manifest ls", "Show the lists", manifest_ls),
+    verb!("manifest inspect", "Print the document that a name stands for", manifest_inspect),
+    verb!("manifest push", "Send a list and its images to a registry", manifest_push),
+    verb!("manifest rm", "Remove lists", manifest_rm),
     verb!("system check", "Verify all that kelp keeps, and repair it", check),
     verb!("version", "Print the version", version),
     verb!("man", "Write the manual pages to a directory", man),

@@ -111,7 +111,7 @@ pub fn fetch(
         let brought = bring_layers(paths, &planned, owner.as_deref_mut(), progress)?;
         Ok(Fetched { pulled: planned.keep(paths, brought.has_fetched)?, not_unpacked: brought.not_unpacked })
     });
-    fetched.doing(|| format!("pull {}", quoted(&reference.familiar())))
+    fetched.map_err(|failure| failure.doing(format!("pull {}", quoted(&reference.familiar()))).hint_at_room())
 }
 
 fn check_platform(text: &str, asked: Option<&Platform>, config: &ImageConfig) -> Result<()> {
@@ -175,8 +175,7 @@ fn bring_layers(
 /// Whether unpacking failed for what this host does not let us do, and not for
 /// the layer or the room on the disk.
 pub(super) fn is_of_the_host(failure: &Failure) -> bool {
-    let is_disk_full = failure.is_errno(libc::ENOSPC) || failure.is_errno(libc::EDQUOT);
-    failure.kind == Kind::Host && !is_disk_full
+    failure.kind == Kind::Host && !failure.is_disk_full()
 }
 
 /// Writes all out to the disk and names the layers; blobs only where they are

@@ -251,7 +251,8 @@ mod tests {
         let reference = Some(Reference::parse_local(name).unwrap());
         let (message, changes, platform) = (Some(name.to_owned()), Vec::new(), Platform::host());
         let options = ImportOptions { reference, message, changes, platform };
-        archive::import(paths, &mut [0; 1024].as_slice(), &options).unwrap();
+        let image = archive::import(paths, &mut [0; 1024].as_slice(), &options).unwrap();
+        archive::keep(paths, &image).unwrap();
     }
 
     #[test]

@@ -15,6 +15,7 @@ use super::options::{environment, mount, sysctl};
 use super::request::RunRequest;
 use crate::error::{Context, Failure, Result};
 use crate::image::config::RunConfig;
+use crate::image::config::change::DEFAULT_PATH;
 use crate::limits;
 use crate::process::idmap::{Extent, IdMap};
 use crate::sandbox::capabilities;
@@ -22,9 +23,6 @@ use crate::sandbox::seccomp::Policy;
 use crate::sandbox::spec::{
     Attributes, ContainerPath, Filter, HostPath, Mount, Namespace, Namespaces, Process, Root, SandboxSpec, Source, Step,
 };
-
-/// The search path of an image that sets none, as Docker's.
-const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Size of /dev/shm where none is asked for, as Docker's.
 const SHM_BYTES: u64 = 64 << 20;
@@ -373,7 +371,7 @@ fn arguments(request: &RunRequest, image: &RunConfig) -> Result<Vec<String>> {
 }
 
 fn variables(request: &RunRequest, image: &RunConfig, hostname: Option<&str>) -> Result<Vec<String>> {
-    let mut base = vec![DEFAULT_PATH.to_owned()];
+    let mut base = vec![format!("PATH={DEFAULT_PATH}")];
     base.extend(hostname.map(|name| format!("HOSTNAME={name}")));
     if request.terminal {
         base.push("TERM=xterm".to_owned());

@@ -70,7 +70,7 @@ fn one_tag(paths: &Paths, request: &Request) -> Result<(Tag, Reference)> {
     let tag = lookup::find_tag(paths, &request.image)?;
     let named = lookup::candidates(&request.image).unwrap_or_default();
     let destination = match (&request.destination, &tag.reference) {
-        (Some(text), _) => parse_destination(text)?,
+        (Some(text), _) => remote::parse_destination(text)?,
         (None, Some(reference)) if named.iter().any(|named| named.name() == reference.name()) => reference.clone(),
         (None, _) => {
             return Err(Failure::usage(format!("\"{}\" does not say where to push to", request.image))
@@ -101,17 +101,4 @@ fn all_tags(paths: &Paths, request: &Request) -> Result<Vec<(Tag, Reference)>> {
     }
     Err(Failure::not_found(format!("there is no image named \"{}\"", request.image))
         .hint("kelp images lists what is here"))
-}
-
-/// Podman's transports that are no registry.
-const OTHER_TRANSPORTS: [&str; 6] =
-    ["dir:", "docker-archive:", "docker-daemon:", "oci:", "oci-archive:", "containers-storage:"];
-
-/// A destination as podman takes it: with or without `docker://`.
-fn parse_destination(text: &str) -> Result<Reference> {
-    if OTHER_TRANSPORTS.iter().any(|transport| text.starts_with(transport)) {
-        return Err(Failure::usage(format!("\"{text}\" is no registry"))
-            .hint("kelp save writes images to archives and directories"));
-    }
-    remote::reference(text.strip_prefix("docker://").unwrap_or(text))
 }

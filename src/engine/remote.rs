@@ -1,7 +1,7 @@
 //! What a name means out there: which image it is, where that is to be had,
 //! and as whom.
 
-use crate::error::{Context, Result};
+use crate::error::{Context, Failure, Result};
 use crate::image::reference::Reference;
 use crate::image::registry::{Credentials, Endpoint, Logins, Options, Registries, Route, Transport};
 
@@ -20,7 +20,8 @@ pub struct Remote {
 /// that is not on this machine.
 pub fn find(text: &str, plain_http: bool) -> Result<Remote> {
     let registries = Registries::of_this_user()?;
-    let reference = registries.reference(text)?;
+    // As podman and skopeo name a registry's images.
+    let reference = registries.reference(text.strip_prefix("docker://").unwrap_or(text))?;
     let route = registries.route(&reference, transport(plain_http), login)?;
     Ok(Remote { reference, route, options: Options::of_this_user()? })
 }
@@ -36,6 +37,19 @@ pub fn tags(text: &str, plain_http: bool) -> Result<Vec<Reference>> {
 /// The name that `text` is for something out there.
 pub fn reference(text: &str) -> Result<Reference> {
     Registries::of_this_user()?.reference(text)
+}
+
+/// Podman's transports that are no registry.
+const OTHER_TRANSPORTS: [&str; 6] =
+    ["dir:", "docker-archive:", "docker-daemon:", "oci:", "oci-archive:", "containers-storage:"];
+
+/// A destination as podman takes it: with or without `docker://`.
+pub fn parse_destination(text: &str) -> Result<Reference> {
+    if OTHER_TRANSPORTS.iter().any(|transport| text.starts_with(transport)) {
+        return Err(Failure::usage(format!("\"{text}\" is no registry"))
+            .hint("kelp save writes images to archives and directories"));
+    }
+    reference(text.strip_prefix("docker://").unwrap_or(text))
 }
 
 /// Whether `text` names no tag and no digest.

@@ -27,6 +27,7 @@ use crate::image::blobs::Blobs;
 use crate::image::config::ImageConfig;
 use crate::image::digest::Digest;
 use crate::image::garbage::{self, Guard, Parts};
+use crate::image::lists::{self, List};
 use crate::image::lookup;
 use crate::image::platform::Platform;
 use crate::image::reference::Reference;
@@ -73,14 +74,14 @@ pub fn remove(paths: &Paths, text: &str, force: bool) -> Result<(Removed, Collec
     let blobs = Blobs::open(paths)?;
     let mut gone = Parts::default();
     let removed = take_away(paths, &blobs, &going, is_last, &mut gone)?;
-    let collected = collect(paths, &blobs, &gone.blobs)?;
+    let collected = collect(paths, &blobs, &gone.blobs, Leftovers::Old)?;
     Ok((removed, collected))
 }
 
 /// Removes all images; those that containers were made from only with `force`.
 /// Returns what happened to each.
 pub fn remove_all(paths: &Paths, force: bool) -> Result<(Vec<Result<Removed>>, Collected)> {
-    remove_images(paths, &inventory::read(paths)?.images, |image| match force {
+    remove_images(paths, &inventory::read(paths)?.images, Leftovers::Old, |image| match force {
         true => Ok(()),
         false => check_unused(paths, &image.shown_name(), &image.id),
     })
@@ -103,14 +104,25 @@ pub fn prune(paths: &Paths, all: bool, filter: &ImageFilter) -> Result<(Vec<Remo
         let is_unused = !used.contains(&image.id) && (all || image.references().next().is_none());
         is_unused && chosen.remove(&image.id)
     });
-    let (removed, collected) = remove_images(paths, &images, |_| Ok(()))?;
+    let leftovers = if all && *filter == ImageFilter::default() { Leftovers::All } else { Leftovers::Old };
+    let (removed, collected) = remove_images(paths, &images, leftovers, |_| Ok(()))?;
     Ok((removed.into_iter().collect::<Result<_>>()?, collected))
+}
+
+/// What broken-off pulls and loads left, and the next one could go on with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Leftovers {
+    /// Whatever is older than `BLOB_KEEP_S` goes.
+    Old,
+    /// All goes: the user wants the room.
+    All,
 }
 
 /// Removes those of `images` that may go, then collects once.
 fn remove_images(
     paths: &Paths,
     images: &[Item],
+    leftovers: Leftovers,
     may_go: impl Fn(&Item) -> Result<()>,
 ) -> Result<(Vec<Result<Removed>>, Collected)> {
     let blobs = Blobs::open(paths)?;
@@ -120,7 +132,7 @@ fn remove_images(
         take_away(paths, &blobs, &image.tags.iter().collect::<Vec<_>>(), true, &mut gone)
     };
     let removed = images.iter().map(&mut take).collect();
-    let collected = collect(paths, &blobs, &gone.blobs)?;
+    let collected = collect(paths, &blobs, &gone.blobs, leftovers)?;
     Ok((removed, collected))
 }
 
@@ -172,18 +184,29 @@ fn check_unused(paths: &Paths, text: &str, id: &Digest) -> Result<()> {
     .hint("rmi --force removes the image; the container keeps its layers"))
 }
 
+/// Removes a list, and what only it needed.
+pub(super) fn remove_list(paths: &Paths, list: &List) -> Result<()> {
+    let blobs = Blobs::open(paths)?;
+    let mut gone = Parts::default();
+    // What a damaged one needed goes when it is old.
+    gone.add_list(&blobs, list).ok();
+    lists::remove(paths, &list.reference)?;
+    collect(paths, &blobs, &gone.blobs, Leftovers::Old)?;
+    Ok(())
+}
+
 /// Collects blobs that something else has taken the place of. What cannot be
 /// collected now is left to the next removal.
 pub(super) fn collect_replaced(paths: &Paths, blobs: &Blobs, replaced: &BTreeSet<Digest>) -> Result<()> {
     if !replaced.is_empty() {
-        collect(paths, blobs, replaced)?;
+        collect(paths, blobs, replaced, Leftovers::Old)?;
     }
     Ok(())
 }
 
 /// Moves what nothing needs into the trash; says why if it could not now.
 /// `gone` are blobs that were needed until now, whatever their age.
-fn collect(paths: &Paths, blobs: &Blobs, gone: &BTreeSet<Digest>) -> Result<Collected> {
+fn collect(paths: &Paths, blobs: &Blobs, gone: &BTreeSet<Digest>, leftovers: Leftovers) -> Result<Collected> {
     let postponed = |reason: String| Ok(Collected { freed: 0, postponed: Some(reason) });
     let Some(_guard) = wait_for_turn(paths)? else {
         return postponed("an image is being fetched or a container started".to_owned());
@@ -193,6 +216,14 @@ fn collect(paths: &Paths, blobs: &Blobs, gone: &BTreeSet<Digest>) -> Result<Coll
         if let Err(failure) = needed.add(blobs, &tag) {
             let name = tag.reference.map_or_else(|| tag.config.short(), |reference| reference.familiar());
             return postponed(format!("image \"{name}\" cannot be read ({failure}); remove it or fetch it again"));
+        }
+    }
+    for list in lists::all(paths)? {
+        if let Err(failure) = needed.add_list(blobs, &list) {
+            let name = list.reference.familiar();
+            return postponed(format!(
+                "list \"{name}\" cannot be read ({failure}); kelp manifest rm {name} removes it"
+            ));
         }
     }
     for tag in stores::adopted(&paths.image_stores, blobs, &Platform::host()) {
@@ -217,10 +248,13 @@ fn collect(paths: &Paths, blobs: &Blobs, gone: &BTreeSet<Digest>) -> Result<Coll
         let age =
             path.metadata().and_then(|status| status.modified()).map(|then| SystemTime::now().duration_since(then));
         let is_old = age.is_ok_and(|age| age.is_ok_and(|age| age.as_secs() > limits::BLOB_KEEP_S));
-        if is_old || gone.contains(&digest) {
+        if is_old || leftovers == Leftovers::All || gone.contains(&digest) {
             sweep::trash(paths, &path)?;
             freed = freed.saturating_add(size);
         }
+    }
+    if leftovers == Leftovers::All {
+        freed = freed.saturating_add(sweep::discard_partials(paths)?);
     }
     Ok(Collected { freed, postponed: None })
 }
@@ -281,11 +315,31 @@ mod tests {
             changes: Vec::new(),
             platform: Platform::host(),
         };
-        archive::import(&home.paths, &mut [0; 1024].as_slice(), &options).unwrap()
+        let image = archive::import(&home.paths, &mut [0; 1024].as_slice(), &options).unwrap();
+        archive::keep(&home.paths, &image).unwrap();
+        image
     }
 
     fn blobs(home: &Home) -> usize {
         Blobs::open(&home.paths).unwrap().list().unwrap().len()
+    }
+
+    #[test]
+    fn who_prunes_all_wants_the_room() {
+        let home = home();
+        let staging = home.paths.staging();
+        let store = Blobs::open(&home.paths).unwrap();
+        store.put(b"of a pull that broke off").unwrap();
+        let partial = |digit: &str| staging.join(format!("partial.{}", digit.repeat(64)));
+        std::fs::write(partial("a"), b"beginning").unwrap();
+        std::fs::write(partial("b"), b"being fetched").unwrap();
+        let fetched = std::fs::File::open(partial("b")).unwrap();
+        fetched.lock().unwrap();
+        prune(&home.paths, false, &ImageFilter::default()).unwrap();
+        assert!(blobs(&home) == 1 && partial("a").exists());
+        let (_, collected) = prune(&home.paths, true, &ImageFilter::default()).unwrap();
+        assert_eq!(collected, Collected { freed: 24 + 9, postponed: None });
+        assert!(blobs(&home) == 0 && !partial("a").exists() && partial("b").exists());
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use super::fetch::{self, Owner};
+use super::lifecycle;
 use super::unpack::{self, Image, Unpacking};
 use crate::error::{Context, Failure, Result};
 use crate::image::archive::{self, Archive, ImportOptions, Input, Layer, Loaded};
@@ -20,7 +21,6 @@ use crate::image::platform::Platform;
 use crate::image::pull::Pulled;
 use crate::image::reference::Reference;
 use crate::image::registry::Progress;
-use crate::image::tags;
 use crate::limits;
 use crate::paths::Paths;
 use crate::process::base::Base;
@@ -50,7 +50,8 @@ pub fn pull(
         Err(failure) => return Err(failure),
     };
     let mut owner = base.as_mut().map(|base| Owner { id_map: base.map.identity(), base });
-    let fetched = fetch::fetch(paths, text, platform, plain_http, owner.as_mut(), progress)?;
+    let fetched = fetch::fetch(paths, text, platform, plain_http, owner.as_mut(), progress);
+    let fetched = clean_up(paths, fetched)?;
     let notice = lacking.or(fetched.not_unpacked).map(not_unpacked).or(base.and_then(|base| base.notice));
     Ok(Arrived { what: fetched.pulled, notices: notice.into_iter().collect() })
 }
@@ -61,8 +62,28 @@ fn not_unpacked(failure: Failure) -> String {
     format!("the image is here but not unpacked: {failure}")
 }
 
+/// After a failure, deletes what was begun at once, in the background: it may
+/// be what fills the disk.
+fn clean_up<T>(paths: &Paths, result: Result<T>) -> Result<T> {
+    if result.is_err() {
+        // Otherwise the next command that removes something does it.
+        lifecycle::delete_removed(paths).ok();
+    }
+    result
+}
+
 /// Brings in the images of an archive and unpacks them.
 pub fn load(
+    paths: &Paths,
+    input: Input<'_>,
+    platform: Option<&Platform>,
+    progress: &dyn Progress,
+) -> Result<Arrived<Vec<Loaded>>> {
+    let loaded = load_all(paths, input, platform, progress);
+    clean_up(paths, loaded).map_err(Failure::hint_at_room)
+}
+
+fn load_all(
     paths: &Paths,
     input: Input<'_>,
     platform: Option<&Platform>,
@@ -80,12 +101,11 @@ pub fn load(
         match unpack(paths, &image.manifest, progress) {
             // The same for all images: what the host lacks.
             Ok(found) => notices = found,
-            Err(failure) => {
-                drop_all(paths, image)?;
-                return Err(failure.doing(format!("load image \"{}\"", name(image))));
-            }
+            Err(failure) => return Err(failure.doing(format!("load image \"{}\"", name(image)))),
         }
     }
+    // Last: what is wrong with one of them must not cost a name that is here.
+    loaded.iter().try_for_each(|image| archive::keep(paths, image))?;
     Ok(Arrived { what: loaded, notices })
 }
 
@@ -104,7 +124,7 @@ fn bring(paths: &Paths, input: Input<'_>, platform: &Platform, progress: &dyn Pr
         let places = first..count.min(first + limits::LAYER_BATCH);
         bring_batch(paths, &blobs, &mut archive, places, base.as_mut(), progress)?;
     }
-    archive.keep(paths)
+    archive.finish()
 }
 
 /// Some layers: unpacked from where they lie in the archive while they are
@@ -189,23 +209,9 @@ pub fn import(
         }
         None => archive::import(paths, stream, options)?,
     };
-    match unpack(paths, &image.manifest, progress) {
-        Ok(notices) => Ok(Arrived { what: image, notices }),
-        Err(failure) => {
-            drop_all(paths, &image)?;
-            Err(failure.doing("import root file system"))
-        }
-    }
-}
-
-fn drop_all(paths: &Paths, image: &Loaded) -> Result<()> {
-    for reference in &image.references {
-        tags::remove(paths, reference)?;
-    }
-    if image.references.is_empty() {
-        tags::remove_untagged(paths, &image.id)?;
-    }
-    Ok(())
+    let notices = unpack(paths, &image.manifest, progress).doing(|| "import root file system")?;
+    archive::keep(paths, &image)?;
+    Ok(Arrived { what: image, notices })
 }
 
 fn name(image: &Loaded) -> String {

@@ -64,11 +64,15 @@ pub fn layers(
         blobs.write_out()?;
         publish(paths, unpacked)?;
     }
-    let found = ids
-        .iter()
-        .rev()
-        .map(|id| layers::find(paths, id).ok_or_else(|| Failure::host(format!("layer {} disappeared", id.diff_id()))));
+    let found = ids.iter().rev().map(|id| layers::find(paths, id).ok_or_else(|| lost(id)));
     found.collect()
+}
+
+/// A layer was unpacked and is not there: its place is taken by something else,
+/// or it was removed since.
+fn lost(id: &LayerId) -> Failure {
+    Failure::host(format!("layer {} is not where it was unpacked to", id.diff_id()))
+        .hint("kelp system check --repair unpacks damaged layers again")
 }
 
 /// Where those directories are or would be, topmost first.

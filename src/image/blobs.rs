@@ -192,7 +192,7 @@ fn missing(digest: &Digest) -> Failure {
 /// The failure of a blob whose content is not what its name says.
 pub fn damaged(digest: &Digest) -> Failure {
     Failure::user(format!("blob {digest} is damaged: its content has another digest"))
-        .hint("remove the image and pull or load it again")
+        .hint("kelp system check --repair fetches it again; without a registry, remove the image and load it again")
 }
 
 /// A blob on its way into the store. Dropped unfinished, it leaves nothing.

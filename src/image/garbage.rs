@@ -19,6 +19,7 @@ use std::fs::{File, TryLockError};
 use super::blobs::Blobs;
 use super::descriptor::Role;
 use super::digest::Digest;
+use super::lists::List;
 use super::lookup;
 use super::manifest::Document;
 use super::tags::Tag;
@@ -83,6 +84,19 @@ impl Parts {
         }
         Ok(())
     }
+
+    /// Adds what a list needs: its images' documents, and of their layers what
+    /// is here; a list may be of images that are elsewhere.
+    pub fn add_list(&mut self, blobs: &Blobs, list: &List) -> Result<()> {
+        let contents = list.contents(blobs)?;
+        self.blobs.insert(list.index.digest);
+        for entry in &contents.manifests {
+            let (manifest, _) = lookup::documents(blobs, &entry.descriptor())?;
+            self.blobs.extend([entry.digest, manifest.config.digest]);
+            self.blobs.extend(manifest.layers.iter().map(|layer| layer.digest));
+        }
+        Ok(())
+    }
 }
 
 /// The index at `digest` and those within it that are here. One that is
@@ -104,6 +118,7 @@ mod tests {
     use super::*;
     use crate::image::config::ImageConfig;
     use crate::image::descriptor::{Descriptor, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST};
+    use crate::image::lists;
     use crate::image::manifest::Manifest;
 
     fn paths(dir: &tempfile::TempDir) -> Paths {
@@ -121,17 +136,22 @@ mod tests {
         assert!(collects.is_some() && try_collect(&paths).unwrap().is_none());
     }
 
-    #[test]
-    fn an_image_needs_its_indexes_and_layers() {
-        let dir = tempfile::tempdir().unwrap();
-        let blobs = Blobs::open(&paths(&dir)).unwrap();
+    /// Keeps an image of one layer: layer, config and manifest.
+    fn image(blobs: &Blobs) -> (Descriptor, Descriptor, Descriptor) {
         let layer = Descriptor::of("application/vnd.oci.image.layer.v1.tar", b"layer");
         let mut config = ImageConfig::default();
         config.rootfs.kind = "layers".to_owned();
         config.rootfs.diff_ids = vec![layer.digest];
-        let config = Descriptor::of(OCI_CONFIG, &blobs_put(&blobs, config.to_bytes().unwrap()));
-        let manifest = blobs_put(&blobs, Manifest::new(config.clone(), vec![layer.clone()]).to_bytes().unwrap());
-        let manifest = Descriptor::of(OCI_MANIFEST, &manifest);
+        let config = Descriptor::of(OCI_CONFIG, &blobs_put(blobs, config.to_bytes().unwrap()));
+        let manifest = blobs_put(blobs, Manifest::new(config.clone(), vec![layer.clone()]).to_bytes().unwrap());
+        (layer, config, Descriptor::of(OCI_MANIFEST, &manifest))
+    }
+
+    #[test]
+    fn an_image_needs_its_indexes_and_layers() {
+        let dir = tempfile::tempdir().unwrap();
+        let blobs = Blobs::open(&paths(&dir)).unwrap();
+        let (layer, config, manifest) = image(&blobs);
         let index = |entries: &[&Descriptor]| {
             let json = serde_json::json!({"schemaVersion": 2, "manifests": entries});
             Descriptor::of(OCI_INDEX, &blobs_put(&blobs, json.to_string().into_bytes()))
@@ -146,6 +166,24 @@ mod tests {
         assert_eq!(parts.diff_ids, BTreeSet::from([layer.digest]));
         blobs.remove(&manifest.digest).unwrap();
         assert!(Parts::default().add(&blobs, &tag).is_err());
+    }
+
+    #[test]
+    fn a_list_needs_its_images() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = paths(&dir);
+        let blobs = Blobs::open(&paths).unwrap();
+        let (layer, config, manifest) = image(&blobs);
+        let mut contents = lists::Contents::default();
+        contents.insert(lists::Entry::new(&manifest, crate::image::platform::Platform::host()));
+        let reference = crate::image::reference::Reference::parse_local("web").unwrap();
+        let list = List::new(reference).keep(&paths, &contents).unwrap();
+        let mut parts = Parts::default();
+        parts.add_list(&blobs, &list).unwrap();
+        let all = [list.index.digest, manifest.digest, config.digest, layer.digest];
+        assert_eq!((parts.blobs, parts.diff_ids.len()), (BTreeSet::from(all), 0));
+        blobs.remove(&config.digest).unwrap();
+        assert!(Parts::default().add_list(&blobs, &list).is_err(), "what it needs is not known");
     }
 
     fn blobs_put(blobs: &Blobs, bytes: Vec<u8>) -> Vec<u8> {

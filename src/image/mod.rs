@@ -21,6 +21,7 @@ pub mod derived;
 pub mod descriptor;
 pub mod digest;
 pub mod garbage;
+pub mod lists;
 pub mod lookup;
 pub mod manifest;
 pub mod packing;

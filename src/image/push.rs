@@ -19,6 +19,7 @@ use super::compression::Compression;
 use super::config::ImageConfig;
 use super::descriptor::{Descriptor, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST};
 use super::digest::Digest;
+use super::lists::List;
 use super::lookup;
 use super::manifest::{Document, Manifest};
 use super::packing::{Form, Packer};
@@ -28,7 +29,7 @@ use super::quote::quoted;
 use super::reference::{LOCAL_REGISTRY, Reference};
 use super::registry::{self, Client, Endpoint, Options, Progress, Uploaded};
 use super::tags::{self, Tag};
-use crate::error::{Context, Failure, Result};
+use crate::error::{Context, Failure, Kind, Result};
 use crate::limits;
 use crate::paths::Paths;
 
@@ -109,12 +110,7 @@ pub fn plan(
     platform: Option<&Platform>,
     form: Option<Form>,
 ) -> Result<Plan> {
-    if destination.registry() == LOCAL_REGISTRY {
-        let shown = quoted(&destination.familiar());
-        return Err(Failure::user(format!("{shown} is a name for images of this machine, not of a registry"))
-            .hint("say where to: kelp push IMAGE REGISTRY/NAME[:TAG]")
-            .hint("a registry on this machine is named with its port, as localhost:5000/NAME"));
-    }
+    refuse_local(&destination)?;
     let blobs = Blobs::open(paths)?;
     let index = tag.source.map(|source| StoredIndex::read(&blobs, source)).transpose()?.flatten();
     let content = match (platform, index) {
@@ -123,13 +119,82 @@ pub fn plan(
         (Some(platform), None) => Content::Image(Box::new(choose(platform, vec![Item::read(&blobs, &tag.manifest)?])?)),
         (None, _) => Content::Image(Box::new(Item::read(&blobs, &tag.manifest)?)),
     };
-    let is_from_registry = |other: &Tag| other.manifest.digest == tag.manifest.digest && other.source.is_some();
-    let packing = match form {
-        Some(form) => Packing::All(form),
-        None if tags::list_readable(paths)?.0.iter().any(is_from_registry) => Packing::Keep,
-        None => Packing::Plain(Form::default()),
-    };
+    let packing = form.map_or_else(|| Packing::unasked(paths, tag), |form| Ok(Packing::All(form)))?;
     Ok(Plan { destination, content, packing })
+}
+
+/// Names of this machine's own images lead nowhere.
+fn refuse_local(destination: &Reference) -> Result<()> {
+    if destination.registry() != LOCAL_REGISTRY {
+        return Ok(());
+    }
+    let shown = quoted(&destination.familiar());
+    Err(Failure::user(format!("{shown} is a name for images of this machine, not of a registry"))
+        .hint("say where to, as in quay.io/team/app:1, behind the name of the image")
+        .hint("a registry on this machine is named with its port, as localhost:5000/NAME"))
+}
+
+impl Packing {
+    /// What came from a registry has the form that it has there; what is in a
+    /// read-only store is not ours to change.
+    fn unasked(paths: &Paths, tag: &Tag) -> Result<Self> {
+        if tag.store.is_some() {
+            return Ok(Self::Keep);
+        }
+        let is_from_registry = |other: &Tag| other.manifest.digest == tag.manifest.digest && other.source.is_some();
+        let (all, _) = tags::list_readable(paths)?;
+        Ok(if all.iter().any(is_from_registry) { Self::Keep } else { Self::Plain(Form::default()) })
+    }
+
+    /// The form that a layer is to get, if it has another.
+    fn of(self, blobs: &Blobs, layer: &Descriptor, diff_id: &Digest) -> Result<Option<Form>> {
+        // A blob with its diff id's digest is the plain tar itself.
+        let is_plain = layer.digest == *diff_id;
+        Ok(match self {
+            Self::Keep => None,
+            Self::Plain(form) => is_plain.then_some(form),
+            Self::All(form) if is_plain => (form.compression() != Compression::None).then_some(form),
+            Self::All(form) => {
+                let (compression, _) = Compression::sniff(blobs.file(&layer.digest)?)?;
+                (compression != form.compression()).then_some(form)
+            }
+        })
+    }
+}
+
+/// The image as a push of `tag` would send it: with layers packed that are
+/// plain, and kept so. Also what that has replaced.
+pub fn packed(paths: &Paths, tag: &Tag, progress: &dyn Progress) -> Result<(Item, BTreeSet<Digest>)> {
+    let blobs = Blobs::open(paths)?;
+    let image = Item::read(&blobs, &tag.manifest)?;
+    let packing = Packing::unasked(paths, tag)?;
+    let packer = Packer::default();
+    let mut packed = BTreeMap::new();
+    for (descriptor, diff_id) in image.manifest.layers.iter().zip(&image.config.rootfs.diff_ids) {
+        if let Some(form) = packing.of(&blobs, descriptor, diff_id)?
+            && !packed.contains_key(diff_id)
+        {
+            packed.insert(*diff_id, pack(&packer, &blobs, descriptor, diff_id, form, progress)?);
+        }
+    }
+    let (root, bytes) = document(&blobs, &image, &packed)?;
+    let replaced = remember(paths, &image, &root, &bytes, None)?;
+    Ok((Item::read(&blobs, &root)?, replaced))
+}
+
+fn pack(
+    packer: &Packer,
+    blobs: &Blobs,
+    layer: &Descriptor,
+    diff_id: &Digest,
+    form: Form,
+    progress: &dyn Progress,
+) -> Result<Descriptor> {
+    let id = format!("compress {}", diff_id.short());
+    progress.start(&id, layer.size);
+    let packed = packer.pack(blobs, layer, diff_id, form, &|bytes| progress.advance(&id, bytes))?;
+    progress.done(&id);
+    Ok(packed)
 }
 
 /// The image for `platform` among those that are here.
@@ -193,6 +258,7 @@ impl StoredIndex {
 
 /// One layer on its way.
 struct Layer<'a> {
+    image: &'a Item,
     descriptor: &'a Descriptor,
     diff_id: &'a Digest,
     packing: Option<Form>,
@@ -213,13 +279,14 @@ pub fn send(
 
 fn transfer(paths: &Paths, plan: &Plan, client: Client, progress: &dyn Progress) -> Result<Pushed> {
     let blobs = Blobs::open(paths)?;
-    let sender = Sender { client, blobs, neighbours: neighbours(paths, &plan.destination)?, progress };
+    let neighbours = neighbours(paths, &plan.destination)?;
+    let sender = Sender { client, blobs, neighbours, progress, fetch: None };
     let images = match &plan.content {
         Content::Image(image) => std::slice::from_ref(image.as_ref()),
         Content::Index(index) => &index.images,
     };
     for image in images {
-        sender.send_blob(&image.manifest.config, &registry::Silent)?;
+        sender.send_blob(image, &image.manifest.config, &registry::Silent)?;
     }
     let sent = sender.send_layers(images, plan.packing)?;
     let layers = distinct(images.iter().flat_map(|image| &image.config.rootfs.diff_ids))
@@ -233,7 +300,11 @@ fn transfer(paths: &Paths, plan: &Plan, client: Client, progress: &dyn Progress)
             let (root, bytes) = document(&sender.blobs, image, &packed)?;
             check_name(&plan.destination, &root.digest)?;
             sender.client.push_manifest(&name(&plan.destination, &root.digest), &root.media_type, &bytes)?;
-            let replaced = remember(paths, plan, image, &root, &bytes)?;
+            let replaced = match plan.packing {
+                // Only what was decided without the user changes the store.
+                Packing::All(_) => BTreeSet::new(),
+                Packing::Keep | Packing::Plain(_) => remember(paths, image, &root, &bytes, Some(&plan.destination))?,
+            };
             (root, replaced)
         }
         Content::Index(index) => {
@@ -296,22 +367,26 @@ fn as_oci(blobs: &Blobs, layer: Descriptor) -> Result<Descriptor> {
 }
 
 /// Packed layers are kept in place of the plain ones: the next push sends the
-/// same bytes, and the store is smaller. Only what was decided without the
-/// user changes the store. Returns what nobody needs for this image any more.
-fn remember(paths: &Paths, plan: &Plan, image: &Item, root: &Descriptor, bytes: &[u8]) -> Result<BTreeSet<Digest>> {
+/// same bytes, and the store is smaller. `pushed` is the name that the registry
+/// has it under now. Returns what nobody needs for this image any more.
+fn remember(
+    paths: &Paths,
+    image: &Item,
+    root: &Descriptor,
+    bytes: &[u8],
+    pushed: Option<&Reference>,
+) -> Result<BTreeSet<Digest>> {
     let mut replaced = BTreeSet::new();
-    if matches!(plan.packing, Packing::All(_)) {
-        return Ok(replaced);
-    }
     let is_packed = root.digest != image.descriptor.digest;
     if is_packed {
         Blobs::open(paths)?.put(bytes)?;
         replaced.extend(image.manifest.layers.iter().map(|layer| layer.digest).chain([image.descriptor.digest]));
     }
-    for tag in tags::list_readable(paths)?.0.into_iter().filter(|tag| tag.manifest.digest == image.descriptor.digest) {
-        let is_destination = tag.reference.as_ref() == Some(&plan.destination);
+    let (all, _) = tags::list_readable(paths)?;
+    for tag in all.into_iter().filter(|tag| tag.manifest.digest == image.descriptor.digest) {
+        let is_pushed = pushed.is_some() && tag.reference.as_ref() == pushed;
         let tag = tag.packed_as(root.clone());
-        match is_destination {
+        match is_pushed {
             true => tags::set(paths, &tag.pulled_as(root.digest))?,
             false if is_packed => tags::set(paths, &tag)?,
             false => {}
@@ -348,18 +423,29 @@ fn neighbours(paths: &Paths, destination: &Reference) -> Result<BTreeMap<Digest,
     Ok(neighbours)
 }
 
+/// Brings a blob of an image, known by its manifest, into the store.
+pub type Fetch<'a> = &'a (dyn Fn(&Digest, &Descriptor) -> Result<()> + Sync);
+
 /// What sending needs.
 struct Sender<'a> {
     client: Client,
     blobs: Blobs,
     neighbours: BTreeMap<Digest, String>,
     progress: &'a dyn Progress,
+    fetch: Option<Fetch<'a>>,
 }
 
 impl Sender<'_> {
-    fn send_blob(&self, blob: &Descriptor, progress: &dyn Progress) -> Result<Uploaded> {
+    fn send_blob(&self, image: &Item, blob: &Descriptor, progress: &dyn Progress) -> Result<Uploaded> {
         let source = self.neighbours.get(&blob.digest).map(String::as_str);
-        Ok(self.client.push_blob(blob, &self.blobs, source, progress)?)
+        let open = || match (self.blobs.file(&blob.digest), self.fetch) {
+            (Err(missing), Some(fetch)) if missing.kind == Kind::NotFound => {
+                fetch(&image.descriptor.digest, blob)?;
+                self.blobs.file(&blob.digest)
+            }
+            (found, _) => found,
+        };
+        Ok(self.client.push_blob(blob, &open, source, progress)?)
     }
 
     /// Packs and sends layers, each once: its diff id, what it is there, and
@@ -370,43 +456,32 @@ impl Sender<'_> {
         for image in images {
             for (descriptor, diff_id) in image.manifest.layers.iter().zip(&image.config.rootfs.diff_ids) {
                 if seen.insert(descriptor.digest) {
-                    jobs.push(Layer { descriptor, diff_id, packing: self.needed(packing, descriptor, diff_id)? });
+                    let packing = packing.of(&self.blobs, descriptor, diff_id)?;
+                    jobs.push(Layer { image, descriptor, diff_id, packing });
                 }
             }
         }
         let packer = Packer::default();
         parallel::each(&jobs, limits::UPLOADS_MAX, |layer| {
             let packed = match layer.packing {
-                Some(form) => self.pack(&packer, layer, form)?,
+                Some(form) => pack(&packer, &self.blobs, layer.descriptor, layer.diff_id, form, self.progress)?,
                 None => layer.descriptor.clone(),
             };
-            let uploaded = self.send_blob(&packed, self.progress)?;
+            let uploaded = self.send_blob(layer.image, &packed, self.progress)?;
             Ok((*layer.diff_id, packed, uploaded))
         })
     }
 
-    /// The form that a layer is to get, if it has another.
-    fn needed(&self, packing: Packing, layer: &Descriptor, diff_id: &Digest) -> Result<Option<Form>> {
-        // A blob with its diff id's digest is the plain tar itself.
-        let is_plain = layer.digest == *diff_id;
-        Ok(match packing {
-            Packing::Keep => None,
-            Packing::Plain(form) => is_plain.then_some(form),
-            Packing::All(form) if is_plain => (form.compression() != Compression::None).then_some(form),
-            Packing::All(form) => {
-                let (compression, _) = Compression::sniff(self.blobs.file(&layer.digest)?)?;
-                (compression != form.compression()).then_some(form)
-            }
-        })
-    }
-
-    fn pack(&self, packer: &Packer, layer: &Layer<'_>, form: Form) -> Result<Descriptor> {
-        let id = format!("compress {}", layer.diff_id.short());
-        self.progress.start(&id, layer.descriptor.size);
-        let advance = |bytes| self.progress.advance(&id, bytes);
-        let packed = packer.pack(&self.blobs, layer.descriptor, layer.diff_id, form, &advance)?;
-        self.progress.done(&id);
-        Ok(packed)
+    /// Sends an image as it is, under its digest, unless it is there.
+    fn send_image(&self, image: &Item) -> Result<()> {
+        if self.client.has_manifest(&image.descriptor)? {
+            return Ok(());
+        }
+        self.send_blob(image, &image.manifest.config, &registry::Silent)?;
+        self.send_layers(std::slice::from_ref(image), Packing::Keep)?;
+        let bytes = self.blobs.read_verified(&image.descriptor.digest, limits::MANIFEST_BYTES_MAX)?;
+        let name = image.descriptor.digest.to_string();
+        Ok(self.client.push_manifest(&name, &image.descriptor.media_type, &bytes)?)
     }
 
     /// Sends the manifests of an index by digest, then what is around them.
@@ -423,6 +498,38 @@ impl Sender<'_> {
         }
         Ok(())
     }
+}
+
+/// Sends a list, and before it its images unless `only_index`. What is not in
+/// the store is mounted from where it was found, or brought by `fetch`.
+pub fn send_list(
+    paths: &Paths,
+    list: &List,
+    destination: &Reference,
+    only_index: bool,
+    (endpoint, options): (&Endpoint, &Options),
+    fetch: Fetch<'_>,
+    progress: &dyn Progress,
+) -> Result<Descriptor> {
+    refuse_local(destination)?;
+    let blobs = Blobs::open(paths)?;
+    let client = Client::new(endpoint, options)?.pushing();
+    let contents = list.contents(&blobs)?;
+    let neighbours = neighbours(paths, destination)?;
+    let mut sender = Sender { client, blobs, neighbours, progress, fetch: Some(fetch) };
+    for entry in contents.manifests.iter().filter(|_| !only_index) {
+        let image = Item::read(&sender.blobs, &entry.descriptor())?;
+        let source = list.sources.get(&entry.digest).filter(|source| source.registry() == destination.registry());
+        if let Some(source) = source.filter(|source| source.repository() != destination.repository()) {
+            let parts = image.manifest.layers.iter().chain([&image.manifest.config]);
+            sender.neighbours.extend(parts.map(|part| (part.digest, source.repository().to_owned())));
+        }
+        sender.send_image(&image)?;
+    }
+    check_name(destination, &list.index.digest)?;
+    let bytes = list.bytes(&sender.blobs)?;
+    sender.client.push_manifest(&name(destination, &list.index.digest), &list.index.media_type, &bytes)?;
+    Ok(list.index.clone())
 }
 
 #[cfg(test)]
@@ -473,7 +580,8 @@ mod tests {
                 changes: Vec::new(),
                 platform: Platform::host(),
             };
-            archive::import(&self.paths, &mut [0; 10_240].as_slice(), &options).unwrap();
+            let image = archive::import(&self.paths, &mut [0; 10_240].as_slice(), &options).unwrap();
+            archive::keep(&self.paths, &image).unwrap();
             self.tag(&reference.to_string())
         }
 

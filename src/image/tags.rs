@@ -71,14 +71,16 @@ impl Tag {
 }
 
 /// Times in records, as RFC 3339.
-mod rfc3339 {
+pub(super) mod rfc3339 {
     use serde::{Deserialize, Deserializer, Serializer};
 
-    pub(super) fn serialize<S: Serializer>(time: &jiff::Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::image) fn serialize<S: Serializer>(time: &jiff::Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(time)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<jiff::Timestamp, D::Error> {
+    pub(in crate::image) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<jiff::Timestamp, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
@@ -215,7 +217,7 @@ fn read(path: PathBuf) -> Result<Option<Tag>> {
     Ok(Some(tag))
 }
 
-fn remove_file(path: PathBuf) -> Result<bool> {
+pub(super) fn remove_file(path: PathBuf) -> Result<bool> {
     match std::fs::remove_file(&path) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
@@ -225,7 +227,7 @@ fn remove_file(path: PathBuf) -> Result<bool> {
 
 /// The file of a reference: its canonical form with `/`, `:` and other
 /// characters outside of `[A-Za-z0-9._-]` percent-encoded (RFC 3986, 2.1).
-fn file_name(reference: &Reference) -> String {
+pub(super) fn file_name(reference: &Reference) -> String {
     let canonical = reference.to_string();
     let encode = |byte: u8| match byte {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'_' | b'-' => char::from(byte).to_string(),

@@ -51,11 +51,19 @@ pub fn run(
             ours.send_if_open(&(), &[])?;
             match process::wait_pidfd(pidfd.as_fd())? {
                 process::Exit::Code(_) => Ok(()),
-                process::Exit::Signal(signal) => {
-                    Err(Failure::bug(format!("the process that {what} was killed by signal {signal}")))
-                }
+                process::Exit::Signal(signal) => Err(killed(what, signal)),
             }
         }
+    }
+}
+
+/// That a worker did not end by itself. SIGKILL comes from outside, as a rule
+/// from the kernel that has no memory left; other signals are faults of ours.
+fn killed(what: &str, signal: i32) -> Failure {
+    let cause = format!("the process that {what} was killed by signal {signal}");
+    match signal {
+        libc::SIGKILL => Failure::host(cause).hint("if nobody did, memory ran out: journalctl -k tells"),
+        _ => Failure::bug(cause),
     }
 }
 

@@ -72,6 +72,7 @@ pub struct Layer {
 /// A directory below `staging/` that is ours until it is published or dropped.
 #[derive(Debug)]
 pub struct Staged {
+    paths: Paths,
     dir: PathBuf,
     /// Held until the directory has its final name (sweep.rs, `LOCK_NAME`).
     _lock: File,
@@ -86,6 +87,16 @@ impl Staged {
     /// The whole directory, with the lock in it.
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+}
+
+impl Drop for Staged {
+    /// What was not published goes at once: it may be what fills the disk.
+    fn drop(&mut self) {
+        if self.dir.exists() {
+            // If this fails, a sweep collects it in a minute.
+            sweep::trash(&self.paths, &self.dir).ok();
+        }
     }
 }
 
@@ -110,7 +121,7 @@ pub fn find(paths: &Paths, id: &LayerId) -> Option<PathBuf> {
 /// A new directory to unpack into.
 pub fn stage_dir(paths: &Paths) -> Result<Staged> {
     let (dir, lock) = stage(paths)?;
-    let staged = Staged { dir, _lock: lock };
+    let staged = Staged { paths: paths.clone(), dir, _lock: lock };
     paths::make_private(&staged.root())?;
     Ok(staged)
 }
@@ -250,6 +261,16 @@ mod tests {
         {
             assert!(LayerId::new(id_map, diff_id).is_err(), "{id_map} {diff_id}");
         }
+    }
+
+    #[test]
+    fn what_is_not_published_goes() {
+        let (_dir, paths) = paths();
+        let staged = stage_dir(&paths).unwrap();
+        std::fs::write(staged.root().join("half"), "").unwrap();
+        drop(staged);
+        assert_eq!(std::fs::read_dir(paths.staging()).unwrap().count(), 0);
+        assert_eq!(sweep::empty_trash(&paths).unwrap(), 1);
     }
 
     #[test]

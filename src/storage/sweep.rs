@@ -103,6 +103,34 @@ pub fn collect_stale(paths: &Paths, age: Duration) -> Result<u64> {
     Ok(count)
 }
 
+/// Moves the beginnings of blobs that nobody fetches into the trash, whatever
+/// their age; returns how many bytes they are.
+pub fn discard_partials(paths: &Paths) -> Result<u64> {
+    let staging = match std::fs::read_dir(paths.staging()) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        result => result.doing(|| "read staging directory")?,
+    };
+    let mut bytes = 0_u64;
+    for entry in staging {
+        let path = entry.doing(|| "read staging directory")?.path();
+        let Ok(status) = path.symlink_metadata() else { continue };
+        if is_partial(&path) && !is_locked(&path, status.is_dir()) {
+            match trash(paths, &path) {
+                Err(failure) if failure.is_errno(libc::ENOENT) => {}
+                result => {
+                    result?;
+                    bytes = bytes.saturating_add(status.len());
+                }
+            }
+        }
+    }
+    Ok(bytes)
+}
+
+fn is_partial(path: &Path) -> bool {
+    partial::is_partial(path.file_name().and_then(OsStr::to_str).unwrap_or_default())
+}
+
 /// Entries of `staging/` older than `age` whose lock (their own if a file,
 /// [`LOCK_NAME`] in them if a directory) is free.
 pub fn stale(paths: &Paths, age: Duration) -> Result<Vec<PathBuf>> {
@@ -125,8 +153,7 @@ pub fn stale(paths: &Paths, age: Duration) -> Result<Vec<PathBuf>> {
 /// How old an entry of `staging/` must be. The next pull goes on with one that
 /// broke off.
 fn keep(path: &Path, age: Duration) -> Duration {
-    let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
-    if partial::is_partial(name) { age.max(Duration::from_secs(limits::PARTIAL_KEEP_S)) } else { age }
+    if is_partial(path) { age.max(Duration::from_secs(limits::PARTIAL_KEEP_S)) } else { age }
 }
 
 /// Whether nothing was changed for as long as `age`.

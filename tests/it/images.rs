@@ -168,6 +168,20 @@ fn an_oci_layout_is_loaded_listed_tagged_and_removed() {
 }
 
 #[test]
+fn a_load_that_fails_takes_no_name_away() {
+    let home = Home::new();
+    let (good, bad) = (home.make_dir("good"), home.make_dir("bad"));
+    let config = json!({"Entrypoint": ["/probe"]});
+    image::write_layout(&good, "box:1", &[base_layer()], &config);
+    image::write_layout(&bad, "box:1", &[base_layer(), vec![7; 2048]], &config);
+    home.kelp(&["load", "-q", "-i", good.to_str().unwrap()]).succeed();
+    home.kelp(&["load", "-q", "-i", bad.to_str().unwrap()]).refuse(1, &["unpack layer"]);
+    assert_eq!(home.kelp(&["run", "--rm", "--pull", "never", "box:1", "echo", "still"]).succeed(), "still\n");
+    assert_eq!(home.kelp(&["images", "-q"]).succeed().lines().count(), 1, "what was not whole is no image");
+    assert!(eventually(|| home.entries("staging").is_empty()), "{:?}", home.entries("staging"));
+}
+
+#[test]
 fn an_image_in_use_is_not_removed_under_its_container() {
     let (home, _registry, name) = with_image(json!({"Entrypoint": ["/probe"]}), &[]);
     let mut running = home.kelp(&["run", "--name", "box", &name, "signals"]).start();

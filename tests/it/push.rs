@@ -90,7 +90,7 @@ fn forms_and_files_are_as_asked_for() {
 #[test]
 fn what_cannot_be_pushed_is_refused_by_name() {
     let (home, registry) = with_import();
-    home.kelp(&["push", "mine:1"]).refuse(1, &["not of a registry", "kelp push IMAGE REGISTRY/NAME"]);
+    home.kelp(&["push", "mine:1"]).refuse(1, &["not of a registry", "say where to"]);
     home.kelp(&["push", "mine:1", "oci:/tmp/x"]).refuse(2, &["is no registry", "kelp save"]);
     home.kelp(&["push", "nobody"]).refuse(1, &["no image \"nobody\""]);
     let id = home.kelp(&["images", "-q"]).succeed();

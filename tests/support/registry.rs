@@ -119,6 +119,12 @@ impl Registry {
         self.lock().documents.insert(format!("blobs/{digest}"), entry);
     }
 
+    /// Serves a blob in one repository.
+    pub fn put_blob_in(&self, repository: &str, digest: &str, bytes: &[u8]) {
+        let entry = ("application/octet-stream".to_owned(), digest.to_owned(), bytes.to_vec());
+        self.lock().documents.insert(format!("{repository}/blobs/{digest}"), entry);
+    }
+
     /// Serves a manifest under its digest and a tag.
     pub fn put_manifest(&self, repository: &str, tag: &str, digest: &str, media_type: &str, bytes: &[u8]) {
         for name in [tag, digest] {

@@ -46,7 +46,7 @@ struct Fresh {
 enum State {
     Whole,
     /// In which way it is not, and a fresh one where there is one.
-    Damaged(String, Option<Fresh>),
+    Damaged(String, Option<Box<Fresh>>),
 }
 
 /// Checks all unpacked layers that somebody needs, and what containers stand on.
@@ -102,6 +102,7 @@ impl Checker<'_> {
         let blob = need.blob.as_ref().filter(|blob| *verdicts.of(&blob.digest) == Verdict::Whole);
         let state = self.examine(id, diff_id, summary, blob, report)?;
         let State::Damaged(cause, fresh) = state else { return Ok(()) };
+        let fresh = fresh.map(|fresh| *fresh);
         if !layers::root(self.paths, id).parent().is_some_and(std::path::Path::exists) {
             // Removed while it was looked at.
             return self.discard(fresh);
@@ -164,7 +165,7 @@ impl Checker<'_> {
         };
         report.checked.compared_layers += 1;
         match self.compare(id, &fresh)?.or(evidence) {
-            Some(cause) => Ok(State::Damaged(cause, Some(fresh))),
+            Some(cause) => Ok(State::Damaged(cause, Some(Box::new(fresh)))),
             None => {
                 self.discard(Some(fresh))?;
                 // Not all at the end: that would take the whole store's space twice.

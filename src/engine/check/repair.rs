@@ -13,6 +13,7 @@ use crate::error::{Context, Result};
 use crate::image::blobs::Blobs;
 use crate::image::digest::Digest;
 use crate::image::garbage::{self, Parts};
+use crate::image::lists;
 use crate::image::registry::Progress;
 use crate::image::tags;
 use crate::paths::Paths;
@@ -152,7 +153,9 @@ fn remove_unneeded(paths: &Paths, blobs: &Blobs, verdicts: &Verdicts, report: &m
     }
     let guard = garbage::try_collect(paths)?;
     let mut parts = Parts::default();
-    let is_known = tags::list(paths).and_then(|tags| tags.iter().try_for_each(|tag| parts.add(blobs, tag))).is_ok();
+    let of_tags = tags::list(paths).and_then(|tags| tags.iter().try_for_each(|tag| parts.add(blobs, tag)));
+    let of_lists = lists::all(paths).and_then(|lists| lists.iter().try_for_each(|list| parts.add_list(blobs, list)));
+    let is_known = of_tags.and(of_lists).is_ok();
     for finding in unneeded {
         let Some(digest) = finding.object.parse::<Digest>().ok() else { continue };
         if guard.is_none() {
@@ -172,7 +175,8 @@ fn name_remedies(survey: &Survey, findings: &mut [Finding]) {
     for finding in findings.iter_mut().filter(|finding| is_broken(finding)) {
         let digest = finding.object.parse::<Digest>().ok();
         let need = digest.and_then(|digest| survey.needs.get(&digest));
-        let image = finding.needed_by.iter().find(|user| !user.starts_with("container "));
+        let is_image = |user: &&String| !user.starts_with("container ") && !user.starts_with("list ");
+        let image = finding.needed_by.iter().find(is_image);
         finding.remedy = match (need.and_then(|need| need.origins.first()), image) {
             (Some(_), Some(image)) => Some(format!("kelp pull {image}")),
             (None, Some(image)) => {
@@ -180,8 +184,9 @@ fn name_remedies(survey: &Survey, findings: &mut [Finding]) {
                 Some(format!("kelp rmi {image}, then load, import or pull it again"))
             }
             (_, None) => {
-                let container = finding.needed_by.iter().find_map(|user| user.strip_prefix("container "));
-                container.map(|name| format!("kelp rm {name}"))
+                let user = |kind: &str| finding.needed_by.iter().find_map(|user| user.strip_prefix(kind));
+                let container = user("container ").map(|name| format!("kelp rm {name}"));
+                container.or_else(|| Some(format!("kelp manifest rm {}", user("list ")?)))
             }
         };
     }

@@ -12,6 +12,7 @@ use crate::image::blobs::Blobs;
 use crate::image::config::ImageConfig;
 use crate::image::descriptor::{Descriptor, Role};
 use crate::image::digest::Digest;
+use crate::image::lists::{self, List};
 use crate::image::lookup;
 use crate::image::manifest::{Document, Manifest};
 use crate::image::platform::Platform;
@@ -91,6 +92,7 @@ pub(super) fn take(paths: &Paths, blobs: &Blobs, images: Option<&[String]>) -> R
         survey.add_image(blobs, &tag);
     }
     if survey.is_everything {
+        lists::all(paths)?.iter().for_each(|list| survey.add_list(blobs, list));
         for tag in stores::adopted(&paths.image_stores, blobs, &Platform::host()) {
             survey.add_layers(blobs, &tag);
         }
@@ -206,6 +208,23 @@ impl Survey {
         need.users.insert(name.to_owned());
         need.origins.extend(origin.filter(|origin| !need.origins.contains(origin)));
         need.tags.push(tag.clone());
+    }
+
+    /// A list needs its images' documents. Layers may be elsewhere.
+    fn add_list(&mut self, blobs: &Blobs, list: &List) {
+        let name = format!("list {}", list.reference.familiar());
+        let mut need = |digest, what| {
+            let need = self.needs.entry(digest).or_insert_with(|| Need { what, ..Need::default() });
+            need.is_optional = false;
+            need.users.insert(name.clone());
+        };
+        need(list.index.digest, "index");
+        for entry in list.contents(blobs).into_iter().flat_map(|contents| contents.manifests) {
+            need(entry.digest, "manifest");
+            if let Some(Ok(manifest)) = read_manifest(blobs, &entry.descriptor()) {
+                need(manifest.config.digest, "config");
+            }
+        }
     }
 
     /// A container keeps its image's config, and stands on unpacked layers.

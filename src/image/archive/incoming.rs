@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::BufReader;
 
 use super::source::{self, Input, Member, Source};
-use super::{Loaded, docker, keep, layer, layout, threads};
+use super::{Loaded, docker, layer, layout, threads};
 use crate::error::{Context, Failure, Result};
 use crate::image::blobs::{Blobs, Checked};
 use crate::image::compression::Compression;
@@ -24,7 +24,6 @@ use crate::image::quote::quoted;
 use crate::image::reference::Reference;
 use crate::image::registry::Progress;
 use crate::limits;
-use crate::paths::Paths;
 
 /// An image whose documents were read.
 pub(super) struct Image {
@@ -194,15 +193,13 @@ impl<'a> Archive<'a> {
         }
     }
 
-    /// Gives the images their names, or a place without one. All layers were
+    /// The images, which have no names before [`super::keep`]. All layers were
     /// copied and published.
-    pub fn keep(self, paths: &Paths) -> Result<Vec<Loaded>> {
-        let loaded = self.images.iter().map(|image| self.finish(image)).collect::<Result<Vec<Loaded>>>()?;
-        loaded.iter().try_for_each(|image| keep(paths, image))?;
-        Ok(loaded)
+    pub fn finish(self) -> Result<Vec<Loaded>> {
+        self.images.iter().map(|image| self.finish_image(image)).collect()
     }
 
-    fn finish(&self, image: &Image) -> Result<Loaded> {
+    fn finish_image(&self, image: &Image) -> Result<Loaded> {
         let layer = |layer: &Layer| self.found.get(&(layer.name.clone(), layer.diff_id)).cloned();
         let layers: Option<Vec<Descriptor>> = image.layers.iter().map(layer).collect();
         let layers = layers.ok_or_else(|| Failure::bug("a layer of an archive was not copied"))?;

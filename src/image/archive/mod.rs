@@ -3,7 +3,8 @@
 //!
 //! An archive is a stranger's from its first byte to its last. Its files are
 //! read where they lie and streamed into content-addressed blobs; no name in
-//! it is ever a path of ours. Tags are set last, when all images are whole.
+//! it is ever a path of ours. Tags are set last ([`keep`]), when all images are
+//! whole and unpacked: until then a name stands for what it stood for.
 //!
 //! `source` finds files in a directory or a tar (`headers`), `docker` and
 //! `layout` know the two formats, `incoming` has them loaded; `rootfs` makes an
@@ -59,7 +60,7 @@ fn threads() -> usize {
 }
 
 /// Gives the image its names, or a place without one.
-fn keep(paths: &Paths, image: &Loaded) -> Result<()> {
+pub fn keep(paths: &Paths, image: &Loaded) -> Result<()> {
     let names = image.references.iter().cloned().map(Some);
     let unnamed = image.references.is_empty().then_some(None);
     for name in names.chain(unnamed) {

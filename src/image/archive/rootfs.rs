@@ -3,8 +3,8 @@
 
 use std::io::Read;
 
+use super::Loaded;
 use super::layer;
-use super::{Loaded, keep};
 use crate::error::{Context, Result};
 use crate::image::blobs::Blobs;
 use crate::image::config::{History, ImageConfig, RootFs, change};
@@ -56,6 +56,5 @@ pub fn import(paths: &Paths, tar: &mut dyn Read, options: &ImportOptions) -> Res
     blobs.put(&manifest)?;
     let references = options.reference.clone().into_iter().collect();
     let image = Loaded { manifest: Descriptor::of(OCI_MANIFEST, &manifest), id, references, source: None };
-    keep(paths, &image)?;
     Ok(image)
 }

@@ -1,9 +1,12 @@
 //! A tar of documents and blobs (POSIX.1-2017, pax, "ustar Interchange
-//! Format"): plain files, owned by 0:0, all of one time.
+//! Format"): plain files and the directories of blobs, owned by 0:0, all of one
+//! time.
 
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
+
+use tar::EntryType::{Directory, Regular};
 
 use super::output::{self, copy_blob};
 use crate::error::{Failure, Result};
@@ -44,12 +47,17 @@ pub(super) fn write(
     progress: &dyn Progress,
 ) -> Result<()> {
     for (name, bytes) in documents {
-        out.write_all(header(name, bytes.len() as u64, modified_s)?.as_bytes())?;
+        out.write_all(header(Regular, name, bytes.len() as u64, modified_s)?.as_bytes())?;
         out.write_all(bytes)?;
         pad(out, bytes.len() as u64)?;
     }
+    // containers/image changes the owner of a directory that it had to make up,
+    // which an ordinary user may not.
+    for name in ["blobs/", "blobs/sha256/"] {
+        out.write_all(header(Directory, name, 0, modified_s)?.as_bytes())?;
+    }
     for (digest, size) in contents {
-        out.write_all(header(&layout::blob_path(digest), *size, modified_s)?.as_bytes())?;
+        out.write_all(header(Regular, &layout::blob_path(digest), *size, modified_s)?.as_bytes())?;
         copy_blob(blobs, digest, *size, out, progress)?;
         pad(out, *size)?;
     }
@@ -63,13 +71,13 @@ fn pad(mut out: &File, size: u64) -> Result<()> {
     Ok(())
 }
 
-fn header(name: &str, size: u64, modified_s: u64) -> Result<tar::Header> {
+fn header(kind: tar::EntryType, name: &str, size: u64, modified_s: u64) -> Result<tar::Header> {
     // A larger size is binary, which is GNU's way and read by all.
     let mut header = if size > OCTAL_SIZE_MAX { tar::Header::new_gnu() } else { tar::Header::new_ustar() };
-    header.set_entry_type(tar::EntryType::Regular);
+    header.set_entry_type(kind);
     header.set_path(name).map_err(|error| Failure::bug(format!("the name {name} in a tar: {error}")))?;
     header.set_size(size);
-    header.set_mode(0o644);
+    header.set_mode(if kind == Directory { 0o755 } else { 0o644 });
     header.set_uid(0);
     header.set_gid(0);
     header.set_mtime(modified_s);
@@ -84,7 +92,7 @@ mod tests {
     #[test]
     fn sizes_beyond_octal_are_read_back() {
         for size in [0, 1, OCTAL_SIZE_MAX, OCTAL_SIZE_MAX + 1, 1 << 42] {
-            let header = header("blobs/x", size, 7).unwrap();
+            let header = header(Regular, "blobs/x", size, 7).unwrap();
             assert_eq!(header.entry_size().unwrap(), size);
             assert_eq!(header.mtime().unwrap(), 7);
             assert!(super::super::headers::is_header(header.as_bytes()));

@@ -124,7 +124,15 @@ fn load(paths: &Paths, input: Input<'_>, platform: &Platform) -> Result<Vec<Load
     let mut archive = Archive::read(&blobs, input, platform)?;
     let all = 0..archive.layers().len();
     archive.copy(all, &Silent)?.into_iter().try_for_each(|blob| blob.publish())?;
-    archive.keep(paths)
+    let loaded = archive.finish()?;
+    loaded.iter().try_for_each(|image| keep(paths, image))?;
+    Ok(loaded)
+}
+
+fn import(paths: &Paths, reader: &mut dyn std::io::Read, options: &ImportOptions) -> Result<Loaded> {
+    let image = super::import(paths, reader, options)?;
+    keep(paths, &image)?;
+    Ok(image)
 }
 
 fn load_path(home: &Home, path: &Path) -> Result<Vec<Loaded>> {
@@ -174,7 +182,7 @@ fn layers_are_read_where_they_lie() {
             archive.open(layer).unwrap().take(layer.size).read_to_end(&mut bytes).unwrap();
             assert_eq!(Digest::of(&bytes), layer.diff_id);
         }
-        let failure = archive.keep(&home.paths).unwrap_err();
+        let failure = archive.finish().unwrap_err();
         assert!(failure.to_string().contains("not copied"), "{failure}");
     }
 }

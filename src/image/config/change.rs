@@ -9,6 +9,9 @@ use super::{Healthcheck, ImageConfig, RunConfig};
 use crate::error::{Context, Failure, Result};
 use crate::image::quote::quoted;
 
+/// The PATH of a container whose image has none (docker's and runc's).
+pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// What a wrong instruction is compared with.
 const INSTRUCTIONS: [&str; 12] = [
     "CMD",
@@ -65,7 +68,9 @@ fn one(run: &mut RunConfig, instruction: &str, rest: &str) -> Result<()> {
     let environment = run.env.clone();
     let variable = |name: &str| {
         let mut entries = environment.iter().filter_map(|entry| entry.split_once('='));
-        entries.find(|(other, _)| *other == name).map(|(_, value)| value.to_owned())
+        let set = entries.find(|(other, _)| *other == name).map(|(_, value)| value);
+        // What a container without a PATH gets, so that PATH=$PATH:/x adds to it.
+        set.or((name == "PATH").then_some(DEFAULT_PATH)).map(str::to_owned)
     };
     let expand = |text: &str| words::expand(text, &variable);
     match instruction {
@@ -274,6 +279,8 @@ mod tests {
     #[test]
     fn changes_read_like_a_dockerfile() {
         let mut config = image();
+        changed(&mut config, &["ENV PATH=$PATH:/x"]).unwrap();
+        assert_eq!(config.config.env, [format!("PATH={DEFAULT_PATH}:/x")]);
         config.config.env = vec!["PATH=/bin".to_owned(), "A=0".to_owned()];
         let changes = [
             "CMD [\"sh\", \"-l\"]",

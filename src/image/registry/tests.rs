@@ -181,6 +181,12 @@ fn wrong_bytes_are_refused() {
         (&*layer, Fault::Body(b"longer than the layer".to_vec()), "sends 21 bytes"),
         (&*layer, Fault::Body(b"lay".to_vec()), "sends 3 bytes"),
         (&*layer, Fault::Endless, "sends more of blob"),
+        // A part where all was asked for.
+        (&*layer, Fault::Status(206, vec![]), "sent another part"),
+        (&*layer, Fault::Status(206, vec![("Content-Range", "bytes 2-4/5".to_owned())]), "sent another part"),
+        (&*layer, Fault::Header("Content-Encoding", "gzip".to_owned()), "encoded content that nobody asked for"),
+        ("manifests/latest", Fault::Header("Docker-Content-Digest", layer.clone()), "sent other content"),
+        ("manifests/latest", Fault::Body(vec![b'['; 5 << 20]), "larger than"),
         ("manifests/latest", Fault::Corrupt, "has digest"),
         ("manifests/latest", Fault::Endless, "larger than"),
         ("manifests/latest", Fault::ContentType(OCI_INDEX), "was sent as"),
@@ -226,6 +232,25 @@ fn broken_streams_are_resumed() {
     get(&home, &registry, "web", &options()).unwrap();
     let ranges: Vec<_> = registry.seen().iter().filter_map(|seen| seen.headers.get("range").cloned()).collect();
     assert_eq!(ranges, ["bytes=100000-", "bytes=200000-"]);
+}
+
+#[test]
+fn who_lies_about_a_range_is_refused() {
+    let layer: Vec<u8> = (0..300_000u32).map(|n| (n % 251) as u8).collect();
+    let digest = Digest::of(&layer).to_string();
+    for range in ["bytes 0-299999/300000", "bytes 100001-299999/300000", "bytes */300000", "items 100000-2/3", "-"] {
+        let (home, registry) = (home(), Registry::start());
+        serve(&registry, "web", "latest", "amd64", &[&layer]);
+        registry.fault(&digest, Fault::Truncate(100_000), 1);
+        registry.fault(&digest, Fault::Header("Content-Range", range.to_owned()), 9);
+        refused(&home, &registry, "web", &options(), "sent another part");
+    }
+    // Another range than it says, of the right length: the digest is the judge.
+    let (home, registry) = (home(), Registry::start());
+    serve(&registry, "web", "latest", "amd64", &[&layer]);
+    registry.fault(&digest, Fault::Truncate(100_000), 1);
+    registry.fault(&digest, Fault::Body(layer[..200_000].to_vec()), 1);
+    refused(&home, &registry, "web", &options(), "its content has digest");
 }
 
 #[test]

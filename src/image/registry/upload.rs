@@ -22,7 +22,8 @@ use super::client::{Client, Progress, told_digest};
 use super::error::{self, Error};
 use super::session::Purpose;
 use super::transport::{Content, Failed, Reply, Request, is_transient, retry_after};
-use crate::image::blobs::{self, Blobs};
+use crate::error::Failure;
+use crate::image::blobs;
 use crate::image::descriptor::Descriptor;
 use crate::image::digest::{Digest, Verifier};
 use crate::limits;
@@ -55,12 +56,27 @@ impl Client {
         }
     }
 
+    /// Whether the repository has a manifest or index, and with that all it needs.
+    pub fn has_manifest(&self, manifest: &Descriptor) -> Result<bool, Error> {
+        let url = self.session.url(format!("/v2/{}/manifests/{}", self.repository, manifest.digest));
+        let accept = [manifest.media_type.as_str()];
+        let request = Request { method: Method::HEAD, ..Request::document(url, &accept) };
+        let what = format!("manifest {}", manifest.digest);
+        let reply = self.push_request(&request, &self.scopes, &what)?;
+        match reply.status {
+            200..=299 => Ok(true),
+            404 | 405 | 501 => Ok(false),
+            _ => Err(self.refusal(reply, what)),
+        }
+    }
+
     /// Brings a blob into the repository unless it is there. `source` is a
-    /// repository of the same registry that may have it.
+    /// repository of the same registry that may have it; `open` is asked for
+    /// its content if it has to be sent.
     pub fn push_blob(
         &self,
         blob: &Descriptor,
-        blobs: &Blobs,
+        open: &dyn Fn() -> crate::error::Result<File>,
         source: Option<&str>,
         progress: &dyn Progress,
     ) -> Result<Uploaded, Error> {
@@ -73,13 +89,14 @@ impl Client {
         };
         let begun = match (mounted, source) {
             (Some(Begun::Mounted), Some(source)) => return Ok(Uploaded::Mounted(source.to_owned())),
-            (Some(Begun::Upload(url)), _) => url,
-            _ => self.begin(blob)?,
+            (Some(Begun::Upload(at)), _) => Some(at),
+            _ => None,
         };
-        let file = blobs.file(&blob.digest)?;
-        if !blobs.has(blob)? {
+        let file = open()?;
+        if file.metadata().map_err(Failure::from)?.len() != blob.size {
             return Err(blobs::damaged(&blob.digest).into());
         }
+        let begun = begun.map_or_else(|| self.begin(blob), Ok)?;
         let id = blob.digest.to_string();
         progress.start(&id, blob.size);
         Upload { client: self, blob, file: &file, progress, at: begun, offset: 0, chunk: None, is_misplaced: false }
@@ -409,7 +426,8 @@ fn received(reply: &Reply) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::{Failure, Kind};
+    use crate::error::Kind;
+    use crate::image::blobs::Blobs;
     use crate::image::reference::Reference;
     use crate::image::registry::fake::{Fault, Registry, Rules};
     use crate::image::registry::{Credentials, Endpoint, Options, Silent, Timeouts, Transport};
@@ -445,7 +463,11 @@ mod tests {
     }
 
     fn push(registry: &Registry, store: &Store, blob: &Descriptor) -> Result<Uploaded, Error> {
-        client(registry, "a/web", None).push_blob(blob, &store.blobs, None, &Silent)
+        push_by(&client(registry, "a/web", None), store, blob, None)
+    }
+
+    fn push_by(client: &Client, store: &Store, blob: &Descriptor, source: Option<&str>) -> Result<Uploaded, Error> {
+        client.push_blob(blob, &|| store.blobs.file(&blob.digest), source, &Silent)
     }
 
     fn bytes(length: usize) -> Vec<u8> {
@@ -584,18 +606,17 @@ mod tests {
         let (registry, store) = (Registry::start(), store());
         let blob = store.put(b"layer");
         let neighbour = client(&registry, "b/base", None);
-        neighbour.push_blob(&blob, &store.blobs, None, &Silent).unwrap();
-        let from =
-            |source| client(&registry, "a/web", None).push_blob(&blob, &store.blobs, Some(source), &Silent).unwrap();
+        push_by(&neighbour, &store, &blob, None).unwrap();
+        let from = |source| push_by(&client(&registry, "a/web", None), &store, &blob, Some(source)).unwrap();
         // A neighbour that has it not leaves us with an upload that has begun.
         assert_eq!(from("b/other"), Uploaded::Sent);
         assert_eq!(registry.lines("POST /v2/a/web").len(), 1);
         let registry_two = Registry::start();
         registry_two.fault("mount=", Fault::Status(403, vec![]), 1);
         let two = client(&registry_two, "a/web", None);
-        assert_eq!(two.push_blob(&blob, &store.blobs, Some("b/base"), &Silent).unwrap(), Uploaded::Sent);
+        assert_eq!(push_by(&two, &store, &blob, Some("b/base")).unwrap(), Uploaded::Sent);
         let web = client(&registry, "c/web", None);
-        let mounted = web.push_blob(&blob, &store.blobs, Some("b/base"), &Silent).unwrap();
+        let mounted = push_by(&web, &store, &blob, Some("b/base")).unwrap();
         assert_eq!(mounted, Uploaded::Mounted("b/base".to_owned()));
         assert_eq!(registry.blob("c/web", &blob.digest.to_string()).unwrap(), b"layer");
     }
@@ -606,7 +627,7 @@ mod tests {
         registry.require_token("t0ken", Some(("me", "secret")));
         let pushing = client(&registry, "a/web", Some(Credentials::new("me", "secret")));
         let blob = store.put(b"layer");
-        pushing.push_blob(&blob, &store.blobs, Some("b/base"), &Silent).unwrap();
+        push_by(&pushing, &store, &blob, Some("b/base")).unwrap();
         pushing.push_manifest("latest", "application/json", b"{}").unwrap();
         let tokens = registry.lines("/token");
         let own = "scope=repository%3Aa%2Fweb%3Apull%2Cpush";
@@ -617,9 +638,7 @@ mod tests {
                 format!("GET /token?{own}&scope=repository%3Ab%2Fbase%3Apull&service=test&account=me"),
             ]
         );
-        let failure = Failure::from(
-            client(&registry, "a/web", None).push_blob(&store.put(b"other"), &store.blobs, None, &Silent).unwrap_err(),
-        );
+        let failure = Failure::from(push(&registry, &store, &store.put(b"other")).unwrap_err());
         assert!(failure.to_string().contains("refused the push to \"a/web\""), "{failure}");
         assert!(failure.hints[0].contains("kelp login 127.0.0.1"), "{failure:?}");
     }

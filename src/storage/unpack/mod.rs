@@ -130,7 +130,7 @@ fn unpack(stream: impl BufRead, root: BorrowedFd<'_>, options: &Options) -> Resu
         place(&mut tree, &mut archive, &mut entry, &mut clean).map_err(|failure| named(failure, &entry, entries))?;
     }
     archive.drain()?;
-    let summary = tree.settle().map_err(with_space_hint)?;
+    let summary = tree.settle()?;
     Ok(Summary { entries, ..summary })
 }
 
@@ -172,18 +172,9 @@ fn refused(error: path::PathError) -> Failure {
 
 /// Names the entry by its path, or where there is none by its number.
 fn named(failure: Failure, entry: &Entry, number: u64) -> Failure {
-    let failure = with_space_hint(failure);
     if entry.path.is_empty() {
         failure.doing(format!("entry {number}"))
     } else {
         failure.doing(format!("entry {}", quoted_bytes(&entry.path)))
-    }
-}
-
-fn with_space_hint(failure: Failure) -> Failure {
-    if failure.is_errno(libc::ENOSPC) || failure.is_errno(libc::EDQUOT) {
-        failure.hint("free some space, or set KELP_DATA to a directory on a larger disk")
-    } else {
-        failure
     }
 }

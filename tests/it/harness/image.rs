@@ -101,6 +101,16 @@ pub fn publish(registry: &Registry, name: &str, layers: &[Vec<u8>], config: &ser
     format!("{}/{name}", registry.host())
 }
 
+/// The same for another architecture, with blobs that only this repository has.
+pub fn publish_for(registry: &Registry, name: &str, architecture: &str, layers: &[Vec<u8>]) -> String {
+    let Documents { config, manifest } = documents_of(layers, &serde_json::json!({"architecture": architecture}));
+    for blob in layers.iter().chain([&config]) {
+        registry.put_blob_in(name, &digest(blob), blob);
+    }
+    registry.put_manifest(name, "latest", &digest(&manifest), MANIFEST_TYPE, &manifest);
+    format!("{}/{name}", registry.host())
+}
+
 /// Writes the same as an OCI image layout with one tag.
 pub fn write_layout(directory: &Path, tag: &str, layers: &[Vec<u8>], config: &serde_json::Value) {
     write_layout_of(directory, tag, layers, &serde_json::json!({"config": config}));
@@ -134,7 +144,9 @@ fn documents(layers: &[Vec<u8>], config: &serde_json::Value) -> Documents {
 fn documents_of(layers: &[Vec<u8>], document: &serde_json::Value) -> Documents {
     let diff_ids: Vec<String> = layers.iter().map(|layer| digest(layer)).collect();
     let mut document = document.clone();
-    document["architecture"] = ARCHITECTURE.into();
+    if document["architecture"].is_null() {
+        document["architecture"] = ARCHITECTURE.into();
+    }
     document["os"] = "linux".into();
     document["rootfs"] = serde_json::json!({"type": "layers", "diff_ids": diff_ids});
     let document = serde_json::to_vec(&document).unwrap();
