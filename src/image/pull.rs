@@ -213,5 +213,5 @@ fn check_platform(platform: &Platform, config: &ImageConfig) -> Result<()> {
         return Ok(());
     }
     Err(Failure::user(format!("the image is for {made_for}, not for {platform}"))
-        .hint(format!("--platform {made_for} takes it anyway; it runs only with an emulator")))
+        .hint(format!("--platform {made_for} takes it; elsewhere it runs only with an emulator")))
 }

@@ -94,7 +94,7 @@ impl<'a> Archive<'a> {
             let made_for = image.config.platform();
             if !platform.accepts(&made_for) {
                 return Err(Failure::user(format!("the image is for {made_for}, not for {platform}"))
-                    .hint(format!("--platform {made_for} takes it anyway; it runs only with an emulator")));
+                    .hint(format!("--platform {made_for} takes it; elsewhere it runs only with an emulator")));
             }
         }
         // Images of one archive often share layers.

@@ -48,6 +48,7 @@ pub(super) fn set(fd: BorrowedFd<'_>, name: &[u8], value: &[u8]) -> Result<bool>
     let name = CString::new(name).map_err(|_| Failure::user("name of extended attribute holds a NUL byte"))?;
     match kernel::file::set_attribute(fd, &name, value) {
         Ok(()) => Ok(true),
+        Err(error) if error.errno == Errno::ENOSPC && is_full(fd) => Err(error.into()),
         // EACCES: a default ACL on what is no directory. EINVAL: an ACL or capability names an id that is not mapped. ENOSPC and E2BIG: the value is
         // larger than this file system keeps in an inode, which is not a full disk.
         Err(error)
@@ -66,6 +67,11 @@ pub(super) fn set(fd: BorrowedFd<'_>, name: &[u8], value: &[u8]) -> Result<bool>
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Whether the file system has no block left for us.
+fn is_full(fd: BorrowedFd<'_>) -> bool {
+    nix::sys::statvfs::fstatvfs(fd).is_ok_and(|status| status.blocks_available() == 0)
 }
 
 #[cfg(test)]
