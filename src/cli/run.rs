@@ -10,7 +10,7 @@ use crate::container::attach::Observer;
 use crate::engine::options::environment::Variable;
 use crate::engine::options::{
     device, environment, hostname, label, mount, name, namespaces, security, size, stop_signal, time_offset, tmpfs,
-    volume,
+    volume, volumes_from,
 };
 use crate::engine::request::{Pull, RootSource, RunRequest};
 use crate::engine::run;
@@ -109,6 +109,12 @@ struct MountArguments {
     /// Mount a file system, in key=value form
     #[arg(long, value_name = "type=TYPE,...")]
     mount: Vec<String>,
+    /// Mount what another container has of volumes and host paths
+    #[arg(long, value_name = "CONTAINER[:ro]")]
+    volumes_from: Vec<String>,
+    /// What becomes of the image's VOLUMEs: anonymous, tmpfs or ignore
+    #[arg(long, value_name = "MODE", default_value = "anonymous")]
+    image_volume: String,
     /// Mount memory
     #[arg(long, value_name = "TARGET[:OPTIONS]")]
     tmpfs: Vec<String>,
@@ -270,6 +276,8 @@ fn request(arguments: Arguments) -> Result<RunRequest> {
         user_namespace: namespaces::user(&isolation.userns)?,
         time_offsets: time_offset::parse(&isolation.time_offset)?,
         mounts: parsed_mounts(&mounts)?,
+        volumes_from: each(&mounts.volumes_from, volumes_from::parse)?,
+        image_volumes: volumes_from::parse_image_volumes(&mounts.image_volume)?,
         devices: each(&mounts.device, device::parse)?,
         shm_bytes: mounts.shm_size.as_deref().map(size::parse).transpose().doing(|| "use --shm-size")?,
         directory: process.workdir,

@@ -19,3 +19,4 @@ pub mod record;
 pub mod store;
 pub mod supervisor;
 mod terminal;
+pub mod uses;

@@ -1,6 +1,7 @@
 //! The record of one container: `containers/ID/record.json`, replaced by
 //! rename, version 1.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -11,6 +12,7 @@ use crate::image::config::RunConfig;
 use crate::limits;
 use crate::process::identity::Identity;
 use crate::process::idmap::IdMap;
+use crate::sandbox::spec::Mount;
 
 /// The version this kelp writes.
 const VERSION: u32 = 1;
@@ -39,6 +41,9 @@ pub struct Record {
     /// Volumes that belong to it alone.
     #[serde(default)]
     pub anonymous_volumes: Vec<String>,
+    /// Volumes and directories of the host that it sees.
+    #[serde(default)]
+    pub mounts: Vec<Mounted>,
     /// The signal that asks its program to end; `None` is SIGTERM.
     #[serde(default)]
     pub stop_signal: Option<String>,
@@ -51,6 +56,17 @@ pub struct Record {
     pub files: Option<Files>,
     /// Where in its life it is.
     pub status: Status,
+}
+
+/// Something that the user, another container or the image had mounted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mounted {
+    /// Of a volume, its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<String>,
+    /// What and where.
+    #[serde(flatten)]
+    pub mount: Mount,
 }
 
 /// What it takes to read a container's files as the container sees them.
@@ -105,6 +121,7 @@ impl Record {
             created_s: now_s(),
             auto_remove: false,
             anonymous_volumes: Vec::new(),
+            mounts: Vec::new(),
             stop_signal: None,
             config: RunConfig::default(),
             files: None,
@@ -115,6 +132,12 @@ impl Record {
     /// The first twelve digits of the id, as people see it.
     pub fn short_id(&self) -> &str {
         self.id.get(..12).unwrap_or(&self.id)
+    }
+
+    /// The names of the volumes that it uses.
+    pub fn volumes(&self) -> BTreeSet<&str> {
+        let named = self.mounts.iter().filter_map(|mounted| mounted.volume.as_deref());
+        named.chain(self.anonymous_volumes.iter().map(String::as_str)).collect()
     }
 
     /// Reads the record of the container at `directory`.

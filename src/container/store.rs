@@ -11,7 +11,8 @@ use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::{Path, PathBuf};
 
 use super::record::{Record, Status, now_s};
-use crate::error::{Context, Failure, Kind, Result};
+use super::uses;
+use crate::error::{Context, Failure, Result};
 use crate::kernel::process;
 use crate::paths::{self, Paths};
 use crate::storage::{sweep, volumes};
@@ -190,15 +191,6 @@ pub fn is_one_being_made(paths: &Paths) -> Result<bool> {
     Ok(directories.any(|directory| is_alive(&directory) && !directory.join("record.json").exists()))
 }
 
-/// Throws away volumes that belonged to a container alone.
-pub fn remove_volumes(paths: &Paths, names: &[String]) -> Result<()> {
-    for name in names {
-        volumes::remove(paths, &volumes::VolumeName::parse(name)?)
-            .or_else(|failure| if failure.kind == Kind::NotFound { Ok(()) } else { Err(failure) })?;
-    }
-    Ok(())
-}
-
 /// Throws a container away. It must not be alive.
 pub fn remove(paths: &Paths, container: &Container) -> Result<()> {
     fs::remove_dir_all(paths.container_run(&container.record.id)).ok();
@@ -256,7 +248,7 @@ fn load(paths: &Paths, id: &str) -> Result<Option<Container>> {
         record.save(&directory).ok();
     }
     if record.auto_remove {
-        remove_volumes(paths, &record.anonymous_volumes)?;
+        uses::remove_own(paths, id, &record.anonymous_volumes)?;
         fs::remove_dir_all(paths.container_run(id)).ok();
         discard(paths, &directory, id, Some(&record.name))?;
         return Ok(None);
@@ -279,10 +271,8 @@ pub fn remove_orphans(paths: &Paths) -> Result<()> {
             fs::remove_dir_all(entry.path()).or_else(ignore_missing).doing(|| "remove stale files")?;
         }
     }
-    for volume in volumes::list(paths)? {
-        if volume.labels.get(volumes::ANONYMOUS_OF).is_some_and(|id| is_gone(id)) {
-            remove_volumes(paths, &[volume.name.as_str().to_owned()])?;
-        }
+    for (name, owner) in volumes::owned(paths)?.into_iter().filter(|(_, owner)| is_gone(owner)) {
+        uses::remove_own(paths, &owner, &[name.as_str().to_owned()])?;
     }
     Ok(())
 }

@@ -32,3 +32,4 @@ pub mod transfer;
 pub mod tree;
 pub mod unpack;
 pub mod view;
+pub mod volumes;

@@ -7,6 +7,7 @@ use super::options::environment::Variable;
 use super::options::mount::Mount;
 use super::options::namespaces::{Choice, UserChoice};
 use super::options::security::Security;
+use super::options::volumes_from::{ImageVolumes, Lender};
 use crate::image::platform::Platform;
 use crate::sandbox::spec::TimeOffsets;
 
@@ -80,6 +81,10 @@ pub struct RunRequest {
     pub time_offsets: Option<TimeOffsets>,
     /// Volumes, binds and tmpfs.
     pub mounts: Vec<Mount>,
+    /// Containers whose volumes it gets too.
+    pub volumes_from: Vec<Lender>,
+    /// What becomes of the image's VOLUMEs.
+    pub image_volumes: ImageVolumes,
     /// Device nodes.
     pub devices: Vec<Device>,
     /// Size of /dev/shm; `None` is the usual.

@@ -4,7 +4,6 @@
 //! image is looked up and the sandbox planned: the two together are half of a
 //! start's time.
 
-use std::cell::RefCell;
 use std::fs;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -20,6 +19,7 @@ use super::plan::{self, HostFacts, Input};
 use super::request::{RootSource, RunRequest};
 use super::rootfs;
 use super::unpack;
+use super::volumes::{self, Wanted};
 use crate::container::attach::{self, Observer};
 use crate::container::namespaces;
 use crate::container::record::{Files, Record, Status};
@@ -37,7 +37,7 @@ use crate::process::launch::{self, Launched};
 use crate::process::stage::Stage;
 use crate::process::steps::Steps;
 use crate::sandbox::spec::{HostPath, Mount, Namespace, Root, SandboxSpec, Source, Step};
-use crate::storage::volumes::{self, VolumeName};
+use crate::storage::volumes::VolumeName;
 
 /// Runs a container in the foreground; returns its exit status.
 pub fn run(paths: &Paths, request: &RunRequest, progress: &dyn Progress, observer: &mut dyn Observer) -> Result<i32> {
@@ -80,11 +80,9 @@ pub fn dry_run(paths: &Paths, request: &RunRequest, progress: &dyn Progress) -> 
     let mut base = Base::find(paths)?;
     let directory = paths.containers().join("ID");
     let prepared = Prepared::of(paths, request, &mut base, "ID", &directory, Effort::Name, progress)?;
-    let volumes = |name: Option<&str>| match name {
-        Some(name) => Ok(HostPath(volumes::data_directory(paths, &VolumeName::parse(name)?))),
-        None => Ok(HostPath(paths.volumes().join("ANONYMOUS/data"))),
-    };
-    prepared.plan(paths, request, &base, "ID", &volumes)
+    let before = Record::new("ID".to_owned(), String::new());
+    let wanted = prepared.wanted(paths, request, &before, &|| Ok("ANONYMOUS".to_owned()))?;
+    prepared.plan(paths, request, &base, "ID", &wanted)
 }
 
 /// Whether directories are made and layers unpacked, or only named.
@@ -191,17 +189,23 @@ impl Prepared {
         }
     }
 
-    fn plan(
+    /// The mounts of the user, of other containers and of the image.
+    fn wanted(
         &self,
         paths: &Paths,
         request: &RunRequest,
-        base: &Base,
-        id: &str,
-        volumes: &dyn Fn(Option<&str>) -> Result<HostPath>,
-    ) -> Result<SandboxSpec> {
+        before: &Record,
+        name: &dyn Fn() -> Result<String>,
+    ) -> Result<Wanted> {
+        let lender = |name: &str| Ok(store::find(paths, name)?.record);
+        volumes::wanted(request, &self.image, before, &lender, name)
+    }
+
+    fn plan(&self, paths: &Paths, request: &RunRequest, base: &Base, id: &str, wanted: &Wanted) -> Result<SandboxSpec> {
         let run_directory = paths.container_run(id);
         plan::plan(Input {
             request,
+            mounts: &wanted.mounts,
             image: &self.image,
             id,
             base_map: &base.map,
@@ -209,7 +213,7 @@ impl Prepared {
             root: self.root.clone(),
             run_directory: &run_directory,
             joined: &|name, kind| namespace_of(paths, name, kind),
-            volumes,
+            volumes: &|name| volumes::place(paths, name),
             profile: self.profile.as_deref(),
             host: &self.host,
         })
@@ -230,10 +234,9 @@ fn prepare(
     fs::create_dir_all(&run_directory).doing(|| format!("make {}", run_directory.display()))?;
     tell_of_degradations(request, observer);
     let mut record = made.container.record.clone();
-    let anonymous = RefCell::new(Vec::new());
-    let volumes = |name: Option<&str>| volume(paths, name, id, &mut anonymous.borrow_mut());
-    let spec = prepared.plan(paths, request, base, id, &volumes)?;
-    record.anonymous_volumes = anonymous.into_inner();
+    let name = || Ok(VolumeName::random()?.as_str().to_owned());
+    let wanted = prepared.wanted(paths, request, &record, &name)?;
+    let spec = prepared.plan(paths, request, base, id, &wanted)?;
     make_missing_sources(request, &prepared.host)?;
     write_contents(&spec)?;
     record.image = prepared.image_name;
@@ -244,6 +247,14 @@ fn prepare(
     record.labels = request.labels.clone();
     record.auto_remove = request.auto_remove;
     record.stop_signal = request.stop_signal.clone().or(prepared.image.stop_signal);
+    record.mounts = volumes::mounted(&wanted, &spec);
+    let content = volumes::Content { layers: &spec.root.lowers, id_map: &spec.id_map };
+    let guard = volumes::make(paths, base, id, &wanted, &content, request.auto_remove)?;
+    record.anonymous_volumes = wanted.anonymous;
+    if guard.is_some() {
+        // From here on they are seen to be used.
+        record.save(&made.container.directory)?;
+    }
     Ok((spec, record))
 }
 
@@ -356,20 +367,6 @@ fn namespace_of(paths: &Paths, name: &str, kind: &str) -> Result<Namespace> {
         Some(_) => Ok(Namespace::Join(payload)),
         None => Err(Failure::user(format!("container \"{name}\" has just ended"))),
     }
-}
-
-/// The data directory of a named volume, made where it is missing; an
-/// anonymous one gets a random name and is marked as container `id`'s.
-fn volume(paths: &Paths, name: Option<&str>, id: &str, anonymous: &mut Vec<String>) -> Result<HostPath> {
-    if let Some(name) = name {
-        return Ok(HostPath(volumes::ensure(paths, &VolumeName::parse(name)?)?.data));
-    }
-    let bytes = process::random::<32>()?;
-    let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    let name = VolumeName::parse(&text)?;
-    volumes::create(paths, &name, [(volumes::ANONYMOUS_OF.to_owned(), id.to_owned())].into())?;
-    anonymous.push(text);
-    Ok(HostPath(volumes::data_directory(paths, &name)))
 }
 
 /// `-v` makes a missing host directory, as Docker does; `--mount` refuses it.

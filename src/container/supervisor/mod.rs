@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 
 use self::files::Files;
 use super::record::{Record, Status, now_s};
-use super::store;
+use super::{store, uses};
 use crate::error::{Context, Failure, Result};
 use crate::kernel::terminal::{self, Size};
 use crate::kernel::{self, process, signal};
@@ -332,7 +332,7 @@ impl Supervisor {
     fn discard(&self) -> Result<()> {
         let Record { id, name, anonymous_volumes, .. } = &self.request.record;
         store::discard(&self.paths, &self.request.directory, id, Some(name))?;
-        store::remove_volumes(&self.paths, anonymous_volumes)
+        uses::remove_own(&self.paths, id, anonymous_volumes)
     }
 }
 
