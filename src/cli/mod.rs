@@ -52,6 +52,7 @@ mod units;
 mod untag;
 mod verbs;
 mod version;
+mod volume;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -81,7 +82,24 @@ struct Global {
 }
 
 /// Verbs that look at no image, and so at no settings.
-const WITHOUT_SETTINGS: &[&str] = &["completion", "login", "logout", "man", "ns", "ps", "rm", "version"];
+const WITHOUT_SETTINGS: &[&str] = &[
+    "completion",
+    "login",
+    "logout",
+    "man",
+    "ns",
+    "ps",
+    "rm",
+    "version",
+    "volume create",
+    "volume exists",
+    "volume export",
+    "volume import",
+    "volume inspect",
+    "volume ls",
+    "volume prune",
+    "volume rm",
+];
 
 /// The whole command: from arguments to exit status.
 pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {

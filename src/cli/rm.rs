@@ -12,6 +12,9 @@ pub(super) struct Arguments {
     /// Kill a running container first
     #[arg(short, long)]
     force: bool,
+    /// Remove the volumes that were made for them and that nobody named
+    #[arg(short, long)]
+    volumes: bool,
     /// Names or ids
     #[arg(required = true, value_name = "CONTAINER")]
     containers: Vec<String>,
@@ -21,7 +24,7 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: Arguments, session: &Session) -> Result<i32> {
     let mut code = 0;
     for name in &arguments.containers {
-        match lifecycle::remove(&session.paths, name, arguments.force) {
+        match lifecycle::remove(&session.paths, name, arguments.force, arguments.volumes) {
             Ok(()) => output::line(name),
             Err(failure) => {
                 output::failure(&failure);

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 
-use super::record::{Record, Status};
+use super::record::Record;
 use super::store;
 use crate::error::{Context, Kind, Result};
 use crate::paths::Paths;
@@ -27,7 +27,7 @@ pub struct User {
     pub id: String,
     /// Its name.
     pub name: String,
-    /// Whether it runs.
+    /// Whether it runs, or is being started.
     pub is_running: bool,
 }
 
@@ -46,7 +46,7 @@ pub fn of_volumes(paths: &Paths) -> Result<BTreeMap<String, Vec<User>>> {
             Err(failure) if failure.is_errno(libc::ENOENT) => continue,
             result => result.doing(|| "find out which volumes containers use")?,
         };
-        let is_running = matches!(record.status, Status::Running { .. }) && store::is_alive(&directory);
+        let is_running = store::is_alive(&directory);
         for volume in record.volumes() {
             let all = users.entry(volume.to_owned()).or_default();
             if all.last().is_none_or(|user| user.id != record.id) {

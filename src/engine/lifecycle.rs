@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::container::record::Status;
 use crate::container::store::{self, Container};
+use crate::container::uses;
 use crate::error::{Failure, Result};
 use crate::kernel::process;
 use crate::paths::Paths;
@@ -31,8 +32,9 @@ pub fn find(paths: &Paths, name: &str) -> Result<Container> {
     store::find(paths, name)
 }
 
-/// Removes the container called `name`; one that runs only with `force`.
-pub fn remove(paths: &Paths, name: &str, force: bool) -> Result<()> {
+/// Removes the container called `name`; one that runs only with `force`. The
+/// volumes that nobody named go with it if `volumes` says so, as with docker.
+pub fn remove(paths: &Paths, name: &str, force: bool, volumes: bool) -> Result<()> {
     let container = store::find(paths, name)?;
     match &container.record.status {
         Status::Running { .. } if !force => {
@@ -55,7 +57,13 @@ pub fn remove(paths: &Paths, name: &str, force: bool) -> Result<()> {
         }
         Status::Created => {}
     }
-    store::remove(paths, &container)
+    let record = &container.record;
+    if !volumes {
+        uses::keep_own(paths, &record.anonymous_volumes)?;
+        return store::remove(paths, &container);
+    }
+    store::remove(paths, &container)?;
+    uses::remove_own(paths, &record.id, &record.anonymous_volumes)
 }
 
 /// The supervisor lets go of the lock when it has written the end down.

@@ -231,10 +231,9 @@ fn copy_one(
     });
     match packed.map_err(|_| Failure::bug("a thread that packs panicked"))? {
         // Whoever reads has stopped, and says why.
-        Err(failure) if failure.is_errno(libc::EPIPE) && applied.is_err() => {}
-        result => drop(result?),
+        Err(failure) if !failure.is_errno(libc::EPIPE) || applied.is_ok() => Err(failure),
+        _ => applied.map(Some),
     }
-    applied.map(Some)
 }
 
 /// What users may have in a pipe (/proc/sys/fs/pipe-max-size).
