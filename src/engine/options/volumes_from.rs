@@ -55,7 +55,8 @@ pub fn parse_image_volumes(text: &str) -> Result<ImageVolumes> {
         "anonymous" | "bind" => Ok(ImageVolumes::Anonymous),
         "tmpfs" => Ok(ImageVolumes::Tmpfs),
         "ignore" => Ok(ImageVolumes::Ignore),
-        _ => Err(unknown("value of --image-volume", text, &["anonymous", "tmpfs", "ignore"])),
+        _ => Err(unknown("value of --image-volume", text, &["anonymous", "tmpfs", "ignore"])
+            .hint("it may be anonymous, tmpfs or ignore")),
     }
 }
 
