@@ -19,7 +19,7 @@ use super::plan::{self, HostFacts, Input};
 use super::request::{RootSource, RunRequest};
 use super::rootfs;
 use super::unpack;
-use super::volumes::{self, Wanted};
+use super::volumes::{self, Askers, Wanted};
 use crate::container::attach::{self, Observer};
 use crate::container::namespaces;
 use crate::container::record::{Files, Record, Status};
@@ -197,8 +197,14 @@ impl Prepared {
         before: &Record,
         name: &dyn Fn() -> Result<String>,
     ) -> Result<Wanted> {
-        let lender = |name: &str| Ok(store::find(paths, name)?.record);
-        volumes::wanted(request, &self.image, before, &lender, name)
+        let askers = Askers {
+            mounts: &request.mounts,
+            volumes_from: &request.volumes_from,
+            image: &self.image,
+            image_volumes: request.image_volumes,
+            before,
+        };
+        volumes::wanted(&askers, &|name| Ok(store::find(paths, name)?.record), name)
     }
 
     fn plan(&self, paths: &Paths, request: &RunRequest, base: &Base, id: &str, wanted: &Wanted) -> Result<SandboxSpec> {

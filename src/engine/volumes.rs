@@ -19,7 +19,6 @@ use std::path::PathBuf;
 use super::options::mount::{Mount, TMPFS_MODE, What};
 use super::options::volumes_from::{ImageVolumes, Lender};
 use super::plan;
-use super::request::RunRequest;
 use crate::container::record::{Mounted, Record};
 use crate::error::{Failure, Result};
 use crate::image::config::RunConfig;
@@ -29,6 +28,20 @@ use crate::process::idmap::IdMap;
 use crate::sandbox::spec::{Attributes, ContainerPath, HostPath, SandboxSpec, Source, Step};
 use crate::storage::fill;
 use crate::storage::volumes::{self, Description, FirstUse, Guard, Staged, Volume, VolumeName};
+
+/// Who asks for mounts.
+pub(super) struct Askers<'a> {
+    /// The user.
+    pub(super) mounts: &'a [Mount],
+    /// Also the user, for what others have.
+    pub(super) volumes_from: &'a [Lender],
+    /// The image's author, and what the user makes of that.
+    pub(super) image: &'a RunConfig,
+    pub(super) image_volumes: ImageVolumes,
+    /// The container's record from when it was last planned, whose volumes it
+    /// keeps.
+    pub(super) before: &'a Record,
+}
 
 /// What a container shall see of volumes and host directories.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -40,23 +53,18 @@ pub(super) struct Wanted {
 }
 
 /// Puts together what a container gets. Of two on one target the user's goes
-/// before another container's, and that before the image's. `before` is the
-/// container's record from when it was last planned, whose volumes it keeps;
-/// `lender` finds another container's; `name` makes up names.
+/// before another container's, and that before the image's. `lender` finds
+/// another container's record; `name` makes up names.
 pub(super) fn wanted(
-    request: &RunRequest,
-    image: &RunConfig,
-    before: &Record,
+    askers: &Askers<'_>,
     lender: &dyn Fn(&str) -> Result<Record>,
     name: &dyn Fn() -> Result<String>,
 ) -> Result<Wanted> {
-    let mut wanted = Wanted { mounts: request.mounts.clone(), anonymous: Vec::new() };
-    for mount in lent(request, before, lender)? {
+    let mut wanted = Wanted { mounts: askers.mounts.to_vec(), anonymous: Vec::new() };
+    for mount in lent(askers, lender)?.into_iter().chain(of_image(askers)?) {
         wanted.add(mount);
     }
-    for mount in of_image(request, image)? {
-        wanted.add(mount);
-    }
+    let before = askers.before;
     for mount in &mut wanted.mounts {
         if let What::Volume { name: missing @ None, .. } = &mut mount.what {
             let kept = before.mounts.iter().find(|mounted| mounted.mount.target == mount.target);
@@ -83,15 +91,16 @@ impl Wanted {
 
 /// What other containers lend. It is looked up once: what they have later, or
 /// that they are gone, changes nothing for a container that is there.
-fn lent(request: &RunRequest, before: &Record, find: &dyn Fn(&str) -> Result<Record>) -> Result<Vec<Mount>> {
-    if request.volumes_from.is_empty() {
+fn lent(askers: &Askers<'_>, find: &dyn Fn(&str) -> Result<Record>) -> Result<Vec<Mount>> {
+    let Askers { volumes_from, before, .. } = askers;
+    if volumes_from.is_empty() {
         return Ok(Vec::new());
     }
     if before.files.is_some() {
         return Ok(before.mounts.iter().filter_map(|mounted| borrow(mounted, false)).collect());
     }
     let mut lent: BTreeMap<ContainerPath, Mount> = BTreeMap::new();
-    for Lender { container, read_only } in &request.volumes_from {
+    for Lender { container, read_only } in *volumes_from {
         let doing = |failure: Failure| failure.doing(format!("use the volumes of container \"{container}\""));
         let record = find(container).map_err(doing)?;
         // Of two lenders the later one goes before, as with Docker.
@@ -116,13 +125,13 @@ fn borrow(mounted: &Mounted, read_only: bool) -> Option<Mount> {
 }
 
 /// The image's VOLUMEs. Its author chooses paths, and nothing else.
-fn of_image(request: &RunRequest, image: &RunConfig) -> Result<Vec<Mount>> {
-    let what = match request.image_volumes {
+fn of_image(askers: &Askers<'_>) -> Result<Vec<Mount>> {
+    let what = match askers.image_volumes {
         ImageVolumes::Ignore => return Ok(Vec::new()),
         ImageVolumes::Anonymous => What::Volume { name: None, copy: true },
         ImageVolumes::Tmpfs => What::Tmpfs { size_bytes: None, mode: TMPFS_MODE, owner: None },
     };
-    let targets: BTreeSet<ContainerPath> = image.volumes.iter().map(ContainerPath::new).collect();
+    let targets: BTreeSet<ContainerPath> = askers.image.volumes.iter().map(ContainerPath::new).collect();
     let mount = |target: ContainerPath| {
         plan::check_target(&target).map_err(|failure| {
             let failure = failure.doing("give the image the volumes that it wants");
@@ -285,4 +294,109 @@ fn fill(base: &mut Base, needs: Vec<&mut Need>, content: &Content<'_>) -> Result
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::options::{tmpfs, volume, volumes_from};
+    use crate::sandbox::spec;
+
+    /// `TARGET=WHAT` of all mounts in their order. `volumes` are `-v`, or
+    /// `--tmpfs` if they begin with `~`.
+    fn shown(volumes: &[&str], lenders: &[&str], image: &[&str], before: &Record) -> Result<Vec<String>> {
+        let parse = |text: &&str| match text.strip_prefix('~') {
+            Some(target) => tmpfs::parse(target).unwrap(),
+            None => volume::parse(text).unwrap(),
+        };
+        let image =
+            RunConfig { volumes: image.iter().map(|path| (*path).to_owned()).collect(), ..RunConfig::default() };
+        let askers = Askers {
+            mounts: &volumes.iter().map(parse).collect::<Vec<_>>(),
+            volumes_from: &lenders.iter().map(|text| volumes_from::parse(text).unwrap()).collect::<Vec<_>>(),
+            image: &image,
+            image_volumes: ImageVolumes::Anonymous,
+            before,
+        };
+        let count = std::cell::Cell::new(0);
+        let name = || {
+            count.set(count.get() + 1);
+            Ok(format!("new{}", count.get()))
+        };
+        let wanted = wanted(&askers, &lender, &name)?;
+        let show = |mount: &Mount| {
+            let what = match &mount.what {
+                What::Volume { name, copy } => format!("{}{}", name.as_deref()?, if *copy { "" } else { " nocopy" }),
+                What::Bind { source, .. } => source.display().to_string(),
+                What::Tmpfs { .. } => "tmpfs".to_owned(),
+            };
+            let own = matches!(&mount.what, What::Volume { name: Some(name), .. } if wanted.anonymous.contains(name));
+            let marks =
+                format!("{}{}", if own { " own" } else { "" }, if mount.attributes.read_only { " ro" } else { "" });
+            Some(format!("{}={what}{marks}", mount.target))
+        };
+        Ok(wanted.mounts.iter().filter_map(show).collect())
+    }
+
+    fn lender(name: &str) -> Result<Record> {
+        let mut record = Record::new("ab".repeat(32), name.to_owned());
+        let mount = |target: &str, source: Source, read_only| spec::Mount {
+            target: ContainerPath::new(target),
+            source,
+            attributes: Attributes { read_only, ..Attributes::default() },
+        };
+        let bind = |path: &str| Source::Bind { path: HostPath(path.into()), recursive: true, propagation: None };
+        record.mounts = match name {
+            "db" => vec![
+                Mounted { volume: Some("own".to_owned()), mount: mount("/data", bind("/volumes/own/data"), false) },
+                Mounted { volume: None, mount: mount("/host", bind("/home"), true) },
+            ],
+            "web" => vec![Mounted { volume: Some("pages".to_owned()), mount: mount("/data", bind("/x"), false) }],
+            _ => return Err(Failure::not_found("no such container")),
+        };
+        record.anonymous_volumes = vec!["own".to_owned()];
+        Ok(record)
+    }
+
+    #[test]
+    fn the_user_goes_before_lenders_and_these_before_the_image() {
+        let none = Record::new(String::new(), String::new());
+        let check = |volumes: &[&str], lenders: &[&str], image_volumes: &[&str], expected: &[&str]| {
+            assert_eq!(shown(volumes, lenders, image_volumes, &none).unwrap(), expected);
+        };
+        check(&["db:/a", "/b"], &[], &[], &["/a=db", "/b=new1 own"]);
+        check(&[], &[], &["/b", "/a", "/a/", "c"], &["/a=new1 own", "/b=new2 own", "/c=new3 own"]);
+        check(&["db:/a", "~/b", "/home:/c"], &[], &["/a", "/b", "/c"], &["/a=db", "/b=tmpfs", "/c=/home"]);
+        check(&[], &["db"], &["/data"], &["/data=own nocopy", "/host=/home ro"]);
+        check(&["x1:/data"], &["db:ro"], &["/host"], &["/data=x1", "/host=/home ro"]);
+        check(&[], &["db", "web"], &[], &["/data=pages nocopy", "/host=/home ro"]);
+        check(&[], &["web:ro", "db:ro"], &[], &["/data=own nocopy ro", "/host=/home ro"]);
+        assert!(shown(&[], &["nobody"], &[], &none).is_err());
+        assert!(shown(&[], &[], &["/proc/x"], &none).is_err());
+    }
+
+    #[test]
+    fn a_container_that_is_planned_again_keeps_its_volumes() {
+        let mut before = lender("db").unwrap();
+        let again = |before: &Record| shown(&["/data", "/new"], &["nobody"], &[], before);
+        // The lender is asked for as long as nothing was ever planned.
+        assert!(again(&before).is_err());
+        before.files = Some(crate::container::record::Files {
+            rootfs: None,
+            id_map: IdMap::single(0, 0),
+            id_map_key: String::new(),
+            mount_points: Vec::new(),
+        });
+        assert_eq!(again(&before).unwrap(), ["/data=own own", "/new=new1 own", "/host=/home ro"]);
+    }
+
+    #[test]
+    fn a_volume_that_is_mounted_twice_is_made_once() {
+        let mounts = ["db:/b:nocopy", "db:/c", "db:/a"].map(|text| volume::parse(text).unwrap()).to_vec();
+        let wanted = Wanted { mounts, anonymous: Vec::new() };
+        let needs = needs("id", &wanted, true).unwrap();
+        assert_eq!(needs.len(), 1);
+        assert_eq!(needs["db"].copied_from, Some(ContainerPath::new("/c")));
+        assert!(needs["db"].lasting);
+    }
 }
