@@ -63,6 +63,7 @@ mod untag;
 mod update;
 mod verbs;
 mod version;
+mod volume;
 mod wait;
 
 use std::collections::BTreeSet;
@@ -109,6 +110,14 @@ const WITHOUT_SETTINGS: &[&str] = &[
     "unpause",
     "update",
     "version",
+    "volume create",
+    "volume exists",
+    "volume export",
+    "volume import",
+    "volume inspect",
+    "volume ls",
+    "volume prune",
+    "volume rm",
     "wait",
 ];
 
