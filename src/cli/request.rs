@@ -300,3 +300,63 @@ fn labels(arguments: &ProcessArguments) -> Result<Vec<(String, String)>> {
 fn read_bounded(path: &Path) -> Result<Vec<u8>> {
     limits::read_file(path, limits::USER_FILE_BYTES_MAX).doing(|| format!("read \"{}\"", path.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::FromArgMatches;
+
+    use super::*;
+    use crate::engine::command_line;
+
+    fn read(words: &[String]) -> RunRequest {
+        let command = RequestArguments::augment_args(clap::Command::new("run").no_binary_name(true));
+        let matches = command.try_get_matches_from(words).unwrap();
+        request(RequestArguments::from_arg_matches(&matches).unwrap()).unwrap()
+    }
+
+    /// `words` and what they are written as give the same request.
+    fn check(words: &[&str]) {
+        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        let request = read(&words);
+        let again = read(&command_line::words(&request).unwrap());
+        assert_eq!(serde_json::to_value(&again).unwrap(), serde_json::to_value(&request).unwrap(), "{words:?}");
+    }
+
+    #[test]
+    fn a_request_is_written_as_the_command_line_that_asks_for_it() {
+        check(&["image"]);
+        check(&["image", "--", "sh", "-c", "echo $A"]);
+        check(&["--rootfs=/", "--", "-x", "y"]);
+        check(&["-it", "--entrypoint=", "--init", "-e", "A=b=c", "-e", "E=", "-u", "1:2", "--group-add=5", "image"]);
+        check(&["-w", "/tmp", "--ulimit=nofile=64:128", "--ulimit=core=-1", "-l", "a", "-l", "b=c d", "image", "-x"]);
+        check(&["--stop-signal=SIGINT", "--stop-timeout=-1", "--hostname=h", "--pid=host", "--ipc=none", "image"]);
+        check(&["--uts=host", "--network=host", "--cgroupns=container:web", "--userns=keep-id:uid=1,gid=2", "image"]);
+        check(&["--userns=keep-id", "--pid=container:a1", "--time-offset=boottime=-5", "image"]);
+        check(&["--userns=nomap", "--cap-add=NET_ADMIN", "--cap-drop=ALL", "--sysctl=net.ipv4.ip_forward=1", "image"]);
+        check(&["--security-opt=no-new-privileges", "--security-opt=seccomp=/a b", "--security-opt=mask=/a:/b", "i"]);
+        check(&["--security-opt=unmask=ALL", "--security-opt=seccomp=unconfined", "--pull=always", "image"]);
+        check(&["--security-opt=unmask=/proc/kcore", "--platform=linux/arm/v7", "--pull=never", "image"]);
+        check(&["--volumes-from=a:ro", "--volumes-from=b", "--image-volume=tmpfs", "image"]);
+        check(&["--read-only", "--shm-size=64m", "--device=/dev/fuse", "--device=/dev/a:/dev/b:r", "image"]);
+    }
+
+    #[test]
+    fn mounts_are_written_as_they_were_asked_for() {
+        for mount in [
+            "-v/data",
+            "-vdb:/data",
+            "-vdb:/data:ro,nocopy,noexec,z",
+            "-v/a b:/c:ro",
+            "-v/a:/b:bind,rshared,nosuid,nodev",
+            "--mount=type=bind,\"source=/a,b:c\"\"d\",target=/e:f,readonly,bind-nonrecursive,bind-propagation=slave",
+            "--mount=type=volume,target=/a,volume-nocopy",
+            "--mount=source=db,target=/a:b,ro",
+            "--mount=type=tmpfs,target=/a,tmpfs-size=64m,tmpfs-mode=700",
+            "--mount=type=tmpfs,target=/a:b,tmpfs-size=64m",
+            "--tmpfs=/a",
+            "--tmpfs=/a:rw,exec,suid,dev,uid=5,gid=6,mode=755,size=4096",
+        ] {
+            check(&[mount, "image"]);
+        }
+    }
+}

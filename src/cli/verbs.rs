@@ -11,10 +11,10 @@ use super::volume::{
     inspect as volume_inspect, ls as volume_ls, prune as volume_prune, rm as volume_rm,
 };
 use super::{
-    Session, attach, base_command, check, commit, completion, create, diff, exists, export, history, image_inspect,
-    image_mount, image_prune, image_tree, image_unmount, image_verify, images, import, inspect, kill, load, login,
-    logout, man, ns, pause, ps, pull, push, rename, restart, rm, rmi, run, save, search, start, stop, tag, unpause,
-    untag, update, version, wait,
+    Session, attach, base_command, check, commit, completion, create, diff, exists, export, generate_systemd, history,
+    image_inspect, image_mount, image_prune, image_tree, image_unmount, image_verify, images, import, inspect, kill,
+    load, login, logout, man, ns, pause, ps, pull, push, rename, restart, rm, rmi, run, save, search, start, stop, tag,
+    unpause, untag, update, version, wait,
 };
 use crate::error::{EXIT_OWN_FAILURE, Failure, Result};
 
@@ -54,6 +54,7 @@ macro_rules! verb {
 /// Groups of verbs: `kelp GROUP VERB`.
 const GROUPS: &[(&str, &str)] = &[
     ("container", "Work with containers"),
+    ("generate", "Write files for other programs"),
     ("image", "Work with images"),
     ("manifest", "Make lists of images for several platforms"),
     ("volume", "Work with directories that outlive containers"),
@@ -112,6 +113,7 @@ pub(super) const ALL: &[Verb] = &[
     verb!("container diff", "List what a container changed", diff),
     verb!("container commit", "Make an image of a container", commit),
     verb!("container export", "Write all files of a container to a tar", export),
+    verb!("generate systemd", "Write a unit of systemd for a container", generate_systemd),
     verb!("image ls", "List images", images),
     verb!("image inspect", "Print all about images as JSON", image_inspect),
     verb!("image history", "Show how an image came to be", history),

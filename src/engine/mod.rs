@@ -5,6 +5,7 @@
 
 pub mod base_steps;
 pub mod check;
+pub mod command_line;
 pub mod commit;
 pub mod diff;
 pub mod embedded;
@@ -30,6 +31,7 @@ pub mod run;
 pub mod save;
 pub mod search;
 pub mod start;
+pub mod systemd;
 pub mod transfer;
 pub mod tree;
 pub mod unpack;

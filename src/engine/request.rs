@@ -9,7 +9,7 @@ use super::options::device::Device;
 use super::options::environment::Variable;
 use super::options::mount::{Mount, What};
 use super::options::namespaces::{Choice, UserChoice};
-use super::options::security::Security;
+use super::options::security::{Seccomp, Security};
 use super::options::volumes_from::{ImageVolumes, Lender};
 use crate::container::restart::RestartPolicy;
 use crate::error::{Context, Failure, Result};
@@ -143,6 +143,10 @@ impl Stored {
             if let What::Bind { source, .. } = &mut mount.what {
                 *source = directory.join(&*source);
             }
+        }
+        if let Seccomp::File(path) = &mut request.security.seccomp {
+            // For who reads it; what counts is the text as it was then.
+            *path = std::path::absolute(&*path).doing(|| format!("find \"{}\"", path.display()))?;
         }
         if let RootSource::Directory(root) = &mut request.source {
             *root = fs::canonicalize(&*root).doing(|| format!("find \"{}\"", root.display()))?;

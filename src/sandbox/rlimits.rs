@@ -34,6 +34,13 @@ pub fn parse(text: &str) -> Result<(u32, u64, u64)> {
     read(text).map_err(|failure| failure.doing(format!("use --ulimit \"{text}\"")))
 }
 
+/// The text that [`parse`] reads so.
+pub fn text((number, soft, hard): (u32, u64, u64)) -> String {
+    let name = NAMES.iter().find(|(_, known)| *known == number).map_or("", |(name, _)| name);
+    let value = |value: u64| if value == UNLIMITED { "-1".to_owned() } else { value.to_string() };
+    format!("{name}={}:{}", value(soft), value(hard))
+}
+
 fn read(text: &str) -> Result<(u32, u64, u64)> {
     let Some((name, values)) = text.split_once('=') else {
         return Err(Failure::usage("it must be NAME=SOFT[:HARD], e.g. nofile=1024:4096"));

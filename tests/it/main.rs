@@ -27,6 +27,7 @@ mod regressions;
 mod run;
 mod security;
 mod stores;
+mod systemd;
 mod terminal;
 mod user;
 mod volumes;
