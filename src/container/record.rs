@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::log;
 use crate::error::{Context, Failure, Result};
 use crate::image::config::RunConfig;
 use crate::limits;
@@ -46,6 +47,9 @@ pub struct Record {
     /// was asked for at the start.
     #[serde(default)]
     pub config: RunConfig,
+    /// Where its log goes.
+    #[serde(default)]
+    pub log: log::Config,
     /// Its files; `None` in a record that an older kelp wrote.
     #[serde(default)]
     pub files: Option<Files>,
@@ -107,6 +111,7 @@ impl Record {
             anonymous_volumes: Vec::new(),
             stop_signal: None,
             config: RunConfig::default(),
+            log: log::Config::default(),
             files: None,
             status: Status::Created,
         }
