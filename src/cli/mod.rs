@@ -31,6 +31,7 @@ mod inspect;
 mod load;
 mod login;
 mod logout;
+mod logs;
 mod man;
 mod manifest;
 mod ns;
@@ -81,7 +82,8 @@ struct Global {
 }
 
 /// Verbs that look at no image, and so at no settings.
-const WITHOUT_SETTINGS: &[&str] = &["completion", "login", "logout", "man", "ns", "ps", "rm", "version"];
+const WITHOUT_SETTINGS: &[&str] =
+    &["completion", "container logs", "login", "logout", "logs", "man", "ns", "ps", "rm", "version"];
 
 /// The whole command: from arguments to exit status.
 pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {

@@ -30,6 +30,9 @@ mod tail;
 mod watch;
 mod writer;
 
+#[cfg(test)]
+mod tests;
+
 use serde::{Deserialize, Serialize};
 
 pub use config::{Config, Driver, Extras, Rotation};

@@ -111,18 +111,11 @@ impl Reader {
 
     fn step(&mut self) -> Result<Option<Step>> {
         loop {
-            let Some(part) = self.parts.front() else {
-                // A container that was never started has no file yet.
-                match self.find_newer(None)? {
-                    None if self.parts.is_empty() => return Ok(None),
-                    step => {
-                        if step.is_some() {
-                            return Ok(step);
-                        }
-                        continue;
-                    }
-                }
-            };
+            if self.parts.is_empty() {
+                // A container that is being started has no file yet.
+                self.find_newer(None)?;
+            }
+            let Some(part) = self.parts.front() else { return Ok(None) };
             let read = self.blocks.next(&part.file.file, part.end);
             match read.doing(|| format!("read {}", part.file.path.display()))? {
                 Next::TooLong => return Ok(Some(Step::Skipped(self.blocks.offset()))),

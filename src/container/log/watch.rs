@@ -28,16 +28,17 @@ impl Watch {
         Self(watch())
     }
 
-    /// Returns when something was written since the last time, when `other` can
-    /// be read, or after `most`.
-    pub fn wait(&self, other: Option<BorrowedFd<'_>>, most: Duration) {
+    /// Returns when something was written since the last time, when one of
+    /// `others` can be read, or after `most`; whether it was for the first two.
+    pub fn wait(&self, others: &[BorrowedFd<'_>], most: Duration) -> bool {
         let most = if self.0.is_some() { most } else { most.min(NAP) };
         let inotify = self.0.as_ref().map(AsFd::as_fd);
         let mut fds: Vec<PollFd<'_>> =
-            inotify.into_iter().chain(other).map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+            inotify.into_iter().chain(others.iter().copied()).map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
         // Interrupted or not: the caller looks for itself.
-        nix::poll::poll(&mut fds, PollTimeout::try_from(most).unwrap_or(PollTimeout::ZERO)).ok();
+        let woken = nix::poll::poll(&mut fds, PollTimeout::try_from(most).unwrap_or(PollTimeout::ZERO));
         // What exactly happened does not matter.
         while self.0.as_ref().is_some_and(|inotify| inotify.read_events().is_ok()) {}
+        woken.is_ok_and(|count| count > 0)
     }
 }
