@@ -152,23 +152,25 @@ impl logs::Output for Printer {
 
 /// A time as docker prints it, always with nine digits. What is no time is
 /// printed as it stands.
-fn push_time(out: &mut Vec<u8>, time: &str) {
-    let whole = time.strip_suffix('Z').and_then(|time| time.split_at_checked(19));
-    let is_usual = |fraction: &str| fraction.is_empty() || (fraction.starts_with('.') && fraction.len() <= 10);
+fn push_time(out: &mut Vec<u8>, time: &[u8]) {
+    let whole = time.strip_suffix(b"Z").and_then(|time| time.split_at_checked(19));
+    let is_usual = |fraction: &[u8]| fraction.is_empty() || (fraction.starts_with(b".") && fraction.len() <= 10);
     match whole {
         Some((second, fraction)) if is_usual(fraction) => {
-            out.extend_from_slice(second.as_bytes());
-            out.push(b'.');
             let digits = fraction.get(1..).unwrap_or_default();
-            out.extend_from_slice(digits.as_bytes());
+            out.extend_from_slice(second);
+            out.push(b'.');
+            out.extend_from_slice(digits);
             out.extend(std::iter::repeat_n(b'0', 9 - digits.len()));
             out.extend_from_slice(b"Z ");
         }
         // In another time zone.
-        _ => match time.parse::<Timestamp>() {
-            Ok(time) => out.extend_from_slice(format!("{time:.9} ").as_bytes()),
-            Err(_) => out.extend_from_slice(format!("{time} ").as_bytes()),
-        },
+        _ => {
+            let text = String::from_utf8_lossy(time);
+            let time = text.parse::<Timestamp>().map_or_else(|_| text.into_owned(), |time| format!("{time:.9}"));
+            out.extend_from_slice(time.as_bytes());
+            out.push(b' ');
+        }
     }
 }
 
@@ -199,11 +201,11 @@ mod tests {
             ("2026-01-02T15:04:05.12Z", "2026-01-02T15:04:05.120000000Z "),
             ("2026-01-02T15:04:05.123456789Z", "2026-01-02T15:04:05.123456789Z "),
             ("2026-01-02T15:04:05.5+02:00", "2026-01-02T13:04:05.500000000Z "),
-            ("\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}Z", "éééééééééé\u{5a} "),
+            ("éééééééééé Z", "éééééééééé Z "),
             ("yesterday", "yesterday "),
         ] {
             let mut out = Vec::new();
-            push_time(&mut out, time);
+            push_time(&mut out, time.as_bytes());
             assert_eq!(String::from_utf8(out).unwrap(), printed, "{time}");
         }
     }

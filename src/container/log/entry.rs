@@ -104,8 +104,9 @@ fn push_escape(out: &mut Vec<u8>, byte: u8) {
 pub struct Entry<'a> {
     /// Where the program wrote it.
     pub stream: Stream,
-    /// When kelp read it: RFC 3339, not checked.
-    pub time: Cow<'a, str>,
+    /// When kelp read it: RFC 3339, not checked. Bytes, because most readers
+    /// do not look at it.
+    pub time: Cow<'a, [u8]>,
     /// What `--log-opt` added: a JSON object, as it stands in the file.
     pub attributes: Option<&'a str>,
     text: Text<'a>,
@@ -134,55 +135,57 @@ struct Odd<'a> {
 impl<'a> Entry<'a> {
     /// An entry that comes from elsewhere than a file.
     pub fn new(stream: Stream, time: String, text: Vec<u8>) -> Self {
-        Self { stream, time: Cow::Owned(time), attributes: None, text: Text::Plain(Cow::Owned(text)) }
+        Self { stream, time: Cow::Owned(time.into_bytes()), attributes: None, text: Text::Plain(Cow::Owned(text)) }
     }
 
     /// Reads one line, without its end. `None` if it is no entry.
     pub fn parse(line: &'a [u8]) -> Option<Self> {
-        // A JSON text is UTF-8; ours are checked here once and for all.
-        let line = std::str::from_utf8(line).ok()?;
         Self::parse_usual(line).or_else(|| Self::parse_odd(line))
     }
 
-    /// The form in which Docker and kelp write.
-    fn parse_usual(line: &'a str) -> Option<Self> {
-        let rest = line.as_bytes().strip_prefix(HEAD)?;
+    /// The form in which Docker and kelp write. That the text is UTF-8 is not
+    /// checked: what is printed is bytes.
+    fn parse_usual(line: &'a [u8]) -> Option<Self> {
+        let rest = line.strip_prefix(HEAD)?;
         let (length, plain) = string_length(rest)?;
-        let text = rest.get(..length)?;
-        let rest = line.get(HEAD.len() + length..)?.strip_prefix(r#"","stream":"std"#)?;
-        let (stream, rest) = match rest.strip_prefix("out\"") {
+        let (text, rest) = rest.split_at_checked(length)?;
+        let rest = rest.strip_prefix(br#"","stream":"std"#)?;
+        let (stream, rest) = match rest.strip_prefix(b"out\"") {
             Some(rest) => (Stream::Stdout, rest),
-            None => (Stream::Stderr, rest.strip_prefix("err\"")?),
+            None => (Stream::Stderr, rest.strip_prefix(b"err\"")?),
         };
-        let (attributes, rest) = match rest.strip_prefix(r#","attrs":"#) {
+        let (attributes, rest) = match rest.strip_prefix(br#","attrs":"#) {
             Some(rest) => {
-                rest.split_at_checked(object_length(rest.as_bytes())?).map(|(own, rest)| (Some(own), rest))?
+                let (object, rest) = rest.split_at_checked(object_length(rest)?)?;
+                (Some(std::str::from_utf8(object).ok()?), rest)
             }
             None => (None, rest),
         };
-        let time = rest.strip_prefix(r#","time":""#)?.strip_suffix(r#""}"#)?;
-        let is_time = time.len() >= 20 && memchr::memchr2(b'"', b'\\', time.as_bytes()).is_none();
-        is_time.then_some(Self { stream, time: Cow::Borrowed(time), attributes, text: Text::Escaped(text, plain) })
+        let time = rest.strip_prefix(br#","time":""#)?.strip_suffix(br#""}"#)?;
+        // Of these bytes there is no way out of the string.
+        let is_time = time.len() <= 40 && time.iter().all(|byte| matches!(byte, b'+'..=b':' | b'T' | b'Z'));
+        let (time, text) = (Cow::Borrowed(time), Text::Escaped(text, plain));
+        is_time.then_some(Self { stream, time, attributes, text })
     }
 
-    fn parse_odd(line: &'a str) -> Option<Self> {
-        let odd: Odd<'a> = serde_json::from_str(line).ok()?;
+    fn parse_odd(line: &'a [u8]) -> Option<Self> {
+        let odd: Odd<'a> = serde_json::from_slice(line).ok()?;
         let stream = match odd.stream.as_ref() {
             "stdout" | "" => Stream::Stdout,
             "stderr" => Stream::Stderr,
             _ => return None,
         };
-        let text = match odd.log {
-            Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
-            Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+        let bytes = |text| match text {
+            Cow::Borrowed(text) => Cow::Borrowed(str::as_bytes(text)),
+            Cow::Owned(text) => Cow::Owned(String::into_bytes(text)),
         };
         let attributes = odd.attrs.map(RawValue::get).filter(|attributes| *attributes != "null");
-        Some(Self { stream, time: odd.time, attributes, text: Text::Plain(text) })
+        Some(Self { stream, time: bytes(odd.time), attributes, text: Text::Plain(bytes(odd.log)) })
     }
 
     /// When it was, in nanoseconds after the epoch; `None` if that is no time.
     pub fn time_ns(&self) -> Option<i128> {
-        self.time.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_nanosecond)
+        std::str::from_utf8(&self.time).ok()?.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_nanosecond)
     }
 
     /// Whether a line of the program ends here.
@@ -369,7 +372,7 @@ mod tests {
         ] {
             assert_eq!(read(bad), None, "{bad}");
         }
-        assert!(Entry::parse(b"{\"log\":\"\xff\",\"stream\":\"stdout\",\"time\":\"2026-01-02T15:04:05Z\"}").is_none());
+        assert!(Entry::parse(b"{\"stream\":\"stdout\",\"log\":\"\xff\",\"time\":\"2026-01-02T15:04:05Z\"}").is_none());
     }
 
     proptest! {

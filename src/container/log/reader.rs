@@ -116,8 +116,12 @@ impl Reader {
                 self.find_newer(None)?;
             }
             let Some(part) = self.parts.front() else { return Ok(None) };
-            let read = self.blocks.next(&part.file.file, part.end);
-            match read.doing(|| format!("read {}", part.file.path.display()))? {
+            // Not `doing`: a result of this size is not moved about for each line.
+            let next = match self.blocks.next(&part.file.file, part.end) {
+                Ok(next) => next,
+                Err(failure) => return Err(failure.doing(format!("read {}", part.file.path.display()))),
+            };
+            match next {
                 Next::TooLong => return Ok(Some(Step::Skipped(self.blocks.offset()))),
                 Next::Line(line) => {
                     if self.filter.is_open() || self.filter.accepts_line(self.blocks.bytes(line.clone())) {
@@ -204,7 +208,7 @@ impl Filter {
     }
 
     fn time_ns(&mut self, entry: &Entry<'_>) -> Option<i128> {
-        self.usual_time_ns(entry.time.as_bytes()).or_else(|| entry.time_ns())
+        self.usual_time_ns(&entry.time).or_else(|| entry.time_ns())
     }
 
     /// `2026-01-02T15:04:05.999Z` in the second of the last one.

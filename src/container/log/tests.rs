@@ -287,7 +287,7 @@ proptest! {
         chunks in prop::collection::vec(
             (any::<bool>(), prop_oneof![
                 prop::collection::vec(prop_oneof![Just(b'\n'), b' '..b'~', any::<u8>()], 0..300),
-                (b'a'..b'z', 0..40_000_usize).prop_map(|(byte, count)| vec![byte; count]),
+                (b'a'..=b'z', 0..40_000_usize).prop_map(|(byte, count)| vec![byte; count]),
             ]), 0..30),
         full in prop_oneof![Just(None), (1..20_000_u64).prop_map(Some)],
         last in 0..20_u64,

@@ -177,10 +177,13 @@ impl Files {
     }
 
     fn take(&mut self, line: Line<'_>) {
-        entry::push(&mut self.batch, line, &self.tail);
-        if self.batch.len() >= limits::LOG_BATCH_BYTES || self.file.is_full_with(self.batch.len()) {
+        // Most lines have little to escape: the batch seldom grows beyond its bound.
+        let length = line.text.len() + self.tail.len();
+        if self.batch.len() + length > limits::LOG_BATCH_BYTES || self.file.is_full_with(self.batch.len()) {
             self.flush();
         }
+        self.batch.reserve_exact(limits::LOG_BATCH_BYTES.saturating_sub(self.batch.len()));
+        entry::push(&mut self.batch, line, &self.tail);
     }
 
     fn flush(&mut self) {
@@ -188,7 +191,7 @@ impl Files {
             self.flush_all();
             self.batch.clear();
             // A batch that grew around an unusual line is not kept.
-            self.batch.shrink_to(2 * limits::LOG_BATCH_BYTES);
+            self.batch.shrink_to(limits::LOG_BATCH_BYTES);
         }
     }
 

@@ -168,7 +168,7 @@ mod tests {
         let found = found.map(|entry| {
             let mut text = Vec::new();
             entry.push_text(&mut text);
-            (entry.stream, entry.time.into_owned(), String::from_utf8(text).unwrap())
+            (entry.stream, String::from_utf8(entry.time.into_owned()).unwrap(), String::from_utf8(text).unwrap())
         });
         assert_eq!(
             found.as_ref().map(|(stream, time, text)| (*stream, time.as_str(), text.as_str())),

@@ -127,31 +127,30 @@ impl Source {
     /// Hands over what there is now.
     fn drain(&mut self, output: &mut impl Output) -> Result<()> {
         let reading = || format!("read the log of container \"{}\"", self.name);
-        match &mut self.from {
-            From::Files(reader) => {
-                while let Some(item) = reader.next().doing(reading)? {
-                    match item {
-                        Item::Entry(entry) => output.entry(self.number, &entry),
-                        Item::Skipped(path, offset) => {
-                            self.skipped += 1;
-                            if self.skipped == 1 {
-                                let path = path.display();
-                                output.notice(&format!(
-                                    "what is at byte {offset} of {path} is no line of a log: passed over"
-                                ));
-                            }
-                        }
-                        Item::Missed => output.notice(&format!(
-                            "the log of \"{}\" was rotated faster than it was read: lines are missing here",
-                            self.name
-                        )),
-                    }
-                }
-                Ok(())
-            }
+        let reader = match &mut self.from {
+            From::Files(reader) => reader,
             From::Journal(journal) => {
                 let number = self.number;
-                journal.drain(|entry| output.entry(number, entry)).doing(reading)
+                return journal.drain(|entry| output.entry(number, entry)).doing(reading);
+            }
+        };
+        loop {
+            // Not `doing`: a result of this size is not moved about for each line.
+            match reader.next() {
+                Ok(Some(Item::Entry(entry))) => output.entry(self.number, &entry),
+                Ok(Some(Item::Skipped(path, offset))) => {
+                    self.skipped += 1;
+                    if self.skipped == 1 {
+                        let path = path.display();
+                        output.notice(&format!("what is at byte {offset} of {path} is no line of a log: passed over"));
+                    }
+                }
+                Ok(Some(Item::Missed)) => output.notice(&format!(
+                    "the log of \"{}\" was rotated faster than it was read: lines are missing here",
+                    self.name
+                )),
+                Ok(None) => return Ok(()),
+                Err(failure) => return Err(failure.doing(reading())),
             }
         }
     }
