@@ -34,6 +34,7 @@ mod kill;
 mod load;
 mod login;
 mod logout;
+mod logs;
 mod man;
 mod manifest;
 mod ns;
@@ -97,9 +98,11 @@ struct Global {
 const WITHOUT_SETTINGS: &[&str] = &[
     "attach",
     "completion",
+    "container logs",
     "kill",
     "login",
     "logout",
+    "logs",
     "man",
     "ns",
     "pause",
