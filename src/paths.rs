@@ -177,9 +177,8 @@ impl Paths {
         self.data.join("volumes")
     }
 
-    /// Shared by whoever makes a container, from the moment its volumes are
-    /// there until its record says that it uses them; exclusive for whoever
-    /// removes volumes. Taken after a container's own lock and after a new
+    /// Shared by whoever makes a container of volumes, until it is written down
+    /// that it uses them; exclusive for whoever removes volumes. Taken after a container's own lock and after a new
     /// volume's; nothing may be locked after it.
     pub fn volumes_lock(&self) -> PathBuf {
         self.data.join("volumes.lock")

@@ -11,9 +11,11 @@
 pub mod output;
 pub mod tour;
 
+mod attach;
 mod check;
 mod commit;
 mod completion;
+mod create;
 mod diff;
 mod exists;
 mod export;
@@ -28,31 +30,41 @@ mod image_verify;
 mod images;
 mod import;
 mod inspect;
+mod kill;
 mod load;
 mod login;
 mod logout;
 mod man;
 mod manifest;
 mod ns;
+mod pause;
 mod progress;
 mod prompt;
 mod ps;
 mod pull;
 mod push;
 mod registry;
+mod rename;
+mod request;
+mod restart;
 mod rm;
 mod rmi;
 mod run;
 mod save;
 mod search;
+mod start;
+mod stop;
 mod tag;
 #[doc(hidden)]
 pub mod template;
 mod units;
+mod unpause;
 mod untag;
+mod update;
 mod verbs;
 mod version;
 mod volume;
+mod wait;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -83,13 +95,20 @@ struct Global {
 
 /// Verbs that look at no image, and so at no settings.
 const WITHOUT_SETTINGS: &[&str] = &[
+    "attach",
     "completion",
+    "kill",
     "login",
     "logout",
     "man",
     "ns",
+    "pause",
     "ps",
+    "rename",
     "rm",
+    "stop",
+    "unpause",
+    "update",
     "version",
     "volume create",
     "volume exists",
@@ -99,6 +118,7 @@ const WITHOUT_SETTINGS: &[&str] = &[
     "volume ls",
     "volume prune",
     "volume rm",
+    "wait",
 ];
 
 /// The whole command: from arguments to exit status.
@@ -135,6 +155,19 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         },
         None => unknown(&first.to_string_lossy()),
     }
+}
+
+/// Does the same with each of `names`; goes on behind one with which it cannot
+/// be done. Returns the exit status.
+fn each(names: &[String], mut act: impl FnMut(&str) -> Result<()>) -> i32 {
+    let mut code = 0;
+    for name in names {
+        if let Err(failure) = act(name) {
+            output::failure(&failure);
+            code = 1;
+        }
+    }
+    code
 }
 
 fn is_global(argument: &OsString) -> bool {

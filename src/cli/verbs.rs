@@ -11,9 +11,10 @@ use super::volume::{
     inspect as volume_inspect, ls as volume_ls, prune as volume_prune, rm as volume_rm,
 };
 use super::{
-    Session, base_command, check, commit, completion, diff, exists, export, history, image_inspect, image_mount,
-    image_prune, image_tree, image_unmount, image_verify, images, import, inspect, load, login, logout, man, ns, ps,
-    pull, push, rm, rmi, run, save, search, tag, untag, version,
+    Session, attach, base_command, check, commit, completion, create, diff, exists, export, history, image_inspect,
+    image_mount, image_prune, image_tree, image_unmount, image_verify, images, import, inspect, kill, load, login,
+    logout, man, ns, pause, ps, pull, push, rename, restart, rm, rmi, run, save, search, start, stop, tag, unpause,
+    untag, update, version, wait,
 };
 use crate::error::{EXIT_OWN_FAILURE, Failure, Result};
 
@@ -52,6 +53,7 @@ macro_rules! verb {
 
 /// Groups of verbs: `kelp GROUP VERB`.
 const GROUPS: &[(&str, &str)] = &[
+    ("container", "Work with containers"),
     ("image", "Work with images"),
     ("manifest", "Make lists of images for several platforms"),
     ("volume", "Work with directories that outlive containers"),
@@ -61,6 +63,17 @@ const GROUPS: &[(&str, &str)] = &[
 /// All of them. A name of two words is that of a group and a verb in it.
 pub(super) const ALL: &[Verb] = &[
     verb!("run", "Run a command in a new container", run, OWN_FAILURE, OWN_FAILURE),
+    verb!("create", "Make a container and start nothing", create),
+    verb!("start", "Start containers that were made before", start),
+    verb!("stop", "Ask containers to end, and see to it", stop),
+    verb!("restart", "End containers and start them again", restart),
+    verb!("kill", "Send containers a signal", kill),
+    verb!("pause", "Stop all processes of containers", pause),
+    verb!("unpause", "Let paused containers go on", unpause),
+    verb!("wait", "Wait until containers have ended", wait),
+    verb!("attach", "Stay with a running container", attach),
+    verb!("rename", "Call a container otherwise", rename),
+    verb!("update", "Change what may change of containers", update),
     verb!("ps", "List containers", ps),
     verb!("rm", "Remove containers", rm),
     verb!("ns", "List the namespaces of running containers", ns),
@@ -81,6 +94,24 @@ pub(super) const ALL: &[Verb] = &[
     verb!("untag", "Take names from an image, which stays", untag),
     verb!("rmi", "Remove images", rmi),
     verb!("inspect", "Print all about containers and images as JSON", inspect),
+    verb!("container run", "Run a command in a new container", run, OWN_FAILURE, OWN_FAILURE),
+    verb!("container create", "Make a container and start nothing", create),
+    verb!("container start", "Start containers that were made before", start),
+    verb!("container stop", "Ask containers to end, and see to it", stop),
+    verb!("container restart", "End containers and start them again", restart),
+    verb!("container kill", "Send containers a signal", kill),
+    verb!("container pause", "Stop all processes of containers", pause),
+    verb!("container unpause", "Let paused containers go on", unpause),
+    verb!("container wait", "Wait until containers have ended", wait),
+    verb!("container attach", "Stay with a running container", attach),
+    verb!("container rename", "Call a container otherwise", rename),
+    verb!("container update", "Change what may change of containers", update),
+    verb!("container ls", "List containers", ps),
+    verb!("container ps", "List containers", ps),
+    verb!("container rm", "Remove containers", rm),
+    verb!("container diff", "List what a container changed", diff),
+    verb!("container commit", "Make an image of a container", commit),
+    verb!("container export", "Write all files of a container to a tar", export),
     verb!("image ls", "List images", images),
     verb!("image inspect", "Print all about images as JSON", image_inspect),
     verb!("image history", "Show how an image came to be", history),

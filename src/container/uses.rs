@@ -1,24 +1,30 @@
 //! Which containers use which volumes.
 //!
 //! ```text
-//!   shared      a container being made: from the moment its volumes are there
-//!               until its record names them
+//!   shared      a container being made: while it looks at its volumes, makes
+//!               those that are missing and writes down their names
 //!   exclusive   a removal of volumes: from reading the records until all are gone
 //! ```
 //!
-//! The lock is storage/volumes.rs's. So a removal never takes a volume that a
+//! The lock is storage/volumes.rs's. A container that has no record yet has the
+//! names in a file of their own. So a removal never takes a volume that a
 //! start has just found. A record that cannot be read is a failure: what its
 //! container uses is not known then.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
+use std::path::Path;
 
 use super::record::Record;
 use super::store;
-use crate::error::{Context, Kind, Result};
+use crate::error::{Context, Failure, Kind, Result};
+use crate::limits;
 use crate::paths::Paths;
 use crate::storage::volumes::{self, VolumeName};
+
+/// Beside a container's record until there is one: names of volumes.
+const ANNOUNCED: &str = "volumes.json";
 
 /// A container that uses a volume.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,20 +47,48 @@ pub fn of_volumes(paths: &Paths) -> Result<BTreeMap<String, Vec<User>>> {
     };
     for entry in entries {
         let directory = entry.doing(|| "read containers")?.path();
-        let record = match Record::load(&directory) {
-            // Being made, or gone meanwhile.
-            Err(failure) if failure.is_errno(libc::ENOENT) => continue,
-            result => result.doing(|| "find out which volumes containers use")?,
-        };
+        let doing = || "find out which volumes containers use";
         let is_running = store::is_alive(&directory);
-        for volume in record.volumes() {
-            let all = users.entry(volume.to_owned()).or_default();
-            if all.last().is_none_or(|user| user.id != record.id) {
-                all.push(User { id: record.id.clone(), name: record.name.clone(), is_running });
+        let (user, volumes) = match Record::load(&directory) {
+            Err(failure) if failure.is_errno(libc::ENOENT) => {
+                let id = entry_name(&directory);
+                (User { name: id.clone(), id, is_running }, announced(&directory).doing(doing)?)
             }
+            record => {
+                let record = record.doing(doing)?;
+                let volumes = record.volumes().into_iter().map(str::to_owned).collect();
+                (User { id: record.id, name: record.name, is_running }, volumes)
+            }
+        };
+        for volume in volumes {
+            users.entry(volume).or_default().push(user.clone());
         }
     }
     Ok(users)
+}
+
+fn entry_name(directory: &Path) -> String {
+    directory.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Writes down which volumes the container at `directory` uses, until its
+/// record says it. The caller holds its lock, and the volumes'.
+pub fn announce(directory: &Path, names: &[&str]) -> Result<()> {
+    if directory.join("record.json").exists() {
+        // It says so already: a container does not change its volumes.
+        return Ok(());
+    }
+    let (path, new) = (directory.join(ANNOUNCED), directory.join("volumes.json.new"));
+    let bytes = serde_json::to_vec(names).map_err(|error| Failure::bug(error.to_string()))?;
+    fs::write(&new, bytes).and_then(|()| fs::rename(&new, &path)).doing(|| format!("write {}", path.display()))
+}
+
+/// What was written down; nothing if that has not come yet, or all is gone.
+fn announced(directory: &Path) -> Result<BTreeSet<String>> {
+    match limits::read_file(&directory.join(ANNOUNCED), limits::RECORD_BYTES_MAX) {
+        Err(failure) if failure.is_errno(libc::ENOENT) => Ok(BTreeSet::new()),
+        bytes => serde_json::from_slice(&bytes?).map_err(|error| Failure::host(error.to_string())),
+    }
 }
 
 /// Removes the volumes that belong to the container `id` alone; one that

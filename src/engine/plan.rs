@@ -6,7 +6,7 @@
 //! directory, stop signal and the paths of its volumes gets in here. Labels and
 //! annotations do not.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::base_steps::{self, Choices, MASKED, READ_ONLY};
 use super::options::mount::What;
@@ -69,8 +69,6 @@ pub struct HostFacts {
     pub resolv_conf: String,
     /// Whether there is a /dev/mqueue.
     pub has_mqueue: bool,
-    /// The working directory, for relative paths in volumes.
-    pub directory: PathBuf,
 }
 
 /// Plans one container.
@@ -278,11 +276,9 @@ pub(super) fn check_target(target: &ContainerPath) -> Result<()> {
 
 fn source(input: &Input<'_>, wish: &mount::Mount) -> Result<Source> {
     Ok(match &wish.what {
-        What::Bind { source, recursive, propagation, .. } => Source::Bind {
-            path: HostPath(input.host.directory.join(source)),
-            recursive: *recursive,
-            propagation: *propagation,
-        },
+        What::Bind { source, recursive, propagation, .. } => {
+            Source::Bind { path: HostPath(source.clone()), recursive: *recursive, propagation: *propagation }
+        }
         What::Volume { name, .. } => {
             Source::Bind { path: (input.volumes)(name.as_deref())?, recursive: true, propagation: None }
         }

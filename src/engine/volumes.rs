@@ -21,6 +21,8 @@ use super::options::mount::{Mount, TMPFS_MODE, What};
 use super::options::volumes_from::{ImageVolumes, Lender};
 use super::plan;
 use crate::container::record::{Mounted, Record};
+use crate::container::store::Container;
+use crate::container::uses;
 use crate::error::{Context, Failure, Result};
 use crate::image::config::RunConfig;
 use crate::kernel::{Errno, file, open};
@@ -29,7 +31,7 @@ use crate::process::base::Base;
 use crate::process::idmap::IdMap;
 use crate::sandbox::spec::{Attributes, ContainerPath, HostPath, SandboxSpec, Source, Step};
 use crate::storage::fill;
-use crate::storage::volumes::{self, Description, FirstUse, Guard, Staged, Volume, VolumeName};
+use crate::storage::volumes::{self, Description, FirstUse, Staged, Volume, VolumeName};
 
 /// Who asks for mounts.
 pub(super) struct Askers<'a> {
@@ -189,32 +191,34 @@ struct Need {
     lasting: bool,
 }
 
-/// Makes the volumes of container `id` that are not there, and gives new ones
-/// their content. What is returned keeps them from being removed until the
-/// container's record says that it uses them. The caller is single-threaded.
+/// Makes the volumes of `container` that are not there, gives new ones their
+/// content and lets it be known that it uses them. The caller holds its lock
+/// and is single-threaded.
 pub(super) fn make(
     paths: &Paths,
     base: &mut Base,
-    id: &str,
+    container: &Container,
     wanted: &Wanted,
     content: &Content<'_>,
     auto_remove: bool,
-) -> Result<Option<Guard>> {
-    let mut needs = needs(id, wanted, auto_remove)?;
+) -> Result<()> {
+    let mut needs = needs(&container.record.id, wanted, auto_remove)?;
     if needs.is_empty() {
-        return Ok(None);
+        return Ok(());
     }
     // By name, so that two starts cannot wait for each other.
     for need in needs.values_mut() {
         need.look(paths)?;
     }
     fill(base, needs.values_mut().collect(), content)?;
-    let guard = volumes::hold(paths)?;
+    let names: Vec<&str> = needs.keys().map(String::as_str).collect();
+    let _guard = volumes::hold(paths)?;
+    uses::announce(&container.directory, &names)?;
     for need in needs.into_values() {
         let name = need.name.clone();
         need.finish(paths).map_err(|failure| failure.doing(format!("make volume \"{}\"", name.as_str())))?;
     }
-    Ok(Some(guard))
+    Ok(())
 }
 
 /// The volumes of `wanted` by name. One that is mounted twice takes its
