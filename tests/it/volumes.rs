@@ -409,6 +409,26 @@ fn volumes_are_lent() {
 }
 
 #[test]
+fn a_container_keeps_its_volumes_from_one_start_to_the_next() {
+    let home = home_with(&srv(), &["/srv"]);
+    let count = ["list", "/srv", "+", "hard-link", "/srv/page", "/srv/twice"];
+    home.kelp(&[&["create", "--name", "web", "-v", "data:/data", "box:1"][..], &count].concat()).succeed();
+    // They are there, filled and in use, before it was ever started.
+    let own = names(&home, &["-f", "dangling=false"]);
+    assert_eq!(own.len(), 2);
+    home.kelp(&["volume", "rm", "data"]).refuse(1, &["in use by container web ("]);
+    home.kelp(&["create", "--name", "other", "--volumes-from", "web", "box:1", "list", "/srv"]).succeed();
+    assert_eq!(home.kelp(&["start", "-a", "web"]).succeed(), format!("{ALL}\nok\n"));
+    assert_eq!(home.kelp(&["start", "-a", "web"]).succeed(), format!("{ALL} twice\nerror: EEXIST\n"));
+    assert_eq!(names(&home, &[]), own);
+    home.kelp(&["rm", "-v", "web"]).succeed();
+    // What was lent is not looked up again.
+    assert_eq!(home.kelp(&["start", "-a", "other"]).succeed(), format!("{ALL} twice\n"));
+    home.kelp(&["rm", "-v", "other"]).succeed();
+    assert_eq!(names(&home, &["-f", "dangling=true"]), own);
+}
+
+#[test]
 fn a_volume_in_use_stays() {
     let home = Home::new();
     let check = || {
