@@ -9,7 +9,7 @@
 //!   lists.lock                 held while a list is changed
 //!   images.lock                shared while images are brought, exclusive while garbage is collected
 //!   layers/IDMAP/HEX/          one layer unpacked for one id mapping, by diff id
-//!   containers/ID/             record.json (before it volumes.json), request.json, lock; upper and work of the overlay; changes: those of --rootfs /
+//!   containers/ID/             record.json, request.json, lock; upper, work: of the overlay; changes: of --rootfs /
 //!   names/NAME                 symbolic link to a container's id: unique by symlink(2)
 //!   volumes/NAME/              volumes: data, volume.json; new: until a container uses it
 //!   volumes.lock               shared while a container is made of volumes, exclusive while they are removed
@@ -177,8 +177,9 @@ impl Paths {
         self.data.join("volumes")
     }
 
-    /// Shared by whoever makes a container of volumes, until it is written down
-    /// that it uses them; exclusive for whoever removes volumes. Taken after a container's own lock and after a new
+    /// Shared by whoever makes a container, from the moment its volumes are
+    /// there until its record says that it uses them; exclusive for whoever
+    /// removes volumes. Taken after a container's own lock and after a new
     /// volume's; nothing may be locked after it.
     pub fn volumes_lock(&self) -> PathBuf {
         self.data.join("volumes.lock")

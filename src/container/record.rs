@@ -74,6 +74,9 @@ pub struct Record {
     /// Its files; `None` in a record that an older kelp wrote.
     #[serde(default)]
     pub files: Option<Files>,
+    /// It is being made: once nobody holds its lock, it is nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unfinished: bool,
     /// Where in its life it is.
     pub status: Status,
 }
@@ -188,6 +191,7 @@ impl Record {
             stopped_by_user: false,
             config: RunConfig::default(),
             files: None,
+            unfinished: false,
             status: Status::Created,
         }
     }

@@ -294,6 +294,7 @@ fn load(paths: &Paths, id: &str) -> Result<Option<Container>> {
         // Its supervisor writes the record; before that there is nothing to show.
         return match Record::load(&directory) {
             Err(failure) if failure.is_errno(libc::ENOENT) => Ok(None),
+            Ok(record) if record.unfinished => Ok(None),
             record => Ok(Some(Container { directory, record: record? })),
         };
     }
@@ -330,7 +331,7 @@ fn load_locked(paths: &Paths, id: &str) -> Result<Option<Container>> {
         // On a full disk the next reader does it: removing must stay possible.
         record.save(&directory).ok();
     }
-    if record.auto_remove && !matches!(record.status, Status::Created) {
+    if record.unfinished || record.auto_remove && !matches!(record.status, Status::Created) {
         uses::remove_own(paths, id, &record.anonymous_volumes)?;
         fs::remove_dir_all(paths.container_run(id)).ok();
         discard(paths, &directory, id, Some(&record.name))?;

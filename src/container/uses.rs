@@ -1,30 +1,24 @@
 //! Which containers use which volumes.
 //!
 //! ```text
-//!   shared      a container being made: while it looks at its volumes, makes
-//!               those that are missing and writes down their names
+//!   shared      a container being made: from the moment its volumes are there
+//!               until its record names them
 //!   exclusive   a removal of volumes: from reading the records until all are gone
 //! ```
 //!
-//! The lock is storage/volumes.rs's. A container that has no record yet has the
-//! names in a file of their own. So a removal never takes a volume that a
+//! The lock is storage/volumes.rs's. So a removal never takes a volume that a
 //! start has just found. A record that cannot be read is a failure: what its
 //! container uses is not known then.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::path::Path;
 
 use super::record::Record;
 use super::store;
-use crate::error::{Context, Failure, Kind, Result};
-use crate::limits;
+use crate::error::{Context, Kind, Result};
 use crate::paths::Paths;
 use crate::storage::volumes::{self, VolumeName};
-
-/// Beside a container's record until there is one: names of volumes.
-const ANNOUNCED: &str = "volumes.json";
 
 /// A container that uses a volume.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,48 +41,20 @@ pub fn of_volumes(paths: &Paths) -> Result<BTreeMap<String, Vec<User>>> {
     };
     for entry in entries {
         let directory = entry.doing(|| "read containers")?.path();
-        let doing = || "find out which volumes containers use";
-        let is_running = store::is_alive(&directory);
-        let (user, volumes) = match Record::load(&directory) {
-            Err(failure) if failure.is_errno(libc::ENOENT) => {
-                let id = entry_name(&directory);
-                (User { name: id.clone(), id, is_running }, announced(&directory).doing(doing)?)
-            }
-            record => {
-                let record = record.doing(doing)?;
-                let volumes = record.volumes().into_iter().map(str::to_owned).collect();
-                (User { id: record.id, name: record.name, is_running }, volumes)
-            }
+        let record = match Record::load(&directory) {
+            // Being made, or gone meanwhile.
+            Err(failure) if failure.is_errno(libc::ENOENT) => continue,
+            result => result.doing(|| "find out which volumes containers use")?,
         };
-        for volume in volumes {
-            users.entry(volume).or_default().push(user.clone());
+        let is_running = store::is_alive(&directory);
+        for volume in record.volumes() {
+            let all = users.entry(volume.to_owned()).or_default();
+            if all.last().is_none_or(|user| user.id != record.id) {
+                all.push(User { id: record.id.clone(), name: record.name.clone(), is_running });
+            }
         }
     }
     Ok(users)
-}
-
-fn entry_name(directory: &Path) -> String {
-    directory.file_name().unwrap_or_default().to_string_lossy().into_owned()
-}
-
-/// Writes down which volumes the container at `directory` uses, until its
-/// record says it. The caller holds its lock, and the volumes'.
-pub fn announce(directory: &Path, names: &[&str]) -> Result<()> {
-    if directory.join("record.json").exists() {
-        // It says so already: a container does not change its volumes.
-        return Ok(());
-    }
-    let (path, new) = (directory.join(ANNOUNCED), directory.join("volumes.json.new"));
-    let bytes = serde_json::to_vec(names).map_err(|error| Failure::bug(error.to_string()))?;
-    fs::write(&new, bytes).and_then(|()| fs::rename(&new, &path)).doing(|| format!("write {}", path.display()))
-}
-
-/// What was written down; nothing if that has not come yet, or all is gone.
-fn announced(directory: &Path) -> Result<BTreeSet<String>> {
-    match limits::read_file(&directory.join(ANNOUNCED), limits::RECORD_BYTES_MAX) {
-        Err(failure) if failure.is_errno(libc::ENOENT) => Ok(BTreeSet::new()),
-        bytes => serde_json::from_slice(&bytes?).map_err(|error| Failure::host(error.to_string())),
-    }
 }
 
 /// Removes the volumes that belong to the container `id` alone; one that
@@ -133,19 +99,15 @@ mod tests {
     }
 
     #[test]
-    fn a_container_is_a_user_from_its_making_on() {
+    fn what_a_container_uses_is_in_its_record() {
         let (_dir, paths) = paths();
         assert!(of_volumes(&paths).unwrap().is_empty());
         let mut made = store::create(&paths, "web").unwrap();
         let directory = made.container.directory.clone();
         assert!(of_volumes(&paths).unwrap().is_empty());
-        announce(&directory, &["db", "logs"]).unwrap();
-        let users = of_volumes(&paths).unwrap();
-        assert_eq!(users.keys().collect::<Vec<_>>(), ["db", "logs"]);
-        assert!(users["db"][0].is_running);
         made.container.record.anonymous_volumes = vec!["own".to_owned()];
         made.container.record.save(&directory).unwrap();
-        announce(&directory, &["db"]).unwrap();
+        assert!(of_volumes(&paths).unwrap()["own"][0].is_running);
         drop(made.lock);
         let users = of_volumes(&paths).unwrap();
         assert_eq!(users.keys().collect::<Vec<_>>(), ["own"]);

@@ -205,7 +205,7 @@ pub fn remove(paths: &Paths, name: &str, force: bool, volumes: bool) -> Result<(
         kill_for_good(paths, &container).doing(doing)?;
     }
     match store::lock(paths, &container) {
-        Ok(Some(Locked { container, lock: _lock })) => remove_locked(paths, &container, volumes).doing(doing),
+        Ok(Some(locked)) => remove_locked(paths, &locked, volumes).doing(doing),
         Ok(None) => {
             let word = store::find(paths, name).map_or("running", |container| container.record.status.word());
             Err(Failure::user(format!("container \"{name}\" is {word}")).hint("rm --force kills it first"))
@@ -216,7 +216,7 @@ pub fn remove(paths: &Paths, name: &str, force: bool, volumes: bool) -> Result<(
     }
 }
 
-fn remove_locked(paths: &Paths, container: &Container, volumes: bool) -> Result<()> {
+fn remove_locked(paths: &Paths, Locked { container, .. }: &Locked, volumes: bool) -> Result<()> {
     let record = &container.record;
     if !volumes {
         uses::keep_own(paths, &record.anonymous_volumes)?;

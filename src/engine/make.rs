@@ -50,7 +50,7 @@ pub(super) fn dry_run(paths: &Paths, request: &RunRequest, progress: &dyn Progre
         Container { directory: paths.containers().join("ID"), record: Record::new("ID".to_owned(), String::new()) };
     let stored = stored(request)?;
     let prepared = Prepared::of(paths, &stored, &mut base, &container, Effort::Name, progress)?;
-    let wanted = prepared.wanted(paths, &stored, &container.record, &|| Ok("ANONYMOUS".to_owned()))?;
+    let wanted = prepared.wanted(paths, &stored.request, &container.record, &|| Ok("ANONYMOUS".to_owned()))?;
     prepared.plan(paths, &stored, &base, "ID", &wanted)
 }
 
@@ -118,12 +118,17 @@ impl Prepared {
     fn wanted(
         &self,
         paths: &Paths,
-        stored: &Stored,
+        request: &RunRequest,
         before: &Record,
         name: &dyn Fn() -> Result<String>,
     ) -> Result<Wanted> {
-        let RunRequest { mounts, volumes_from, image_volumes, .. } = &stored.request;
-        let askers = Askers { mounts, volumes_from, image: &self.image, image_volumes: *image_volumes, before };
+        let askers = Askers {
+            mounts: &request.mounts,
+            volumes_from: &request.volumes_from,
+            image: &self.image,
+            image_volumes: request.image_volumes,
+            before,
+        };
         volumes::wanted(&askers, &|name| Ok(store::find(paths, name)?.record), name)
     }
 
@@ -198,7 +203,7 @@ pub(super) fn prepare(
     fs::create_dir_all(&run_directory).doing(|| format!("make {}", run_directory.display()))?;
     tell_of_degradations(request, observer);
     let name = || Ok(VolumeName::random()?.as_str().to_owned());
-    let wanted = prepared.wanted(paths, stored, &record, &name)?;
+    let wanted = prepared.wanted(paths, request, &record, &name)?;
     let spec = prepared.plan(paths, stored, base, &record.id, &wanted)?;
     make_missing_sources(request)?;
     write_contents(&spec)?;
@@ -218,8 +223,12 @@ pub(super) fn prepare(
     record.stopped_by_user = false;
     record.mounts = volumes::mounted(&wanted, &spec);
     let content = volumes::Content { layers: &spec.root.lowers, id_map: &spec.id_map };
-    volumes::make(paths, base, container, &wanted, &content, request.auto_remove)?;
+    let guard = volumes::make(paths, base, &record.id, &wanted, &content, request.auto_remove)?;
     record.anonymous_volumes = wanted.anonymous;
+    if guard.is_some() {
+        // From here on they are seen to be used.
+        Record { unfinished: container.record.files.is_none(), ..record.clone() }.save(&container.directory)?;
+    }
     Ok((spec, record))
 }
 

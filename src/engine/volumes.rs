@@ -21,8 +21,6 @@ use super::options::mount::{Mount, TMPFS_MODE, What};
 use super::options::volumes_from::{ImageVolumes, Lender};
 use super::plan;
 use crate::container::record::{Mounted, Record};
-use crate::container::store::Container;
-use crate::container::uses;
 use crate::error::{Context, Failure, Result};
 use crate::image::config::RunConfig;
 use crate::kernel::{Errno, file, open};
@@ -31,7 +29,7 @@ use crate::process::base::Base;
 use crate::process::idmap::IdMap;
 use crate::sandbox::spec::{Attributes, ContainerPath, HostPath, SandboxSpec, Source, Step};
 use crate::storage::fill;
-use crate::storage::volumes::{self, Description, FirstUse, Staged, Volume, VolumeName};
+use crate::storage::volumes::{self, Description, FirstUse, Guard, Staged, Volume, VolumeName};
 
 /// Who asks for mounts.
 pub(super) struct Askers<'a> {
@@ -191,34 +189,32 @@ struct Need {
     lasting: bool,
 }
 
-/// Makes the volumes of `container` that are not there, gives new ones their
-/// content and lets it be known that it uses them. The caller holds its lock
-/// and is single-threaded.
+/// Makes the volumes of container `id` that are not there, and gives new ones
+/// their content. What is returned keeps them from being removed until the
+/// container's record says that it uses them. The caller is single-threaded.
 pub(super) fn make(
     paths: &Paths,
     base: &mut Base,
-    container: &Container,
+    id: &str,
     wanted: &Wanted,
     content: &Content<'_>,
     auto_remove: bool,
-) -> Result<()> {
-    let mut needs = needs(&container.record.id, wanted, auto_remove)?;
+) -> Result<Option<Guard>> {
+    let mut needs = needs(id, wanted, auto_remove)?;
     if needs.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     // By name, so that two starts cannot wait for each other.
     for need in needs.values_mut() {
         need.look(paths)?;
     }
     fill(base, needs.values_mut().collect(), content)?;
-    let names: Vec<&str> = needs.keys().map(String::as_str).collect();
-    let _guard = volumes::hold(paths)?;
-    uses::announce(&container.directory, &names)?;
+    let guard = volumes::hold(paths)?;
     for need in needs.into_values() {
         let name = need.name.clone();
         need.finish(paths).map_err(|failure| failure.doing(format!("make volume \"{}\"", name.as_str())))?;
     }
-    Ok(())
+    Ok(Some(guard))
 }
 
 /// The volumes of `wanted` by name. One that is mounted twice takes its
