@@ -91,8 +91,10 @@ pub struct RunRequest {
     /// Volumes, binds and tmpfs.
     pub mounts: Vec<Mount>,
     /// Containers whose volumes it gets too.
+    #[serde(default)]
     pub volumes_from: Vec<Lender>,
     /// What becomes of the image's VOLUMEs.
+    #[serde(default)]
     pub image_volumes: ImageVolumes,
     /// Device nodes.
     pub devices: Vec<Device>,
