@@ -35,6 +35,7 @@ mod kill;
 mod load;
 mod login;
 mod logout;
+mod logs;
 mod man;
 mod manifest;
 mod ns;
@@ -98,10 +99,12 @@ struct Global {
 const WITHOUT_SETTINGS: &[&str] = &[
     "attach",
     "completion",
+    "container logs",
     "generate systemd",
     "kill",
     "login",
     "logout",
+    "logs",
     "man",
     "ns",
     "pause",

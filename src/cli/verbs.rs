@@ -13,8 +13,8 @@ use super::volume::{
 use super::{
     Session, attach, base_command, check, commit, completion, create, diff, exists, export, generate_systemd, history,
     image_inspect, image_mount, image_prune, image_tree, image_unmount, image_verify, images, import, inspect, kill,
-    load, login, logout, man, ns, pause, ps, pull, push, rename, restart, rm, rmi, run, save, search, start, stop, tag,
-    unpause, untag, update, version, wait,
+    load, login, logout, logs, man, ns, pause, ps, pull, push, rename, restart, rm, rmi, run, save, search, start,
+    stop, tag, unpause, untag, update, version, wait,
 };
 use crate::error::{EXIT_OWN_FAILURE, Failure, Result};
 
@@ -76,6 +76,7 @@ pub(super) const ALL: &[Verb] = &[
     verb!("rename", "Call a container otherwise", rename),
     verb!("update", "Change what may change of containers", update),
     verb!("ps", "List containers", ps),
+    verb!("logs", "Print what containers said", logs),
     verb!("rm", "Remove containers", rm),
     verb!("ns", "List the namespaces of running containers", ns),
     verb!("pull", "Fetch an image from a registry", pull),
@@ -109,6 +110,7 @@ pub(super) const ALL: &[Verb] = &[
     verb!("container update", "Change what may change of containers", update),
     verb!("container ls", "List containers", ps),
     verb!("container ps", "List containers", ps),
+    verb!("container logs", "Print what containers said", logs),
     verb!("container rm", "Remove containers", rm),
     verb!("container diff", "List what a container changed", diff),
     verb!("container commit", "Make an image of a container", commit),

@@ -68,7 +68,7 @@ const _: fn(RunRequest) = |RunRequest {
     groups: _, hostname: _, name: _, auto_remove: _, labels: _, id_file: _, pid: _, ipc: _, uts: _, network: _,
     cgroup: _, user_namespace: _, time_offsets: _, mounts: _, volumes_from: _, image_volumes: _, devices: _,
     shm_bytes: _, directory: _, limits: _, sysctls: _, capabilities_added: _, capabilities_dropped: _, security: _,
-    stop_signal: _, platform: _, pull: _, restart: _, stop_timeout_s: _,
+    stop_signal: _, platform: _, pull: _, restart: _, stop_timeout_s: _, log: _,
 }| {};
 
 #[derive(Default)]
@@ -118,6 +118,10 @@ impl Words {
     fn life(&mut self, request: &RunRequest) {
         self.some("stop-signal", &request.stop_signal);
         self.some("stop-timeout", &request.stop_timeout_s);
+        if let Some(log) = &request.log {
+            self.option("log-driver", log.driver.name());
+            log.options.iter().for_each(|(key, value)| self.option("log-opt", format!("{key}={value}")));
+        }
     }
 
     fn isolation(&mut self, request: &RunRequest) {

@@ -16,6 +16,7 @@ pub mod host_view;
 pub mod inventory;
 pub mod lifecycle;
 pub mod login;
+pub mod logs;
 mod make;
 pub mod manifest;
 pub mod naming;

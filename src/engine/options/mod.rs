@@ -11,6 +11,7 @@ pub mod environment;
 pub mod filter;
 pub mod hostname;
 pub mod label;
+pub mod log;
 pub mod moment;
 pub mod mount;
 pub mod name;
