@@ -89,6 +89,26 @@ pub fn close_on_exec_from(first: u32) -> Result<()> {
     check(value, "close_range", || format!("{first}..")).map(drop)
 }
 
+/// Closes every descriptor above 2 but those in `keep` (close_range(2)). Only
+/// for a forked child that leaves by execve or [`exit_now`]: it closes what its
+/// memory, a copy of the parent's, still has owners of.
+pub fn close_all_but(keep: &[BorrowedFd<'_>]) -> Result<()> {
+    let mut kept: Vec<u32> = keep.iter().map(|fd| fd.as_raw_fd() as u32).filter(|fd| *fd > 2).collect();
+    kept.sort_unstable();
+    kept.push(u32::MAX);
+    let mut first: u32 = 3;
+    for number in kept {
+        if first < number {
+            // SAFETY: the call takes three integers. Owners of what it closes are never used nor dropped in
+            // this process, by this function's contract.
+            let value = unsafe { libc::syscall(libc::SYS_close_range, first, number - 1, 0) };
+            check(value, "close_range", || format!("{first}..{number}"))?;
+        }
+        first = number.saturating_add(1);
+    }
+    Ok(())
+}
+
 /// Replaces the process by the program at `path` (execve(2)). Returns only
 /// its failure.
 pub fn execve(path: &CStr, arguments: &[CString], environment: &[CString]) -> Error {
