@@ -48,32 +48,37 @@ pub fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()> {
 /// Waits for the child behind `pidfd` to end and reaps it.
 pub fn wait_pidfd(pidfd: BorrowedFd<'_>) -> Result<Exit> {
     loop {
-        match waitid(Id::PIDFd(pidfd), WaitPidFlag::WEXITED) {
-            Err(Errno::EINTR) => {}
-            Err(errno) => return Err(Error::new("waitid", "pidfd", errno)),
-            Ok(WaitStatus::Exited(_, code)) => return Ok(Exit::Code(code)),
-            Ok(WaitStatus::Signaled(_, signal, _)) => return Ok(Exit::Signal(signal as i32)),
-            Ok(_) => {}
+        if let Some((_, exit)) = wait(Some(pidfd), WaitPidFlag::empty())? {
+            return Ok(exit);
         }
     }
+}
+
+/// Reaps the child behind `pidfd`, if it has ended.
+pub fn reap(pidfd: BorrowedFd<'_>) -> Result<Option<Exit>> {
+    Ok(wait(Some(pidfd), WaitPidFlag::WNOHANG)?.map(|(_, exit)| exit))
 }
 
 /// Reaps one ended child of any kind. `None` when none has ended,
 /// ECHILD when there is none at all.
 pub fn reap_any() -> Result<Option<(i32, Exit)>> {
-    wait_any(WaitPidFlag::WNOHANG)
+    wait(None, WaitPidFlag::WNOHANG)
 }
 
 /// Waits for any child to end and reaps it; ECHILD when there is none at all.
 pub fn wait_any_child() -> Result<Option<(i32, Exit)>> {
-    wait_any(WaitPidFlag::empty())
+    wait(None, WaitPidFlag::empty())
 }
 
-fn wait_any(flags: WaitPidFlag) -> Result<Option<(i32, Exit)>> {
+/// Waits for one child, or for any.
+fn wait(pidfd: Option<BorrowedFd<'_>>, flags: WaitPidFlag) -> Result<Option<(i32, Exit)>> {
     loop {
-        match waitid(Id::All, WaitPidFlag::WEXITED | flags) {
+        match waitid(pidfd.map_or(Id::All, Id::PIDFd), WaitPidFlag::WEXITED | flags) {
             Err(Errno::EINTR) => {}
-            Err(errno) => return Err(Error::new("waitid", "any child", errno)),
+            Err(errno) => {
+                let who = if pidfd.is_some() { "pidfd" } else { "any child" };
+                return Err(Error::new("waitid", who, errno));
+            }
             Ok(WaitStatus::Exited(pid, code)) => return Ok(Some((pid.as_raw(), Exit::Code(code)))),
             Ok(WaitStatus::Signaled(pid, signal, _)) => return Ok(Some((pid.as_raw(), Exit::Signal(signal as i32)))),
             Ok(_) => return Ok(None),
