@@ -17,6 +17,7 @@ mod commit;
 mod completion;
 mod create;
 mod diff;
+mod exec;
 mod exists;
 mod export;
 mod format;
@@ -96,6 +97,8 @@ struct Global {
 const WITHOUT_SETTINGS: &[&str] = &[
     "attach",
     "completion",
+    "container exec",
+    "exec",
     "kill",
     "login",
     "logout",

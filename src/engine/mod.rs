@@ -8,6 +8,7 @@ pub mod check;
 pub mod commit;
 pub mod diff;
 pub mod embedded;
+pub mod exec;
 pub mod export;
 pub mod fetch;
 pub mod history;

@@ -36,6 +36,14 @@ pub fn pidfd_open(pid: i32) -> Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
+/// The pid of a process in the caller's pid namespace (pidfd_open(2), "fdinfo").
+pub fn pid_of(pidfd: BorrowedFd<'_>) -> Result<i32> {
+    let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).unwrap_or_default();
+    let pid = text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok());
+    // −1: it has ended and was reaped.
+    pid.filter(|pid| *pid > 0).ok_or_else(|| Error::new("read", "fdinfo of a pidfd", Errno::ESRCH))
+}
+
 /// Sends `signal` through a pidfd, so that a reused pid is never hit.
 pub fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()> {
     // SAFETY: a null siginfo asks the kernel to fill it as kill(2) does.
