@@ -17,6 +17,7 @@ mod commit;
 mod completion;
 mod create;
 mod diff;
+mod exec;
 mod exists;
 mod export;
 mod format;
@@ -99,7 +100,9 @@ struct Global {
 const WITHOUT_SETTINGS: &[&str] = &[
     "attach",
     "completion",
+    "container exec",
     "container logs",
+    "exec",
     "generate systemd",
     "kill",
     "login",

@@ -10,6 +10,7 @@ mod harness;
 mod archives;
 mod commit;
 mod crash;
+mod exec;
 mod exit;
 mod export;
 mod images;
