@@ -228,6 +228,13 @@ pub const HOST_VIEW_BYTES_MAX: u64 = 1 << 20;
 /// holds argv and labels that came in one message ([`FRAME_BYTES_MAX`]).
 pub const RECORD_BYTES_MAX: u64 = 16 << 20;
 
+/// The file of events: a busy machine's day at some hundred bytes each. There
+/// is a second one, the previous.
+pub const EVENTS_BYTES_MAX: u64 = 8 << 20;
+
+/// One event. Labels can be longer than all else in it; they are left out then.
+pub const EVENT_BYTES_MAX: usize = 64 << 10;
+
 /// Threads that verify blobs. A disk is busy with fewer; the bound is for
 /// machines with hundreds of cores that others use too.
 pub const HASH_THREADS_MAX: usize = 8;

@@ -12,6 +12,7 @@
 //!   containers/ID/             record.json, lock; upper and work of the overlay; changes: those of --rootfs /
 //!   names/NAME                 symbolic link to a container's id: unique by symlink(2)
 //!   volumes/NAME/              named volumes: data, volume.json
+//!   events/                    what happened: current.jsonl, previous.jsonl (container/events)
 //!   embedded.json              which image is the embedded one
 //!   staging/                   writes in progress, on the same file system
 //!   trash/                     renamed away, deleted when there is time
@@ -169,6 +170,11 @@ impl Paths {
     /// Links from names to container ids.
     pub fn names(&self) -> PathBuf {
         self.data.join("names")
+    }
+
+    /// What happened.
+    pub fn events(&self) -> PathBuf {
+        self.data.join("events")
     }
 
     /// Named volumes.

@@ -17,6 +17,7 @@ mod commit;
 mod completion;
 mod create;
 mod diff;
+mod events;
 mod exists;
 mod export;
 mod format;
@@ -96,6 +97,7 @@ struct Global {
 const WITHOUT_SETTINGS: &[&str] = &[
     "attach",
     "completion",
+    "events",
     "kill",
     "login",
     "logout",
@@ -106,6 +108,7 @@ const WITHOUT_SETTINGS: &[&str] = &[
     "rename",
     "rm",
     "stop",
+    "system events",
     "unpause",
     "update",
     "version",

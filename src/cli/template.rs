@@ -25,7 +25,8 @@ use crate::limits;
 
 /// Objects whose keys are data and not fields (Go's maps, where docker has
 /// structs elsewhere): a key that is not there is no mistake in the template.
-const MAPS: [&str; 7] = ["Annotations", "ExposedPorts", "Labels", "Networks", "Options", "Ports", "Volumes"];
+const MAPS: [&str; 8] =
+    ["Annotations", "Attributes", "ExposedPorts", "Labels", "Networks", "Options", "Ports", "Volumes"];
 
 /// The function that a key of one of [`MAPS`] is read with.
 const ENTRY: &str = "kelp_entry";

@@ -7,10 +7,10 @@ use super::manifest::{
     ls as manifest_ls, push as manifest_push, rm as manifest_rm,
 };
 use super::{
-    Session, attach, base_command, check, commit, completion, create, diff, exists, export, history, image_inspect,
-    image_mount, image_prune, image_tree, image_unmount, image_verify, images, import, inspect, kill, load, login,
-    logout, man, ns, pause, ps, pull, push, rename, restart, rm, rmi, run, save, search, start, stop, tag, unpause,
-    untag, update, version, wait,
+    Session, attach, base_command, check, commit, completion, create, diff, events, exists, export, history,
+    image_inspect, image_mount, image_prune, image_tree, image_unmount, image_verify, images, import, inspect, kill,
+    load, login, logout, man, ns, pause, ps, pull, push, rename, restart, rm, rmi, run, save, search, start, stop, tag,
+    unpause, untag, update, version, wait,
 };
 use crate::error::{EXIT_OWN_FAILURE, Failure, Result};
 
@@ -71,6 +71,7 @@ pub(super) const ALL: &[Verb] = &[
     verb!("update", "Change what may change of containers", update),
     verb!("ps", "List containers", ps),
     verb!("rm", "Remove containers", rm),
+    verb!("events", "Show what happens to containers, images and volumes", events),
     verb!("ns", "List the namespaces of running containers", ns),
     verb!("pull", "Fetch an image from a registry", pull),
     verb!("push", "Send an image to a registry", push),
@@ -132,6 +133,7 @@ pub(super) const ALL: &[Verb] = &[
     verb!("manifest inspect", "Print the document that a name stands for", manifest_inspect),
     verb!("manifest push", "Send a list and its images to a registry", manifest_push),
     verb!("manifest rm", "Remove lists", manifest_rm),
+    verb!("system events", "Show what happens to containers, images and volumes", events),
     verb!("system check", "Verify all that kelp keeps, and repair it", check),
     verb!("version", "Print the version", version),
     verb!("man", "Write the manual pages to a directory", man),

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::control;
+use super::events::{self, Action};
 use super::record::{Record, Status, now_ns};
 use crate::error::{Context, Failure, Kind, Result};
 use crate::kernel::process;
@@ -279,7 +280,9 @@ pub fn remove_volumes(paths: &Paths, names: &[String]) -> Result<()> {
 /// Throws a container away. It must not be alive.
 pub fn remove(paths: &Paths, container: &Container) -> Result<()> {
     fs::remove_dir_all(paths.container_run(&container.record.id)).ok();
-    discard(paths, &container.directory, &container.record.id, Some(&container.record.name))
+    discard(paths, &container.directory, &container.record.id, Some(&container.record.name))?;
+    events::tell(paths, &container.record, Action::Destroy);
+    Ok(())
 }
 
 /// Renames a container's directory into the trash and frees its name.
@@ -337,11 +340,13 @@ fn load_locked(paths: &Paths, id: &str) -> Result<Option<Container>> {
         record.status = Status::Exited { code, started_ns, finished_ns, error: None };
         // On a full disk the next reader does it: removing must stay possible.
         record.save(&directory).ok();
+        events::tell(paths, &record, Action::Die(code));
     }
     if record.auto_remove && !matches!(record.status, Status::Created) {
         remove_volumes(paths, &record.anonymous_volumes)?;
         fs::remove_dir_all(paths.container_run(id)).ok();
         discard(paths, &directory, id, Some(&record.name))?;
+        events::tell(paths, &record, Action::Destroy);
         return Ok(None);
     }
     Ok(Some(Container { directory, record }))

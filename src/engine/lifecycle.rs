@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use super::start;
 use crate::container::attach::Observer;
 use crate::container::control::{self, FromSupervisor, Stop, ToSupervisor, Update};
-use crate::container::record::Status;
+use crate::container::events::{self, Action};
+use crate::container::record::{Record, Status};
 use crate::container::store::{self, Container, Locked};
 use crate::error::{Context, Failure, Kind, Result};
 use crate::image::registry::Progress;
@@ -72,10 +73,12 @@ pub fn restart(
     observer: &mut dyn Observer,
 ) -> Result<()> {
     let container = store::find(paths, name)?;
-    match ask(paths, &container, &ToSupervisor::Restart(stop)).doing(|| format!("restart container \"{name}\""))? {
-        Some(_) => Ok(()),
-        None => start::start(paths, name, None, progress, observer).map(drop),
+    if ask(paths, &container, &ToSupervisor::Restart(stop)).doing(|| format!("restart container \"{name}\""))?.is_none()
+    {
+        start::start(paths, name, None, progress, observer)?;
     }
+    events::tell(paths, &container.record, Action::Restart);
+    Ok(())
 }
 
 /// Sends a signal to the program of the container called `name`.
@@ -160,7 +163,10 @@ pub fn rename(paths: &Paths, name: &str, new: &str) -> Result<()> {
     change(paths, &container, &ToSupervisor::Rename(new.to_owned()), |Container { directory, record }| {
         store::rename(paths, directory, record, new)
     })
-    .doing(doing)
+    .doing(doing)?;
+    let renamed = Record { name: new.to_owned(), ..container.record.clone() };
+    events::tell(paths, &renamed, Action::Rename(&container.record.name));
+    Ok(())
 }
 
 /// Changes what may change of the container called `name`, for its next starts
@@ -173,7 +179,9 @@ pub fn update(paths: &Paths, name: &str, update: &Update) -> Result<()> {
         record.save(directory)
     })
     .doing(doing)?;
-    start::remember(&container, update).doing(doing)
+    start::remember(&container, update).doing(doing)?;
+    events::tell(paths, &container.record, Action::Update);
+    Ok(())
 }
 
 /// Asks the supervisor for a change, or makes it where there is none.

@@ -8,6 +8,7 @@ pub mod check;
 pub mod commit;
 pub mod diff;
 pub mod embedded;
+pub mod events;
 pub mod export;
 pub mod fetch;
 pub mod history;

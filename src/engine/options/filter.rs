@@ -40,14 +40,14 @@ pub struct Label {
 }
 
 impl Label {
-    fn parse(text: &str) -> Self {
+    pub(super) fn parse(text: &str) -> Self {
         match text.split_once('=') {
             Some((key, value)) => Self { key: key.to_owned(), value: Some(value.to_owned()) },
             None => Self { key: text.to_owned(), value: None },
         }
     }
 
-    fn is_in(&self, labels: &BTreeMap<String, String>) -> bool {
+    pub(super) fn is_in(&self, labels: &BTreeMap<String, String>) -> bool {
         labels.get(&self.key).is_some_and(|value| self.value.as_ref().is_none_or(|wanted| wanted == value))
     }
 }
@@ -61,23 +61,16 @@ impl ImageFilter {
     fn parse_at(texts: &[String], now: Timestamp, zone: &TimeZone) -> Result<Self> {
         let mut filter = Self::default();
         for text in texts {
-            let (key, value) = match text.split_once("!=") {
-                Some((key, value)) if !key.contains('=') => (format!("{key}!"), value),
-                _ => text
-                    .split_once('=')
-                    .map(|(key, value)| (key.to_owned(), value))
-                    .ok_or_else(|| Failure::usage(format!("filter \"{text}\" is not KEY=VALUE")).hint(known()))?,
-            };
-            let value = field::required(&key, Some(value))?;
-            match key.as_str() {
-                "dangling" => field::once(&mut filter.dangling, field::boolean(&key, Some(value))?, text)?,
+            let (key, value) = key_and_value(text, &KEYS)?;
+            match key {
+                "dangling" => field::once(&mut filter.dangling, field::boolean(key, Some(value))?, text)?,
                 "label" => filter.labels.push(Label::parse(value)),
                 "label!" => filter.absent_labels.push(Label::parse(value)),
                 "before" => filter.before.push(value.to_owned()),
                 "since" | "after" => filter.since.push(value.to_owned()),
                 "reference" => filter.references.push(Pattern::parse(value)?),
                 "until" => field::once(&mut filter.until, moment::parse(value, now, zone)?, text)?,
-                _ => return Err(field::unknown("filter", &key, &KEYS).hint(known())),
+                _ => return Err(field::unknown("filter", key, &KEYS).hint(known(&KEYS))),
             }
         }
         Ok(filter)
@@ -90,8 +83,17 @@ impl ImageFilter {
     }
 }
 
-fn known() -> String {
-    format!("the filters are {}", KEYS.join(", "))
+/// Splits `KEY=VALUE` and `KEY!=VALUE`, whose key is `KEY!`; `keys` are told to
+/// who writes something else.
+pub(super) fn key_and_value<'a>(text: &'a str, keys: &[&str]) -> Result<(&'a str, &'a str)> {
+    let (key, value) = text
+        .split_once('=')
+        .ok_or_else(|| Failure::usage(format!("filter \"{text}\" is not KEY=VALUE")).hint(known(keys)))?;
+    Ok((key, field::required(key, Some(value))?))
+}
+
+pub(super) fn known(keys: &[&str]) -> String {
+    format!("the filters are {}", keys.join(", "))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 pub mod detach_keys;
 pub mod device;
 pub mod environment;
+pub mod event_filter;
 pub mod filter;
 pub mod hostname;
 pub mod label;
