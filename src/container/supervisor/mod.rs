@@ -37,7 +37,7 @@ use super::control::{self, FromSupervisor, Lock, Request, ToSupervisor};
 use super::events::Action;
 use super::record::{Record, Status, now_ns};
 use super::restart::Backoff;
-use super::store;
+use super::{store, uses};
 use crate::error::{Context, EXIT_OWN_FAILURE, Failure, Kind, Result};
 use crate::kernel::{self, process, signal};
 use crate::paths::Paths;
@@ -402,7 +402,7 @@ impl Supervisor {
         let Record { id, name, anonymous_volumes, .. } = &self.request.record;
         store::discard(&self.paths, &self.request.directory, id, Some(name))?;
         self.tell(Action::Destroy);
-        store::remove_volumes(&self.paths, anonymous_volumes)
+        uses::remove_own(&self.paths, id, anonymous_volumes)
     }
 }
 

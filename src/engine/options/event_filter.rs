@@ -1,7 +1,7 @@
 //! `--filter KEY=VALUE` of `events`, as docker's.
 
 use super::field;
-use super::filter::{Label, key_and_value};
+use super::filter::{Label, known, pair};
 use crate::container::events::{Event, Kind};
 use crate::error::Result;
 use crate::image::pattern::Pattern;
@@ -30,15 +30,15 @@ impl EventFilter {
     pub fn parse(texts: &[String]) -> Result<Self> {
         let mut filter = Self::default();
         for text in texts {
-            let (key, value) = key_and_value(text, &KEYS)?;
-            match key {
+            let (key, value) = pair(text, &KEYS)?;
+            match key.as_str() {
                 "container" => filter.containers.push(value.to_owned()),
                 "event" => filter.actions.push(value.to_owned()),
                 "image" => filter.images.push(value.to_owned()),
                 "label" => filter.labels.push(Label::parse(value)),
                 "type" => filter.kinds.push(kind(value)?),
                 "volume" => filter.volumes.push(value.to_owned()),
-                _ => return Err(field::unknown("filter", key, &KEYS).hint(super::filter::known(&KEYS))),
+                _ => return Err(field::unknown("filter", &key, &KEYS).hint(known(&KEYS))),
             }
         }
         Ok(filter)
