@@ -254,7 +254,8 @@ pub const FORMAT_PAD_MAX: usize = 4_096;
 /// The whole of a file of at most `max` bytes; a larger one is refused, never
 /// cut. The caller says what was being read.
 pub fn read_file(path: &Path, max: u64) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
+    // Most of what is read so is smaller than that, and read at once.
+    let mut bytes = Vec::with_capacity(8 << 10);
     File::open(path)?.take(max.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > max {
         return Err(Failure::user(format!("it is larger than {max} bytes")));

@@ -15,6 +15,8 @@ mod attach;
 mod check;
 mod commit;
 mod completion;
+mod container_inspect;
+mod container_prune;
 mod create;
 mod diff;
 mod events;
@@ -98,6 +100,8 @@ struct Global {
 const WITHOUT_SETTINGS: &[&str] = &[
     "attach",
     "completion",
+    "container inspect",
+    "container prune",
     "events",
     "kill",
     "login",

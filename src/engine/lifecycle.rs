@@ -30,7 +30,7 @@ const KILL_PATIENCE: Duration = Duration::from_secs(10);
 /// The failures are those of containers that could not be read.
 pub fn list(paths: &Paths) -> Result<(Vec<Container>, Vec<Failure>)> {
     let found = store::list(paths)?;
-    store::remove_orphans(paths)?;
+    store::remove_orphans_beside(paths, &found.0)?;
     delete_removed(paths)?;
     Ok(found)
 }
@@ -220,6 +220,18 @@ pub fn remove(paths: &Paths, name: &str, force: bool, volumes: bool) -> Result<(
         }
         // Its own supervisor has removed it.
         Err(failure) if failure.kind == Kind::NotFound && container.record.auto_remove => Ok(()),
+        Err(failure) => Err(failure).doing(doing),
+    }
+}
+
+/// Removes a container that does not run, and leaves its volumes; false where
+/// it does by now, or is gone.
+pub(super) fn remove_idle(paths: &Paths, container: &Container) -> Result<bool> {
+    let doing = || format!("remove container \"{}\"", container.record.name);
+    match store::lock(paths, container) {
+        Ok(Some(locked)) => remove_locked(paths, &locked, false).map(|()| true).doing(doing),
+        Ok(None) => Ok(false),
+        Err(failure) if failure.kind == Kind::NotFound => Ok(false),
         Err(failure) => Err(failure).doing(doing),
     }
 }
