@@ -15,8 +15,11 @@ mod attach;
 mod check;
 mod commit;
 mod completion;
+mod container_inspect;
+mod container_prune;
 mod create;
 mod diff;
+mod events;
 mod exec;
 mod exists;
 mod export;
@@ -101,7 +104,10 @@ const WITHOUT_SETTINGS: &[&str] = &[
     "attach",
     "completion",
     "container exec",
+    "container inspect",
     "container logs",
+    "container prune",
+    "events",
     "exec",
     "generate systemd",
     "kill",
@@ -115,6 +121,7 @@ const WITHOUT_SETTINGS: &[&str] = &[
     "rename",
     "rm",
     "stop",
+    "system events",
     "unpause",
     "update",
     "version",

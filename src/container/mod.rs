@@ -17,6 +17,7 @@
 
 pub mod attach;
 pub mod control;
+pub mod events;
 pub mod exec;
 pub mod log;
 pub mod namespaces;

@@ -36,9 +36,13 @@ pub fn parse(text: &str) -> Result<(u32, u64, u64)> {
 
 /// The text that [`parse`] reads so.
 pub fn text((number, soft, hard): (u32, u64, u64)) -> String {
-    let name = NAMES.iter().find(|(_, known)| *known == number).map_or("", |(name, _)| name);
     let value = |value: u64| if value == UNLIMITED { "-1".to_owned() } else { value.to_string() };
-    format!("{name}={}:{}", value(soft), value(hard))
+    format!("{}={}:{}", name(number), value(soft), value(hard))
+}
+
+/// Docker's name of an RLIMIT_* number.
+pub fn name(number: u32) -> &'static str {
+    NAMES.iter().find(|(_, known)| *known == number).map_or("", |(name, _)| *name)
 }
 
 fn read(text: &str) -> Result<(u32, u64, u64)> {

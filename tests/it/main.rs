@@ -28,6 +28,7 @@ mod registries;
 mod regressions;
 mod run;
 mod security;
+mod shown;
 mod stores;
 mod systemd;
 mod terminal;
