@@ -25,6 +25,7 @@ mod exists;
 mod export;
 mod format;
 mod generate_systemd;
+mod healthcheck_run;
 mod history;
 mod image_inspect;
 mod image_mount;
@@ -110,6 +111,7 @@ const WITHOUT_SETTINGS: &[&str] = &[
     "events",
     "exec",
     "generate systemd",
+    "healthcheck run",
     "kill",
     "login",
     "logout",

@@ -8,11 +8,12 @@ use crate::container::log::Config;
 use crate::container::restart::RestartPolicy;
 use crate::engine::options::environment::Variable;
 use crate::engine::options::{
-    device, environment, hostname, label, log, mount, name, namespaces, restart, security, size, stop_signal,
+    device, environment, health, hostname, label, log, mount, name, namespaces, restart, security, size, stop_signal,
     time_offset, tmpfs, volume, volumes_from,
 };
 use crate::engine::request::{Pull, RootSource, RunRequest};
 use crate::error::{Context, Failure, Result};
+use crate::image::config::Healthcheck;
 use crate::image::platform::Platform;
 use crate::limits;
 use crate::sandbox::rlimits;
@@ -40,6 +41,8 @@ pub(super) struct RequestArguments {
     rootfs: Option<PathBuf>,
     #[command(flatten)]
     life: LifeArguments,
+    #[command(flatten)]
+    health: HealthArguments,
     #[command(flatten)]
     process: ProcessArguments,
     #[command(flatten)]
@@ -69,6 +72,33 @@ struct LifeArguments {
     /// Seconds that a stop waits before it kills; -1 waits for ever
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     stop_timeout: Option<i64>,
+}
+
+/// Whether it is well.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Health")]
+struct HealthArguments {
+    /// What says by its exit status whether it is well: a line for a shell, or a JSON list
+    #[arg(long, value_name = "COMMAND")]
+    health_cmd: Option<String>,
+    /// Time between two checks (30s)
+    #[arg(long, value_name = "TIME")]
+    health_interval: Option<String>,
+    /// Time that a check may take (30s)
+    #[arg(long, value_name = "TIME")]
+    health_timeout: Option<String>,
+    /// Time in which failures do not count (0s)
+    #[arg(long, value_name = "TIME")]
+    health_start_period: Option<String>,
+    /// Time between two checks in the start period (5s)
+    #[arg(long, value_name = "TIME")]
+    health_start_interval: Option<String>,
+    /// Failures in a row until it is unhealthy (3)
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+    health_retries: Option<i64>,
+    /// Ask nothing, whatever the image says
+    #[arg(long)]
+    no_healthcheck: bool,
 }
 
 /// What runs, and as whom.
@@ -203,7 +233,7 @@ enum PullWhen {
 
 /// What was typed, as one request.
 pub(super) fn request(arguments: RequestArguments) -> Result<RunRequest> {
-    let RequestArguments { words, interactive, tty, rm, name, rootfs, life, process, mounts, isolation, image } =
+    let RequestArguments { words, interactive, tty, rm, name, rootfs, life, health, process, mounts, isolation, image } =
         arguments;
     let restart = restart::parse(&life.restart)?;
     if rm && restart != RestartPolicy::No {
@@ -245,6 +275,7 @@ pub(super) fn request(arguments: RequestArguments) -> Result<RunRequest> {
         capabilities_dropped: isolation.cap_drop,
         security: security::parse(&isolation.security_opt)?,
         restart,
+        health: health_check(&health)?,
         log: log(&life)?,
         stop_timeout_s: life.stop_timeout,
         stop_signal: life.stop_signal.as_deref().map(stop_signal::parse).transpose()?,
@@ -270,6 +301,18 @@ fn source(rootfs: Option<PathBuf>, words: Vec<String>) -> Result<(RootSource, Ve
 }
 
 /// `None` where nothing was said of it.
+fn health_check(arguments: &HealthArguments) -> Result<Option<Healthcheck>> {
+    health::parse(&health::Typed {
+        command: arguments.health_cmd.as_deref(),
+        interval: arguments.health_interval.as_deref(),
+        timeout: arguments.health_timeout.as_deref(),
+        start_period: arguments.health_start_period.as_deref(),
+        start_interval: arguments.health_start_interval.as_deref(),
+        retries: arguments.health_retries,
+        none: arguments.no_healthcheck,
+    })
+}
+
 fn log(life: &LifeArguments) -> Result<Option<Config>> {
     let is_said = life.log_driver.is_some() || !life.log_opt.is_empty();
     is_said.then(|| log::parse(life.log_driver.as_deref(), &life.log_opt)).transpose()
@@ -352,6 +395,10 @@ mod tests {
         check(&["--security-opt=unmask=/proc/kcore", "--platform=linux/arm/v7", "--pull=never", "image"]);
         check(&["--log-driver=journald", "--log-opt=tag={{.ID}}", "--log-opt=env=A,B", "image"]);
         check(&["--log-opt=max-size=1m", "image"]);
+        check(&["--no-healthcheck", "image"]);
+        check(&["--health-cmd=a || b", "--health-interval=1m30s", "--health-timeout=5ms", "image"]);
+        check(&["--health-cmd=[\"a\",\"b\"]", "--health-start-period=1s", "--health-retries=4", "image"]);
+        check(&["--health-start-interval=1s", "image"]);
         check(&["--volumes-from=a:ro", "--volumes-from=b", "--image-volume=tmpfs", "image"]);
         check(&["--read-only", "--shm-size=64m", "--device=/dev/fuse", "--device=/dev/a:/dev/b:r", "image"]);
     }

@@ -12,9 +12,10 @@ use super::volume::{
 };
 use super::{
     Session, attach, base_command, check, commit, completion, container_inspect, container_prune, create, diff, events,
-    exec, exists, export, generate_systemd, history, image_inspect, image_mount, image_prune, image_tree,
-    image_unmount, image_verify, images, import, inspect, kill, load, login, logout, logs, man, ns, pause, ps, pull,
-    push, rename, restart, rm, rmi, run, save, search, start, stop, tag, unpause, untag, update, version, wait,
+    exec, exists, export, generate_systemd, healthcheck_run, history, image_inspect, image_mount, image_prune,
+    image_tree, image_unmount, image_verify, images, import, inspect, kill, load, login, logout, logs, man, ns, pause,
+    ps, pull, push, rename, restart, rm, rmi, run, save, search, start, stop, tag, unpause, untag, update, version,
+    wait,
 };
 use crate::error::{EXIT_OWN_FAILURE, Failure, Result};
 
@@ -55,6 +56,7 @@ macro_rules! verb {
 const GROUPS: &[(&str, &str)] = &[
     ("container", "Work with containers"),
     ("generate", "Write files for other programs"),
+    ("healthcheck", "Ask containers whether they are well"),
     ("image", "Work with images"),
     ("manifest", "Make lists of images for several platforms"),
     ("volume", "Work with directories that outlive containers"),
@@ -121,6 +123,7 @@ pub(super) const ALL: &[Verb] = &[
     verb!("container commit", "Make an image of a container", commit),
     verb!("container export", "Write all files of a container to a tar", export),
     verb!("generate systemd", "Write a unit of systemd for a container", generate_systemd),
+    verb!("healthcheck run", "Ask a container now whether it is well", healthcheck_run, 125, 125),
     verb!("image ls", "List images", images),
     verb!("image inspect", "Print all about images as JSON", image_inspect),
     verb!("image history", "Show how an image came to be", history),

@@ -19,6 +19,7 @@ pub mod attach;
 pub mod control;
 pub mod events;
 pub mod exec;
+pub mod health;
 pub mod log;
 pub mod namespaces;
 pub mod record;

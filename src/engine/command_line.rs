@@ -14,6 +14,7 @@ use super::options::security::{Seccomp, Security, Unmask};
 use super::options::volumes_from::ImageVolumes;
 use super::request::{Pull, RootSource, RunRequest};
 use crate::error::{Context, Failure, Result};
+use crate::image::config::Healthcheck;
 use crate::sandbox::rlimits;
 use crate::sandbox::spec::{Attributes, ContainerPath, Propagation};
 
@@ -68,7 +69,7 @@ const _: fn(RunRequest) = |RunRequest {
     groups: _, hostname: _, name: _, auto_remove: _, labels: _, id_file: _, pid: _, ipc: _, uts: _, network: _,
     cgroup: _, user_namespace: _, time_offsets: _, mounts: _, volumes_from: _, image_volumes: _, devices: _,
     shm_bytes: _, directory: _, limits: _, sysctls: _, capabilities_added: _, capabilities_dropped: _, security: _,
-    stop_signal: _, platform: _, pull: _, restart: _, stop_timeout_s: _, log: _,
+    stop_signal: _, platform: _, pull: _, restart: _, stop_timeout_s: _, health: _, log: _,
 }| {};
 
 #[derive(Default)]
@@ -118,9 +119,35 @@ impl Words {
     fn life(&mut self, request: &RunRequest) {
         self.some("stop-signal", &request.stop_signal);
         self.some("stop-timeout", &request.stop_timeout_s);
+        if let Some(health) = &request.health {
+            self.health(health);
+        }
         if let Some(log) = &request.log {
             self.option("log-driver", log.driver.name());
             log.options.iter().for_each(|(key, value)| self.option("log-opt", format!("{key}={value}")));
+        }
+    }
+
+    fn health(&mut self, check: &Healthcheck) {
+        let words: Vec<&str> = check.test.iter().map(String::as_str).collect();
+        match words.as_slice() {
+            [] => {}
+            ["NONE"] => self.switch("no-healthcheck", true),
+            ["CMD-SHELL", line] => self.option("health-cmd", line),
+            [_, words @ ..] => self.option("health-cmd", serde_json::json!(words).to_string()),
+        }
+        for (name, nanoseconds) in [
+            ("health-interval", check.interval),
+            ("health-timeout", check.timeout),
+            ("health-start-period", check.start_period),
+            ("health-start-interval", check.start_interval),
+        ] {
+            if nanoseconds != 0 {
+                self.option(name, format!("{nanoseconds}ns"));
+            }
+        }
+        if check.retries != 0 {
+            self.option("health-retries", check.retries.to_string());
         }
     }
 

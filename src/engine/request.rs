@@ -14,6 +14,7 @@ use super::options::volumes_from::{ImageVolumes, Lender};
 use crate::container::log;
 use crate::container::restart::RestartPolicy;
 use crate::error::{Context, Failure, Result};
+use crate::image::config::Healthcheck;
 use crate::image::platform::Platform;
 use crate::limits;
 use crate::sandbox::spec::TimeOffsets;
@@ -118,6 +119,9 @@ pub struct RunRequest {
     pub platform: Option<Platform>,
     /// When to fetch the image.
     pub pull: Pull,
+    /// How it is asked whether it is well, over what the image says.
+    #[serde(default)]
+    pub health: Option<Healthcheck>,
     /// Where its log goes; `None` where nothing was said.
     pub log: Option<log::Config>,
     /// What happens when its program ends by itself.

@@ -13,6 +13,7 @@ mod crash;
 mod exec;
 mod exit;
 mod export;
+mod health;
 mod images;
 mod images_checked;
 mod images_mounted;
