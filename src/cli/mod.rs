@@ -14,6 +14,7 @@ pub mod tour;
 mod check;
 mod commit;
 mod completion;
+mod cp;
 mod diff;
 mod exists;
 mod export;
@@ -81,7 +82,8 @@ struct Global {
 }
 
 /// Verbs that look at no image, and so at no settings.
-const WITHOUT_SETTINGS: &[&str] = &["completion", "login", "logout", "man", "ns", "ps", "rm", "version"];
+const WITHOUT_SETTINGS: &[&str] =
+    &["completion", "container cp", "cp", "login", "logout", "man", "ns", "ps", "rm", "version"];
 
 /// The whole command: from arguments to exit status.
 pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {

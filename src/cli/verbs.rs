@@ -7,7 +7,7 @@ use super::manifest::{
     ls as manifest_ls, push as manifest_push, rm as manifest_rm,
 };
 use super::{
-    Session, base_command, check, commit, completion, diff, exists, export, history, image_inspect, image_mount,
+    Session, base_command, check, commit, completion, cp, diff, exists, export, history, image_inspect, image_mount,
     image_prune, image_tree, image_unmount, image_verify, images, import, inspect, load, login, logout, man, ns, ps,
     pull, push, rm, rmi, run, save, search, tag, untag, version,
 };
@@ -48,6 +48,7 @@ macro_rules! verb {
 
 /// Groups of verbs: `kelp GROUP VERB`.
 const GROUPS: &[(&str, &str)] = &[
+    ("container", "Work with containers"),
     ("image", "Work with images"),
     ("manifest", "Make lists of images for several platforms"),
     ("system", "Look after what kelp keeps"),
@@ -58,6 +59,7 @@ pub(super) const ALL: &[Verb] = &[
     verb!("run", "Run a command in a new container", run, OWN_FAILURE, OWN_FAILURE),
     verb!("ps", "List containers", ps),
     verb!("rm", "Remove containers", rm),
+    verb!("cp", "Copy files between this machine and containers", cp),
     verb!("ns", "List the namespaces of running containers", ns),
     verb!("pull", "Fetch an image from a registry", pull),
     verb!("push", "Send an image to a registry", push),
@@ -76,6 +78,7 @@ pub(super) const ALL: &[Verb] = &[
     verb!("untag", "Take names from an image, which stays", untag),
     verb!("rmi", "Remove images", rmi),
     verb!("inspect", "Print all about containers and images as JSON", inspect),
+    verb!("container cp", "Copy files between this machine and containers", cp),
     verb!("image ls", "List images", images),
     verb!("image inspect", "Print all about images as JSON", image_inspect),
     verb!("image history", "Show how an image came to be", history),

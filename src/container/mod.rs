@@ -14,6 +14,7 @@
 //! Architecture invariant: nothing here parses a command line or an image.
 
 pub mod attach;
+pub mod copy;
 pub mod namespaces;
 pub mod record;
 pub mod store;

@@ -11,6 +11,7 @@ use crate::image::config::RunConfig;
 use crate::limits;
 use crate::process::identity::Identity;
 use crate::process::idmap::IdMap;
+use crate::sandbox::spec::Mount;
 
 /// The version this kelp writes.
 const VERSION: u32 = 1;
@@ -65,6 +66,13 @@ pub struct Files {
     pub id_map_key: String,
     /// What was mounted on; kelp made what was missing there.
     pub mount_points: Vec<String>,
+    /// What belongs to its files besides its own: volumes, binds, and the
+    /// directories of `--rootfs /`.
+    #[serde(default)]
+    pub mounts: Vec<Mount>,
+    /// `/` cannot be written.
+    #[serde(default)]
+    pub read_only: bool,
 }
 
 /// Where in its life a container is.

@@ -178,6 +178,17 @@ fn is_locked(directory: &Path) -> Result<bool> {
     }
 }
 
+/// The lock of the container at `directory`, if nobody has it: until it is
+/// dropped, nobody starts, changes or removes the container.
+pub fn try_lock(directory: &Path) -> Result<Option<File>> {
+    let lock = File::options().read(true).write(true).open(directory.join("lock")).doing(|| "open its lock")?;
+    match lock.try_lock() {
+        Ok(()) => Ok(Some(lock)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(Failure::from(error).doing("take its lock")),
+    }
+}
+
 /// Whether a container is on its way: its maker is alive, but there is no
 /// record yet that says what it needs.
 pub fn is_one_being_made(paths: &Paths) -> Result<bool> {

@@ -40,8 +40,7 @@ impl Files {
     pub(super) fn of(paths: &Paths, container: &Container) -> Result<Self> {
         let Container { directory, record } = container;
         let Some(files) = &record.files else {
-            return Err(Failure::user("it was made by an older kelp, which did not write down what its files are")
-                .hint("run it again; copy what you need through a volume"));
+            return Err(older_kelp());
         };
         let lowers = match &files.rootfs {
             Some(root) if root == Path::new("/") => {
@@ -64,6 +63,12 @@ impl Files {
     pub(super) fn stack(&self) -> Vec<PathBuf> {
         std::iter::once(&self.upper).chain(&self.lowers).cloned().collect()
     }
+}
+
+/// That a record says nothing of the container's files.
+pub(super) fn older_kelp() -> Failure {
+    Failure::user("it was made by an older kelp, which did not write down what its files are")
+        .hint("run it again; copy what you need through a volume")
 }
 
 /// The unpacked layers of a container's image, which are kept as long as the
@@ -141,18 +146,27 @@ pub(super) fn check_still_there(paths: &Paths, container: &Container) -> Result<
 
 /// What the user should know about what was packed: one line each.
 pub(super) fn notices(summary: &Summary) -> Vec<String> {
-    let Summary { changed, skipped_sockets, dropped_attributes, .. } = summary;
-    let many = |count: &u64, one: &str, many: &str| match count {
-        0 => None,
-        1 => Some(format!("1 {one}")),
-        count => Some(format!("{count} {many}")),
-    };
+    let Summary { changed, skipped_sockets, dropped_attributes, unread, .. } = summary;
     [
         many(changed, "file changed while it was read", "files changed while they were read"),
         many(skipped_sockets, "socket was left out", "sockets were left out"),
         many(dropped_attributes, "extended attribute was left out", "extended attributes were left out"),
+        many(
+            unread,
+            "file of the kernel's was not read to its end",
+            "files of the kernel's were not read to their end",
+        ),
     ]
     .into_iter()
     .flatten()
     .collect()
+}
+
+/// How many of something there were, if any.
+pub(super) fn many(count: &u64, one: &str, many: &str) -> Option<String> {
+    match count {
+        0 => None,
+        1 => Some(format!("1 {one}")),
+        count => Some(format!("{count} {many}")),
+    }
 }

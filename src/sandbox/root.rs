@@ -120,7 +120,7 @@ fn add_by_name(context: &mount::Context, lowers: &[BorrowedFd<'_>]) -> Result<bo
 }
 
 /// What the host may have to change for an overlay.
-pub(super) fn explain(failure: Failure) -> Failure {
+pub fn explain(failure: Failure) -> Failure {
     if failure.is_errno(libc::ENODEV) {
         return failure.hint("this kernel has no overlayfs: an admin runs modprobe overlay");
     }
