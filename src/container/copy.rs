@@ -162,7 +162,7 @@ fn serve(channel: &Channel) -> Result<()> {
             }
             let lock = descriptors.next().ok_or_else(|| Failure::bug("a stopped container without its lock"))?;
             let place = HostPath(place);
-            let stopped = Stopped { root, steps, place, opened: None, mounted: None, task, _lock: lock };
+            let stopped = Stopped { root, steps, place, is_new, opened: None, mounted: None, task, _lock: lock };
             worker::run(&id_map, capabilities, "copies", channel, stopped)
         }
     }
@@ -173,6 +173,7 @@ struct Stopped<'a> {
     root: Root,
     steps: Vec<Step>,
     place: HostPath,
+    is_new: bool,
     opened: Option<(Opened, Sources)>,
     mounted: Option<OwnedFd>,
     task: Task<'a>,
@@ -189,7 +190,12 @@ impl Work for Stopped<'_> {
 
     fn mount(&mut self) -> Result<Option<OwnedFd>> {
         let (opened, mut sources) = self.opened.take().ok_or_else(|| Failure::bug("a root that was not opened"))?;
-        let root = root::mount(&self.root, &opened).map_err(root::explain).doing(|| "mount its files")?;
+        // A container that never ran lacks directories to mount on.
+        let mounted = match (self.task.way, self.is_new) {
+            (Way::Out, false) => root::mount_to_read(&self.root, &opened),
+            _ => root::mount(&self.root, &opened),
+        };
+        let root = mounted.doing(|| "mount its files")?;
         let place = open::open_dir(self.place.as_path())?;
         mount::attach(root.as_fd(), place.as_fd(), "/")?;
         mounts::apply(&self.steps, root.as_fd(), &mut sources, &mut Steps::new("copy"))?;

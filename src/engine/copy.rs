@@ -29,6 +29,7 @@ use crate::image::registry::Progress;
 use crate::kernel::{open, process};
 use crate::paths::{self, Paths};
 use crate::process::base::Base;
+use crate::process::channel::Channel;
 use crate::process::launch::{self, Launched};
 use crate::process::stage::Stage;
 use crate::sandbox::spec::{HostPath, Mount, Root, Source, Step};
@@ -112,9 +113,20 @@ fn typed_here(path: &OsString) -> Result<TypedPath> {
 struct Side {
     container: Container,
     path: TypedPath,
-    launched: Launched,
+    /// To the stage; `None` when it is to end.
+    channel: Option<Channel>,
+    pidfd: OwnedFd,
     kind: Kind,
     notices: Vec<String>,
+}
+
+impl Drop for Side {
+    /// Until the stage is gone, the container's lock is not free, and what is
+    /// done next to the container would be refused.
+    fn drop(&mut self) {
+        drop(self.channel.take());
+        process::wait_pidfd(self.pidfd.as_fd()).ok();
+    }
 }
 
 impl Side {
@@ -135,7 +147,9 @@ impl Side {
         let request = Request { id_map, files, path: path.clone(), last, way };
         let descriptors: Vec<_> = [Some(data.as_fd()), lock.as_ref().map(AsFd::as_fd)].into_iter().flatten().collect();
         launched.channel.send_if_open(&request, &descriptors)?;
-        let mut side = Self { container, path, launched, kind: Kind::Directory, notices };
+        drop((data, lock));
+        let Launched { channel, pidfd } = launched;
+        let mut side = Self { container, path, channel: Some(channel), pidfd, kind: Kind::Directory, notices };
         match side.hear()? {
             FromCopy::Found(kind) => side.kind = kind,
             _ => return Err(Failure::bug("a copy that began before it was told to")),
@@ -144,7 +158,8 @@ impl Side {
     }
 
     fn hear(&self) -> Result<FromCopy> {
-        match self.launched.channel.receive::<FromCopy>()?.map(|received| received.message) {
+        let received = self.channel.as_ref().map(Channel::receive::<FromCopy>).transpose()?.flatten();
+        match received.map(|received| received.message) {
             Some(FromCopy::Failed(failure)) => Err(failure),
             Some(message) => Ok(message),
             None => Err(Failure::host("the process that copies was killed")),
@@ -152,7 +167,7 @@ impl Side {
     }
 
     fn go(&self, go: &Go) -> Result<()> {
-        self.launched.channel.send_if_open(go, &[])
+        self.channel.as_ref().map_or(Ok(()), |channel| channel.send_if_open(go, &[]))
     }
 
     /// Waits until all is read.
@@ -160,7 +175,7 @@ impl Side {
         let FromCopy::Packed(summary) = self.hear()? else { return Err(Failure::bug("an answer of another copy")) };
         self.notices.extend(pack::notices(&summary));
         pack::check_still_there(paths, &self.container)?;
-        Ok(self.notices)
+        Ok(std::mem::take(&mut self.notices))
     }
 
     /// Waits until all is written.
@@ -168,7 +183,7 @@ impl Side {
         let FromCopy::Unpacked(summary) = self.hear()? else { return Err(Failure::bug("an answer of another copy")) };
         self.notices.extend(left_out(&summary));
         pack::check_still_there(paths, &self.container)?;
-        Ok(Copied { bytes: summary.bytes, notices: self.notices })
+        Ok(Copied { bytes: summary.bytes, notices: std::mem::take(&mut self.notices) })
     }
 }
 

@@ -53,7 +53,7 @@ pub enum Ownership {
 pub struct Target<'a> {
     /// The directory, perhaps open with O_PATH.
     pub directory: BorrowedFd<'a>,
-    /// All entries have this name, or are below it.
+    /// All entries have this name, or are below it; empty: they have any.
     pub only: Option<&'a [u8]>,
     /// A root and the directory's path in it: links on the way to an entry are
     /// followed as seen from there. `None`: they are refused.
@@ -107,8 +107,27 @@ struct Directory {
     entry: Entry,
 }
 
-/// A file under way: the name it has until it is whole, if that is not its own.
-type Temporary = Option<String>;
+/// Where a file is until it is whole.
+enum Under {
+    /// Its own name.
+    Own,
+    /// This one, to be renamed.
+    Temporary(String),
+    /// This one; under its own something is mounted. A rename over that would
+    /// take the mount from the container: the kernel refuses it (EBUSY) only
+    /// to those who are in the same mount namespace.
+    Mounted(String),
+}
+
+impl Under {
+    /// The name it has, whose own is `name`.
+    fn name<'a>(&'a self, name: &'a [u8]) -> &'a Path {
+        match self {
+            Self::Own => as_path(name),
+            Self::Temporary(temporary) | Self::Mounted(temporary) => Path::new(temporary),
+        }
+    }
+}
 
 impl Merge<'_> {
     fn place<R: BufRead>(&mut self, clean: &[u8], entry: &mut Entry, archive: &mut Archive<R>) -> Result<()> {
@@ -129,13 +148,13 @@ impl Merge<'_> {
             Kind::Symlink => {
                 let target = link_target(entry)?;
                 let made = self.begin(name, |dir, name| file::make_symlink(target, dir, name))?;
-                self.finish(name, made.1, Some(entry))
+                self.finish(name, &made.1, Some(entry))
             }
             Kind::Fifo => {
                 let mode = self.mode(entry) & 0o777;
                 let make = |dir: BorrowedFd<'_>, name: &Path| file::make_node(dir, name, SFlag::S_IFIFO, mode, 0);
                 let made = self.begin(name, make)?;
-                self.finish(name, made.1, Some(entry))
+                self.finish(name, &made.1, Some(entry))
             }
             Kind::Link => self.make_link(name, entry),
             Kind::Device => {
@@ -216,25 +235,23 @@ impl Merge<'_> {
 
     fn make_file<R: BufRead>(&mut self, name: &[u8], entry: &Entry, archive: &mut Archive<R>) -> Result<()> {
         let flags = libc::O_RDWR | libc::O_CREAT | libc::O_EXCL;
-        let (fd, temporary) = self.begin(name, |dir, name| file::open_at(dir, name, flags, 0o600))?;
+        let (fd, under) = self.begin(name, |dir, name| file::open_at(dir, name, flags, 0o600))?;
         let mut content = File::from(fd);
         let filled = write_data(&mut content, entry, archive).and_then(|bytes| {
             self.summary.bytes += bytes;
             self.describe(content.as_fd(), entry)
         });
-        match filled {
-            Err(failure) => {
-                self.remove(name, temporary.as_deref());
+        match (filled, &under) {
+            (Err(failure), _) => {
+                self.remove(name, &under);
                 Err(failure)
             }
-            Ok(()) => match self.finish(name, temporary.clone(), None) {
-                Err(failure) if failure.is_errno(libc::EBUSY) => {
-                    let written = self.write_into(name, &mut content);
-                    self.remove(name, temporary.as_deref());
-                    written.doing(|| "write to what is mounted there")
-                }
-                result => result,
-            },
+            (Ok(()), Under::Mounted(_)) => {
+                let written = self.write_into(name, &mut content);
+                self.remove(name, &under);
+                written.doing(|| "write to what is mounted there")
+            }
+            (Ok(()), _) => self.finish(name, &under, None),
         }
     }
 
@@ -286,55 +303,63 @@ impl Merge<'_> {
             return Ok(());
         }
         let made = self.begin(name, |dir, name| file::make_link(from.as_fd(), from_name, dir, name)).doing(doing)?;
-        self.finish(name, made.1, None)
+        self.finish(name, &made.1, None)
     }
 
     /// Makes what is no directory: under its own name, or under another one if
     /// something is there.
-    fn begin<T>(
-        &self,
-        name: &[u8],
-        make: impl Fn(BorrowedFd<'_>, &Path) -> kernel::Result<T>,
-    ) -> Result<(T, Temporary)> {
+    fn begin<T>(&self, name: &[u8], make: impl Fn(BorrowedFd<'_>, &Path) -> kernel::Result<T>) -> Result<(T, Under)> {
         let dir = self.parent.fd.as_fd();
         match make(dir, as_path(name)) {
             Err(error) if error.errno == Errno::EEXIST => {}
-            result => return Ok((result?, None)),
+            result => return Ok((result?, Under::Own)),
         }
         if is(&file::status_at(dir, as_path(name))?, SFlag::S_IFDIR) {
             return Err(Failure::user("what is not a directory cannot take the place of one"));
         }
+        let flags = libc::O_PATH | libc::O_NOFOLLOW;
+        let is_mounted = match openat2(dir, as_path(name), flags, 0, Resolve::SameMount) {
+            Err(error) if error.errno == Errno::EXDEV => true,
+            result => result.map(|_| false)?,
+        };
         let temporary = format!(".kelp-cp-{}", kernel::process::random_hex::<8>()?);
-        Ok((make(dir, Path::new(&temporary))?, Some(temporary)))
+        let made = make(dir, Path::new(&temporary))?;
+        Ok((made, if is_mounted { Under::Mounted(temporary) } else { Under::Temporary(temporary) }))
     }
 
     /// Gives what is whole its name. `entry`: with its owner and times, which
     /// it has not got yet.
-    fn finish(&mut self, name: &[u8], temporary: Temporary, entry: Option<&Entry>) -> Result<()> {
-        let described = entry.map_or(Ok(()), |entry| {
-            let name = temporary.as_ref().map_or(as_path(name), Path::new);
-            self.summary.dropped_attributes += entry.attributes.len() as u64;
-            if let Some((uid, gid)) = self.owner(entry) {
-                let result = file::set_owner_at(self.parent.fd.as_fd(), name, uid, gid);
-                self.judge_owner(result, entry)?;
-            }
-            let time = timespec(entry.modified);
-            Ok(file::set_times_at(self.parent.fd.as_fd(), name, &time, &time)?)
-        });
-        let Some(temporary) = temporary else { return described };
+    fn finish(&mut self, name: &[u8], under: &Under, entry: Option<&Entry>) -> Result<()> {
+        let described = entry.map_or(Ok(()), |entry| self.describe_name(under.name(name), entry));
         let dir = self.parent.fd.as_fd();
-        let renamed = described.and_then(|()| Ok(file::rename(dir, Path::new(&temporary), dir, as_path(name))?));
-        // A mounted file is written to from it yet.
-        if renamed.as_ref().is_err_and(|failure| !failure.is_errno(libc::EBUSY)) {
-            self.remove(name, Some(&temporary));
+        let finished = described.and_then(|()| match under {
+            Under::Own => Ok(()),
+            Under::Temporary(temporary) => Ok(file::rename(dir, Path::new(temporary), dir, as_path(name))?),
+            Under::Mounted(_) => {
+                Err(Failure::user("something is mounted there, which only a file's content can go to"))
+            }
+        });
+        if finished.is_err() && !matches!(under, Under::Own) {
+            self.remove(name, under);
         }
-        renamed
+        finished
+    }
+
+    /// Owner and times of what is not opened.
+    fn describe_name(&mut self, name: &Path, entry: &Entry) -> Result<()> {
+        self.summary.dropped_attributes += entry.attributes.len() as u64;
+        if let Some((uid, gid)) = self.owner(entry) {
+            let result = file::set_owner_at(self.parent.fd.as_fd(), name, uid, gid);
+            self.judge_owner(result, entry)?;
+        }
+        let time = timespec(entry.modified);
+        Ok(file::set_times_at(self.parent.fd.as_fd(), name, &time, &time)?)
     }
 
     /// Removes what did not become whole.
-    fn remove(&self, name: &[u8], temporary: Option<&str>) {
+    fn remove(&self, name: &[u8], under: &Under) {
         // The failure that led here is the one that counts.
-        file::remove(self.parent.fd.as_fd(), temporary.map_or(as_path(name), Path::new)).ok();
+        file::remove(self.parent.fd.as_fd(), under.name(name)).ok();
     }
 
     /// Whom a new file is to be given to; `None` if it is ours and stays so.
@@ -415,7 +440,7 @@ impl Merge<'_> {
 
 /// Whether `path` is `top` or below it.
 fn is_below(path: &[u8], top: &[u8]) -> bool {
-    path.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+    top.is_empty() || path.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
 }
 
 fn is_setgid(fd: BorrowedFd<'_>) -> Result<bool> {
@@ -428,5 +453,149 @@ fn refuse_kernel_tree(fd: BorrowedFd<'_>) -> Result<()> {
     match kernel_tree::is_one(fd)? {
         true => Err(Failure::user("it is in the kernel's own file system (/proc, /sys), where nothing is copied to")),
         false => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
+    use super::*;
+
+    /// One entry: its type, path, what a link leads to or a file holds, mode.
+    type Line<'a> = (tar::EntryType, &'a str, &'a str, u32);
+
+    const FILE: tar::EntryType = tar::EntryType::Regular;
+    const DIRECTORY: tar::EntryType = tar::EntryType::Directory;
+    const SYMLINK: tar::EntryType = tar::EntryType::Symlink;
+    const LINK: tar::EntryType = tar::EntryType::Link;
+
+    fn archive(lines: &[Line<'_>]) -> Vec<u8> {
+        let mut builder = tar::Builder::new(Vec::new());
+        for (kind, path, text, mode) in lines {
+            let mut header = tar::Header::new_ustar();
+            header.as_old_mut().name[..path.len()].copy_from_slice(path.as_bytes());
+            header.set_entry_type(*kind);
+            header.set_mode(*mode);
+            header.set_mtime(1_600_000_000);
+            header.set_uid(12_345);
+            header.set_gid(12_345);
+            let content = if *kind == FILE { text.as_bytes() } else { &[] };
+            header.set_size(content.len() as u64);
+            if *kind != FILE {
+                header.as_old_mut().linkname[..text.len()].copy_from_slice(text.as_bytes());
+            }
+            header.set_cksum();
+            builder.append(&header, content).unwrap();
+        }
+        builder.into_inner().unwrap()
+    }
+
+    /// A directory `to`, and beside it one that nothing may reach.
+    struct Place(tempfile::TempDir);
+
+    impl Place {
+        fn new() -> Self {
+            let place = Self(tempfile::tempdir().unwrap());
+            fs::create_dir(place.path("to")).unwrap();
+            fs::create_dir(place.path("outside")).unwrap();
+            fs::write(place.path("outside/file"), "outside").unwrap();
+            place
+        }
+
+        fn path(&self, path: &str) -> std::path::PathBuf {
+            self.0.path().join(path)
+        }
+
+        fn merge(&self, lines: &[Line<'_>], only: Option<&[u8]>) -> Result<Summary> {
+            let directory = kernel::open::open_dir(&self.path("to")).unwrap();
+            let target = Target { directory: directory.as_fd(), only, links: None, ownership: Ownership::Caller };
+            merge(archive(lines).as_slice(), target)
+        }
+    }
+
+    impl Drop for Place {
+        #[track_caller]
+        fn drop(&mut self) {
+            assert_eq!(fs::read_to_string(self.path("outside/file")).unwrap(), "outside");
+            assert_eq!(fs::read_dir(self.path("outside")).unwrap().count(), 1);
+            assert_eq!(fs::metadata(self.path("outside/file")).unwrap().nlink(), 1);
+        }
+    }
+
+    #[test]
+    fn no_link_is_followed() {
+        let place = Place::new();
+        symlink("../outside", place.path("to/there")).unwrap();
+        let refused: [&[Line<'_>]; 7] = [
+            &[(FILE, "there/new", "x", 0o644)],
+            &[(DIRECTORY, "there", "", 0o700)],
+            &[(SYMLINK, "own", "../outside", 0o777), (FILE, "own/new", "x", 0o644)],
+            &[(SYMLINK, "own", "../outside", 0o777), (DIRECTORY, "own/", "", 0o700)],
+            &[(LINK, "hard", "there/file", 0o644)],
+            &[(LINK, "hard", "../outside/file", 0o644)],
+            &[(FILE, "../outside/new", "x", 0o644)],
+        ];
+        for lines in refused {
+            assert!(place.merge(lines, None).is_err(), "{lines:?}");
+        }
+        // The link itself is replaced.
+        symlink("../outside/file", place.path("to/file")).unwrap();
+        place.merge(&[(FILE, "file", "new", 0o644), (FILE, "there", "new", 0o644)], None).unwrap();
+        for name in ["to/file", "to/there"] {
+            assert!(fs::symlink_metadata(place.path(name)).unwrap().is_file());
+        }
+    }
+
+    #[test]
+    fn only_what_was_asked_for_is_taken() {
+        let place = Place::new();
+        place.merge(&[(DIRECTORY, "top", "", 0o755), (FILE, "top/file", "x", 0o644)], Some(b"top")).unwrap();
+        for path in ["topper", "file", ".", "top/../file"] {
+            assert!(place.merge(&[(FILE, path, "x", 0o644)], Some(b"top")).is_err(), "{path}");
+        }
+        fs::write(place.path("to/mine"), "mine").unwrap();
+        assert!(place.merge(&[(LINK, "top/link", "mine", 0o644)], Some(b"top")).is_err());
+    }
+
+    #[test]
+    fn a_file_is_whole_or_as_it_was() {
+        let place = Place::new();
+        fs::write(place.path("to/file"), "old").unwrap();
+        let directory = kernel::open::open_dir(&place.path("to")).unwrap();
+        let tar = archive(&[(FILE, "new", &"x".repeat(2_000), 0o644), (FILE, "file", &"x".repeat(2_000), 0o644)]);
+        for length in [700, 1_024, 3_500, 4_600] {
+            let target = Target { directory: directory.as_fd(), only: None, links: None, ownership: Ownership::Caller };
+            merge(&tar[..length], target).unwrap_err();
+            assert_eq!(fs::read_to_string(place.path("to/file")).unwrap(), "old");
+            let names = fs::read_dir(place.path("to")).unwrap().count();
+            assert_eq!(names, if length < 3_000 { 1 } else { 2 }, "{length}");
+        }
+    }
+
+    #[test]
+    fn directories_are_merged_and_rights_do_not_come_along() {
+        let place = Place::new();
+        fs::create_dir(place.path("to/there")).unwrap();
+        fs::write(place.path("to/there/mine"), "mine").unwrap();
+        let lines = [
+            (DIRECTORY, "there", "", 0o2750),
+            (DIRECTORY, "there/closed", "", 0o500),
+            (FILE, "there/closed/file", "x", 0o4751),
+            (LINK, "there/link", "there/closed/file", 0o4751),
+            (LINK, "there/link", "there/closed/file", 0o4751),
+            (FILE, "implied/dir/file", "x", 0o644),
+        ];
+        place.merge(&lines, None).unwrap();
+        place.merge(&lines[..2], None).unwrap();
+        let mode = |path: &str| fs::metadata(place.path(path)).unwrap().mode() & 0o7777;
+        assert_eq!((mode("to/there"), mode("to/there/closed"), mode("to/there/link")), (0o750, 0o500, 0o751));
+        assert_eq!(fs::metadata(place.path("to/there")).unwrap().mtime(), 1_600_000_000);
+        assert_eq!(fs::read_to_string(place.path("to/there/mine")).unwrap(), "mine");
+        fs::set_permissions(place.path("to/there/closed"), PermissionsExt::from_mode(0o700)).unwrap();
+        for (kind, path) in [(FILE, "there"), (SYMLINK, "there"), (DIRECTORY, "there/mine"), (FILE, "there/mine/x")] {
+            assert!(place.merge(&[(kind, path, "x", 0o644)], None).is_err(), "{path}");
+        }
     }
 }
