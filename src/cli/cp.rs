@@ -28,7 +28,7 @@ pub(super) struct Arguments {
     /// Copy what a symbolic link as source leads to, not the link
     #[arg(short = 'L', long)]
     follow_link: bool,
-    /// Say nothing but what went wrong
+    /// Show no progress, and do not say that all went well
     #[arg(short, long)]
     quiet: bool,
 }
@@ -55,9 +55,7 @@ pub(super) fn run(arguments: Arguments, session: &Session) -> Result<i32> {
         Err(failure) if destination == "-" && failure.is_errno(libc::EPIPE) => return Ok(BROKEN_PIPE),
         result => result?,
     };
-    if !quiet {
-        copied.notices.iter().for_each(|notice| output::notice(notice));
-    }
+    copied.notices.iter().for_each(|notice| output::notice(notice));
     if !is_quiet {
         let size = units::bytes(copied.bytes);
         output::remark(&format!("Successfully copied {size} to {}", destination.display()));
