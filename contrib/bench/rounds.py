@@ -1,6 +1,6 @@
 """What the benchmarks that compare kelp with podman share: a fresh file system
 for each round, and commands timed as an ordinary user."""
-import os, pwd, resource, signal, subprocess, sys, time
+import glob, os, pwd, resource, signal, subprocess, sys, time
 
 USER = os.environ.get("BENCH_USER", "kelp-test")
 
@@ -23,8 +23,11 @@ class Disk:
         os.chmod(self.place, 0o1777)
 
     def __exit__(self, *_):
-        # kelp's own processes of this round: the last one lingers.
-        for pid in os.listdir(self.place + "/run/holders") if os.path.isdir(self.place + "/run/holders") else []:
+        # By their pids: kelp's own processes of this round, the last of which lingers, and podman's pause process.
+        pids = [os.path.basename(path) for path in glob.glob(self.place + "/run/holders/*")]
+        for path in glob.glob(self.place + "/*/libpod/tmp/pause.pid"):
+            pids.append(open(path).read().strip())
+        for pid in pids:
             try:
                 os.kill(int(pid), signal.SIGKILL)
             except (ProcessLookupError, ValueError):
