@@ -108,6 +108,13 @@ pub const NAME_BYTES_MAX: usize = 128;
 /// start finds the base user namespace still mapped (docs/processes.md).
 pub const BASE_LINGER_MS: u64 = 15_000;
 
+/// How long a program may take to end after it was asked to (docker's number).
+pub const STOP_TIMEOUT_S: i64 = 10;
+
+/// How long a command that attached to a container may hold its program up by
+/// not reading what it writes.
+pub const LISTENER_PATIENCE_MS: u64 = 10_000;
+
 /// A tag's file: a reference, digests and times of our own writing.
 pub const TAG_BYTES_MAX: u64 = 64 << 10;
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use kelp::engine::options::namespaces::{Choice, UserChoice};
 use kelp::engine::options::{device, mount, security, tmpfs, volume};
 use kelp::engine::plan::{self, HostFacts, Input};
-use kelp::engine::request::{Pull, RootSource, RunRequest};
+use kelp::engine::request::{Pull, RootSource, RunRequest, Stored};
 use kelp::image::config::RunConfig;
 use kelp::process::identity::Identity;
 use kelp::process::idmap::{Extent, IdMap};
@@ -50,6 +50,8 @@ fn request() -> RunRequest {
         stop_signal: None,
         platform: None,
         pull: Pull::Missing,
+        restart: Default::default(),
+        stop_timeout_s: None,
     }
 }
 
@@ -72,10 +74,10 @@ fn planned(request: &RunRequest, image: &RunConfig, base_map: &IdMap) -> serde_j
         hosts: "127.0.0.1 localhost\n10.0.0.1 host\n".to_owned(),
         resolv_conf: "nameserver 10.0.0.53\n".to_owned(),
         has_mqueue: true,
-        directory: PathBuf::from("/home/alice"),
     };
+    let stored = Stored::new(request, Path::new("/home/alice"), None).expect("a request without a root directory");
     let spec = plan::plan(Input {
-        request,
+        request: &stored.request,
         image,
         id: "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
         base_map,

@@ -139,7 +139,7 @@ fn of_container(record: &Record) -> Value {
     let labels: Map<String, Value> = record.labels.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
     json!({
         "Id": record.id,
-        "Created": time(record.created_s),
+        "Created": time(record.created_ns),
         "Path": record.command.first(),
         "Args": record.command.get(1..).unwrap_or_default(),
         "State": state(&record.status),
@@ -156,23 +156,31 @@ fn of_container(record: &Record) -> Value {
 }
 
 fn state(status: &Status) -> Value {
-    let (word, pid, code, started, finished) = match status {
-        Status::Created => ("created", 0, 0, NEVER.to_owned(), NEVER.to_owned()),
-        Status::Running { payload, started_s, .. } => ("running", payload.pid, 0, time(*started_s), NEVER.to_owned()),
-        Status::Exited { code, finished_s } => ("exited", 0, *code, NEVER.to_owned(), time(*finished_s)),
+    let (pid, code, started, finished) = match status {
+        Status::Created => (0, 0, NEVER.to_owned(), NEVER.to_owned()),
+        Status::Running { payload, started_ns, .. } => (payload.pid, 0, time(*started_ns), NEVER.to_owned()),
+        Status::Restarting { code, started_ns, finished_ns, .. }
+        | Status::Exited { code, started_ns, finished_ns, .. } => (0, *code, time(*started_ns), time(*finished_ns)),
+    };
+    let error = match status {
+        Status::Exited { error: Some(error), .. } => error,
+        _ => "",
     };
     json!({
-        "Status": word,
-        "Running": word == "running",
+        "Status": status.word(),
+        "Running": status.is_live(),
+        "Paused": matches!(status, Status::Running { paused: true, .. }),
+        "Restarting": matches!(status, Status::Restarting { .. }),
         "Pid": pid,
         "ExitCode": code,
+        "Error": error,
         "StartedAt": started,
         "FinishedAt": finished,
     })
 }
 
-fn time(seconds: i64) -> String {
-    jiff::Timestamp::from_second(seconds).map_or_else(|_| NEVER.to_owned(), |time| time.to_string())
+fn time(nanoseconds: i64) -> String {
+    jiff::Timestamp::from_nanosecond(nanoseconds.into()).map_or_else(|_| NEVER.to_owned(), |time| time.to_string())
 }
 
 #[cfg(test)]
@@ -182,10 +190,10 @@ mod tests {
     #[test]
     fn a_container_looks_like_dockers() {
         let mut record = Record::new("ab".repeat(32), "web".to_owned());
-        record.created_s = 0;
+        record.created_ns = 0;
         record.command = vec!["sh".to_owned(), "-c".to_owned(), "true".to_owned()];
         record.labels = vec![("a".to_owned(), "b".to_owned())];
-        record.status = Status::Exited { code: 3, finished_s: 60 };
+        record.status = Status::Exited { code: 3, started_ns: 0, finished_ns: 60_000_000_000, error: None };
         let value = of_container(&record);
         assert_eq!(value["Created"], "1970-01-01T00:00:00Z");
         assert_eq!((&value["Path"], &value["Args"]), (&json!("sh"), &json!(["-c", "true"])));

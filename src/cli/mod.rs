@@ -11,10 +11,12 @@
 pub mod output;
 pub mod tour;
 
+mod attach;
 mod check;
 mod commit;
 mod completion;
 mod cp;
+mod create;
 mod diff;
 mod exists;
 mod export;
@@ -29,30 +31,40 @@ mod image_verify;
 mod images;
 mod import;
 mod inspect;
+mod kill;
 mod load;
 mod login;
 mod logout;
 mod man;
 mod manifest;
 mod ns;
+mod pause;
 mod progress;
 mod prompt;
 mod ps;
 mod pull;
 mod push;
 mod registry;
+mod rename;
+mod request;
+mod restart;
 mod rm;
 mod rmi;
 mod run;
 mod save;
 mod search;
+mod start;
+mod stop;
 mod tag;
 #[doc(hidden)]
 pub mod template;
 mod units;
+mod unpause;
 mod untag;
+mod update;
 mod verbs;
 mod version;
+mod wait;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -82,8 +94,26 @@ struct Global {
 }
 
 /// Verbs that look at no image, and so at no settings.
-const WITHOUT_SETTINGS: &[&str] =
-    &["completion", "container cp", "cp", "login", "logout", "man", "ns", "ps", "rm", "version"];
+const WITHOUT_SETTINGS: &[&str] = &[
+    "attach",
+    "completion",
+    "container cp",
+    "cp",
+    "kill",
+    "login",
+    "logout",
+    "man",
+    "ns",
+    "pause",
+    "ps",
+    "rename",
+    "rm",
+    "stop",
+    "unpause",
+    "update",
+    "version",
+    "wait",
+];
 
 /// The whole command: from arguments to exit status.
 pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
@@ -119,6 +149,19 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         },
         None => unknown(&first.to_string_lossy()),
     }
+}
+
+/// Does the same with each of `names`; goes on behind one with which it cannot
+/// be done. Returns the exit status.
+fn each(names: &[String], mut act: impl FnMut(&str) -> Result<()>) -> i32 {
+    let mut code = 0;
+    for name in names {
+        if let Err(failure) = act(name) {
+            output::failure(&failure);
+            code = 1;
+        }
+    }
+    code
 }
 
 fn is_global(argument: &OsString) -> bool {

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::format::{Fields, FormatFlag, Listing};
 use super::{Session, output, units};
-use crate::container::record::{Record, Status, now_s};
+use crate::container::record::{Record, Status, now_ns};
 use crate::engine::lifecycle;
 use crate::error::Result;
 
@@ -45,7 +45,7 @@ pub(super) fn run(arguments: Arguments, session: &Session) -> Result<i32> {
     let records: Vec<&Record> = containers
         .iter()
         .map(|container| &container.record)
-        .filter(|record| arguments.all || matches!(record.status, Status::Running { .. }))
+        .filter(|record| arguments.all || record.status.is_live())
         .collect();
     if arguments.quiet {
         records.iter().for_each(|record| output::line(id(record, arguments.no_trunc)));
@@ -73,19 +73,14 @@ const LISTING: Listing = Listing {
 
 fn fields(record: &Record, whole: bool) -> Fields {
     let labels: Vec<String> = record.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    let state = match record.status {
-        Status::Created => "created",
-        Status::Running { .. } => "running",
-        Status::Exited { .. } => "exited",
-    };
     vec![
         ("ID", id(record, whole)),
         ("Names", record.name.clone()),
         ("Image", record.image.clone()),
         ("Command", shown_command(&record.command, whole)),
-        ("CreatedAt", units::moment(record.created_s)),
-        ("RunningFor", format!("{} ago", units::duration(now_s() - record.created_s))),
-        ("State", state.to_owned()),
+        ("CreatedAt", units::moment(record.created_ns / NANOSECONDS)),
+        ("RunningFor", ago(record.created_ns)),
+        ("State", record.status.word().to_owned()),
         ("Status", shown_status(record)),
         ("Labels", labels.join(",")),
     ]
@@ -101,7 +96,7 @@ fn row(record: &Record) -> Row<'_> {
         name: &record.name,
         image: &record.image,
         command: &record.command,
-        created: record.created_s,
+        created: record.created_ns / NANOSECONDS,
         labels: &record.labels,
         status: &record.status,
     }
@@ -121,7 +116,22 @@ fn shown_command(command: &[String], whole: bool) -> String {
 fn shown_status(record: &Record) -> String {
     match &record.status {
         Status::Created => "Created".to_owned(),
-        Status::Running { started_s, .. } => format!("Up {}", units::duration(now_s() - started_s)),
-        Status::Exited { code, finished_s } => format!("Exited ({code}) {} ago", units::duration(now_s() - finished_s)),
+        Status::Running { started_ns, paused, .. } => {
+            let paused = if *paused { " (Paused)" } else { "" };
+            format!("Up {}{paused}", since(*started_ns))
+        }
+        Status::Restarting { code, finished_ns, .. } => format!("Restarting ({code}) {}", ago(*finished_ns)),
+        Status::Exited { code, finished_ns, .. } => format!("Exited ({code}) {}", ago(*finished_ns)),
     }
+}
+
+/// A second, in nanoseconds.
+const NANOSECONDS: i64 = 1_000_000_000;
+
+fn since(moment_ns: i64) -> String {
+    units::duration((now_ns() - moment_ns) / NANOSECONDS)
+}
+
+fn ago(moment_ns: i64) -> String {
+    format!("{} ago", since(moment_ns))
 }

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{Session, output};
+use super::{Session, each, output};
 use crate::engine::lifecycle;
 use crate::error::Result;
 
@@ -19,16 +19,11 @@ pub(super) struct Arguments {
 
 /// Removes each; goes on behind one that cannot be removed.
 pub(super) fn run(arguments: Arguments, session: &Session) -> Result<i32> {
-    let mut code = 0;
-    for name in &arguments.containers {
-        match lifecycle::remove(&session.paths, name, arguments.force) {
-            Ok(()) => output::line(name),
-            Err(failure) => {
-                output::failure(&failure);
-                code = 1;
-            }
-        }
-    }
+    let code = each(&arguments.containers, |name| {
+        lifecycle::remove(&session.paths, name, arguments.force)?;
+        output::line(name);
+        Ok(())
+    });
     lifecycle::delete_removed(&session.paths)?;
     Ok(code)
 }

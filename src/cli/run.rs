@@ -1,24 +1,15 @@
 //! `kelp run`: runs a command in a new container.
 
-use std::path::{Path, PathBuf};
+use clap::Args;
 
-use clap::{Args, ValueEnum};
-
-use super::output;
-use super::{Session, progress};
+use super::request::{RequestArguments, request};
+use super::{Session, output, progress};
 use crate::container::attach::Observer;
-use crate::engine::options::environment::Variable;
-use crate::engine::options::{
-    device, environment, hostname, label, mount, name, namespaces, security, size, stop_signal, time_offset, tmpfs,
-    volume,
-};
-use crate::engine::request::{Pull, RootSource, RunRequest};
-use crate::engine::run;
-use crate::error::{Context, Failure, Result};
-use crate::image::platform::Platform;
-use crate::limits;
+use crate::engine::options::detach_keys;
+use crate::engine::request::RunRequest;
+use crate::engine::run::{self, Mode, Ran};
+use crate::error::{Failure, Result};
 use crate::process::steps::Step;
-use crate::sandbox::rlimits;
 
 /// Arguments of `kelp run`.
 #[derive(Debug, Args)]
@@ -26,178 +17,50 @@ use crate::sandbox::rlimits;
     override_usage = "kelp run [OPTIONS] IMAGE [COMMAND] [ARG...]\n       kelp run [OPTIONS] --rootfs DIR COMMAND [ARG...]"
 )]
 pub(super) struct Arguments {
-    /// The image (unless --rootfs is given), then the command and its arguments
-    #[arg(trailing_var_arg = true, value_name = "IMAGE [COMMAND] [ARG...]")]
-    words: Vec<String>,
-    /// Keep standard input open
+    /// Let it run by itself and print its id
     #[arg(short, long)]
-    interactive: bool,
-    /// Give the container a terminal
-    #[arg(short, long)]
-    tty: bool,
-    /// Remove the container when it ends
-    #[arg(long)]
-    rm: bool,
-    /// Name the container
-    #[arg(long)]
-    name: Option<String>,
-    /// Use a directory as the root file system, under an overlay; / works too
-    #[arg(long, value_name = "DIR")]
-    rootfs: Option<PathBuf>,
+    detach: bool,
+    /// Keys that detach from its terminal
+    #[arg(long, value_name = "KEYS", default_value = detach_keys::DEFAULT)]
+    detach_keys: String,
+    /// Pass signals on to the program
+    #[arg(long, value_name = "BOOL", default_value_t = true, num_args = 0..=1, default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set)]
+    sig_proxy: bool,
     /// Print the plan as JSON and start nothing
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
-    process: ProcessArguments,
-    #[command(flatten)]
-    mounts: MountArguments,
-    #[command(flatten)]
-    isolation: IsolationArguments,
-    #[command(flatten)]
-    image: ImageArguments,
-}
-
-/// What runs, and as whom.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Process")]
-struct ProcessArguments {
-    /// Set a variable; NAME alone takes the value from here
-    #[arg(short, long, value_name = "NAME[=VALUE]")]
-    env: Vec<String>,
-    /// Read variables from a file
-    #[arg(long, value_name = "FILE")]
-    env_file: Vec<PathBuf>,
-    /// Run as this user, by name or number of the image
-    #[arg(short, long, value_name = "USER[:GROUP]")]
-    user: Option<String>,
-    /// Add a group, by name or number of the image
-    #[arg(long, value_name = "GROUP")]
-    group_add: Vec<String>,
-    /// Start in this directory
-    #[arg(short, long, value_name = "DIR")]
-    workdir: Option<String>,
-    /// Run this instead of the image's entrypoint
-    #[arg(long, value_name = "PROGRAM")]
-    entrypoint: Option<String>,
-    /// Run a small init as pid 1 that forwards signals and reaps processes
-    #[arg(long)]
-    init: bool,
-    /// Set a resource limit
-    #[arg(long, value_name = "NAME=SOFT[:HARD]")]
-    ulimit: Vec<String>,
-    /// The signal that asks the program to end
-    #[arg(long, value_name = "SIGNAL")]
-    stop_signal: Option<String>,
-    /// Set a label
-    #[arg(short, long, value_name = "KEY[=VALUE]")]
-    label: Vec<String>,
-    /// Read labels from a file
-    #[arg(long, value_name = "FILE")]
-    label_file: Vec<PathBuf>,
-    /// Write the container's id to a new file
-    #[arg(long, value_name = "FILE")]
-    cidfile: Option<PathBuf>,
-}
-
-/// What is put into the root file system.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Files")]
-struct MountArguments {
-    /// Mount a host path or a named volume
-    #[arg(short, long, value_name = "[SOURCE:]TARGET[:OPTIONS]")]
-    volume: Vec<String>,
-    /// Mount a file system, in key=value form
-    #[arg(long, value_name = "type=TYPE,...")]
-    mount: Vec<String>,
-    /// Mount memory
-    #[arg(long, value_name = "TARGET[:OPTIONS]")]
-    tmpfs: Vec<String>,
-    /// Give access to a device of the host
-    #[arg(long, value_name = "HOST[:TARGET[:RIGHTS]]")]
-    device: Vec<String>,
-    /// Size of /dev/shm (64m if not given)
-    #[arg(long, value_name = "SIZE")]
-    shm_size: Option<String>,
-    /// Make the root file system read-only
-    #[arg(long)]
-    read_only: bool,
-}
-
-/// Namespaces, capabilities, filters.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Isolation")]
-struct IsolationArguments {
-    /// Host name in the container
-    #[arg(long)]
-    hostname: Option<String>,
-    /// User namespace: host, keep-id[:uid=UID,gid=GID] or nomap
-    #[arg(long, value_name = "MODE", default_value = "host")]
-    userns: String,
-    /// Pid namespace: private, host or container:NAME
-    #[arg(long, value_name = "MODE", default_value = "private")]
-    pid: String,
-    /// IPC namespace: private, host, none or container:NAME
-    #[arg(long, value_name = "MODE", default_value = "private")]
-    ipc: String,
-    /// UTS namespace: private, host or container:NAME
-    #[arg(long, value_name = "MODE", default_value = "private")]
-    uts: String,
-    /// Network: none, host or container:NAME
-    #[arg(long, visible_alias = "net", value_name = "MODE", default_value = "none")]
-    network: String,
-    /// Cgroup namespace: private, host or container:NAME
-    #[arg(long, value_name = "MODE", default_value = "private")]
-    cgroupns: String,
-    /// Move a clock of the container's time namespace
-    #[arg(long, value_name = "monotonic=SECONDS|boottime=SECONDS", allow_hyphen_values = true)]
-    time_offset: Vec<String>,
-    /// Add a capability
-    #[arg(long, value_name = "CAPABILITY")]
-    cap_add: Vec<String>,
-    /// Drop a capability
-    #[arg(long, value_name = "CAPABILITY")]
-    cap_drop: Vec<String>,
-    /// Security: no-new-privileges, seccomp=FILE|unconfined, mask=PATH, unmask=ALL|PATH
-    #[arg(long, value_name = "OPTION")]
-    security_opt: Vec<String>,
-    /// Set a kernel parameter of the container's namespaces
-    #[arg(long, value_name = "NAME=VALUE")]
-    sysctl: Vec<String>,
-}
-
-/// Which image, and when to fetch it.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Image")]
-struct ImageArguments {
-    /// Use the image for this platform
-    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
-    platform: Option<String>,
-    /// When to fetch the image
-    #[arg(long, value_enum, default_value_t = PullWhen::Missing)]
-    pull: PullWhen,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum PullWhen {
-    Always,
-    Missing,
-    Never,
+    container: RequestArguments,
 }
 
 /// Runs it; the exit status is the program's.
 pub(super) fn run(arguments: Arguments, session: &Session) -> Result<i32> {
-    let dry = arguments.dry_run;
-    let request = request(arguments)?;
-    check_terminal(&request)?;
+    let request = request(arguments.container)?;
+    let detach_keys = detach_keys::parse(&arguments.detach_keys)?;
     let progress = progress::Bars::new();
-    if dry {
+    if arguments.dry_run {
         output::json(&run::dry_run(&session.paths, &request, &progress)?)?;
         return Ok(0);
     }
-    let mut observer = Printer { debug: session.debug, steps: Vec::new() };
-    let result = run::run(&session.paths, &request, &progress, &mut observer);
+    let mode = match arguments.detach {
+        true => Mode::Detached,
+        false => {
+            check_terminal(&request)?;
+            Mode::Foreground { detach_keys, forwards_signals: arguments.sig_proxy }
+        }
+    };
+    let mut observer = Printer::new(session);
+    let result = run::run(&session.paths, &request, &mode, &progress, &mut observer);
     observer.print_steps();
-    result
+    match result? {
+        Ran::Exited(code) => Ok(code),
+        Ran::Detached(id) => {
+            if arguments.detach {
+                output::line(&id);
+            }
+            Ok(0)
+        }
+    }
 }
 
 /// As Docker: a terminal inside for an input that is none outside is a slip.
@@ -209,14 +72,19 @@ fn check_terminal(request: &RunRequest) -> Result<()> {
     Ok(())
 }
 
-struct Printer {
+/// Prints what happens while a container starts and runs.
+pub(super) struct Printer {
     debug: bool,
     steps: Vec<Step>,
 }
 
 impl Printer {
+    pub(super) fn new(session: &Session) -> Self {
+        Self { debug: session.debug, steps: Vec::new() }
+    }
+
     /// All processes' steps on one time line.
-    fn print_steps(&mut self) {
+    pub(super) fn print_steps(&mut self) {
         self.steps.sort_by_key(|step| step.ended_us);
         let start_us = self.steps.iter().map(|step| step.ended_us.saturating_sub(step.took_us)).min().unwrap_or(0);
         for step in &self.steps {
@@ -240,102 +108,4 @@ impl Observer for Printer {
             self.steps.extend_from_slice(steps);
         }
     }
-}
-
-/// What was typed, as one request.
-fn request(arguments: Arguments) -> Result<RunRequest> {
-    let Arguments { words, interactive, tty, rm, name, rootfs, process, mounts, isolation, image, .. } = arguments;
-    let (source, command) = source(rootfs, words)?;
-    Ok(RunRequest {
-        source,
-        command,
-        entrypoint: process.entrypoint.clone(),
-        interactive,
-        terminal: tty,
-        init: process.init,
-        read_only: mounts.read_only,
-        variables: variables(&process)?,
-        user: process.user.clone(),
-        groups: process.group_add.clone(),
-        hostname: isolation.hostname.as_deref().map(hostname::parse).transpose()?,
-        name: name.as_deref().map(name::parse).transpose()?,
-        auto_remove: rm,
-        labels: labels(&process)?,
-        id_file: process.cidfile.clone(),
-        pid: namespaces::pid(&isolation.pid)?,
-        ipc: namespaces::ipc(&isolation.ipc)?,
-        uts: namespaces::uts(&isolation.uts)?,
-        network: namespaces::network(&isolation.network)?,
-        cgroup: namespaces::cgroup(&isolation.cgroupns)?,
-        user_namespace: namespaces::user(&isolation.userns)?,
-        time_offsets: time_offset::parse(&isolation.time_offset)?,
-        mounts: parsed_mounts(&mounts)?,
-        devices: each(&mounts.device, device::parse)?,
-        shm_bytes: mounts.shm_size.as_deref().map(size::parse).transpose().doing(|| "use --shm-size")?,
-        directory: process.workdir,
-        limits: each(&process.ulimit, rlimits::parse)?,
-        sysctls: isolation.sysctl,
-        capabilities_added: isolation.cap_add,
-        capabilities_dropped: isolation.cap_drop,
-        security: security::parse(&isolation.security_opt)?,
-        stop_signal: process.stop_signal.as_deref().map(stop_signal::parse).transpose()?,
-        platform: image.platform.as_deref().map(Platform::parse).transpose()?,
-        pull: match image.pull {
-            PullWhen::Always => Pull::Always,
-            PullWhen::Missing => Pull::Missing,
-            PullWhen::Never => Pull::Never,
-        },
-    })
-}
-
-/// With `--rootfs` all words are the command, else the first is the image.
-fn source(rootfs: Option<PathBuf>, words: Vec<String>) -> Result<(RootSource, Vec<String>)> {
-    if let Some(directory) = rootfs {
-        return Ok((RootSource::Directory(directory), words));
-    }
-    let mut words = words.into_iter();
-    let Some(image) = words.next() else {
-        return Err(Failure::usage("no image given").hint("kelp run hello is a good first one; see kelp run --help"));
-    };
-    Ok((RootSource::Image(image), words.collect()))
-}
-
-fn each<T>(texts: &[String], parse: impl Fn(&str) -> Result<T>) -> Result<Vec<T>> {
-    texts.iter().map(|text| parse(text)).collect()
-}
-
-fn parsed_mounts(arguments: &MountArguments) -> Result<Vec<mount::Mount>> {
-    let mut mounts = each(&arguments.volume, volume::parse)?;
-    mounts.extend(each(&arguments.mount, mount::parse)?);
-    mounts.extend(each(&arguments.tmpfs, tmpfs::parse)?);
-    Ok(mounts)
-}
-
-/// Files first, so that what is on the command line wins, as with Docker.
-fn variables(arguments: &ProcessArguments) -> Result<Vec<Variable>> {
-    let caller = |name: &str| std::env::var(name).ok();
-    let mut variables = Vec::new();
-    for path in &arguments.env_file {
-        let bytes = read_bounded(path)?;
-        variables.extend(environment::parse_file(&bytes, caller).doing(|| format!("read \"{}\"", path.display()))?);
-    }
-    for text in &arguments.env {
-        variables.push(environment::parse(text, caller)?);
-    }
-    Ok(variables)
-}
-
-fn labels(arguments: &ProcessArguments) -> Result<Vec<(String, String)>> {
-    let mut labels = Vec::new();
-    for path in &arguments.label_file {
-        labels.extend(label::parse_file(&read_bounded(path)?).doing(|| format!("read \"{}\"", path.display()))?);
-    }
-    for text in &arguments.label {
-        labels.push(label::parse(text)?);
-    }
-    Ok(labels)
-}
-
-fn read_bounded(path: &Path) -> Result<Vec<u8>> {
-    limits::read_file(path, limits::USER_FILE_BYTES_MAX).doing(|| format!("read \"{}\"", path.display()))
 }

@@ -1,17 +1,17 @@
-//! The command's side of a container in the foreground: forwards signals and
-//! the terminal, and waits for the end.
+//! The command's side of a container that runs before its eyes: forwards
+//! signals and streams, and waits for the end.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::signal::Signal;
 
-use super::supervisor::{FromSupervisor, ToSupervisor};
-use super::terminal::{Ready, Relay};
+use super::control::{FromSupervisor, ToSupervisor};
+pub use super::relay::DetachKeys;
+use super::relay::{Relay, Turn};
 use crate::error::{Failure, Result};
 use crate::kernel::Errno;
 use crate::kernel::signal::Signals;
-use crate::kernel::terminal;
 use crate::process::channel::Channel;
 use crate::process::steps::Step;
 
@@ -41,46 +41,89 @@ pub trait Observer {
     fn steps(&mut self, steps: &[Step]);
 }
 
-/// Stays with a container until it ends; returns its exit status. `stdin` is
-/// whether the caller's input goes to the terminal (`-i`).
-pub fn attach(channel: &Channel, stdin: bool, observer: &mut dyn Observer) -> Result<i32> {
-    let signals = Signals::block(&FORWARDED)?;
-    let mut session = Session { channel, stdin, relay: None, insisted: 0, observer };
+/// How a command stays with a container.
+#[derive(Debug, Clone)]
+pub struct Attachment {
+    /// The command's input goes to the program (`-i`).
+    pub stdin: bool,
+    /// Signals that the command gets are passed on (`--sig-proxy`).
+    pub forwards_signals: bool,
+    /// The container ends with the command, unless that is detached.
+    pub is_owner: bool,
+    /// What detaches it.
+    pub detach_keys: DetachKeys,
+}
+
+/// How it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// The program ended with this exit status.
+    Exited(i32),
+    /// The container goes on without the command.
+    Detached,
+}
+
+/// Waits until the program runs.
+pub fn follow_start(channel: &Channel, observer: &mut dyn Observer) -> Result<()> {
     loop {
-        if let Some(code) = session.turn(&signals)? {
-            if let Some(relay) = &mut session.relay {
+        let Some(received) = channel.receive::<FromSupervisor>()? else { return Err(killed()) };
+        match received.message {
+            FromSupervisor::Notice(notice) => observer.notice(&notice),
+            FromSupervisor::Steps(steps) => observer.steps(&steps),
+            FromSupervisor::Failed(failure) => return Err(failure),
+            FromSupervisor::Started | FromSupervisor::Exited(_) => return Ok(()),
+            FromSupervisor::Streams { .. } | FromSupervisor::Done => {}
+        }
+    }
+}
+
+/// Stays with a container until it ends or the user goes.
+pub fn attach(channel: &Channel, attachment: &Attachment, observer: &mut dyn Observer) -> Result<End> {
+    let blocked: &[Signal] = if attachment.forwards_signals { &FORWARDED } else { &[Signal::SIGWINCH] };
+    let signals = Signals::block(blocked)?;
+    let mut session = Session { channel, attachment, relay: None, insisted: 0, observer };
+    loop {
+        if let Some(end) = session.turn(&signals)? {
+            if let (End::Exited(_), Some(relay)) = (end, &mut session.relay) {
                 relay.drain();
             }
-            return Ok(code);
+            return Ok(end);
         }
     }
 }
 
 struct Session<'a> {
     channel: &'a Channel,
-    /// Whether our standard input goes to the terminal.
-    stdin: bool,
+    attachment: &'a Attachment,
     relay: Option<Relay>,
     insisted: u32,
     observer: &'a mut dyn Observer,
 }
 
 /// Which descriptors have something.
+#[derive(Default)]
 struct Woken {
     channel: bool,
     signals: bool,
-    terminal: Ready,
+    keys: bool,
 }
 
 impl Session<'_> {
     /// Waits for one thing to happen and deals with it; `Some` at the end.
-    fn turn(&mut self, signals: &Signals) -> Result<Option<i32>> {
+    fn turn(&mut self, signals: &Signals) -> Result<Option<End>> {
         let woken = self.wait(signals)?;
-        if let Some(relay) = &mut self.relay
-            && !relay.turn(woken.terminal)
-        {
-            self.relay = None;
-            self.tell(&ToSupervisor::Hangup)?;
+        match self.relay.as_mut().map_or(Turn::On, |relay| relay.turn(woken.keys)) {
+            Turn::On => {}
+            Turn::Unread if !self.attachment.is_owner => return Ok(Some(End::Detached)),
+            Turn::Unread => {
+                // As if a window had been closed, or a pipe's reader had gone.
+                self.relay = None;
+                self.tell(&ToSupervisor::Hangup)?;
+            }
+            Turn::Detached => {
+                self.tell(&ToSupervisor::Detach)?;
+                return Ok(Some(End::Detached));
+            }
         }
         if woken.signals {
             while let Some(number) = signals.next()? {
@@ -99,43 +142,39 @@ impl Session<'_> {
         }
         match nix::poll::poll(&mut fds, PollTimeout::NONE) {
             Ok(_) => {}
-            Err(Errno::EINTR) => return Ok(Woken { channel: false, signals: false, terminal: Ready::default() }),
+            Err(Errno::EINTR) => return Ok(Woken::default()),
             Err(errno) => return Err(std::io::Error::from(errno).into()),
         }
         let any = |index: usize| fds.get(index).and_then(PollFd::any).unwrap_or(false);
-        let terminal = Relay::ready(fds.get(2..).unwrap_or_default());
-        Ok(Woken { channel: any(0), signals: any(1), terminal })
+        let keys = self.relay.as_ref().is_some_and(|relay| relay.has_keys(fds.get(2..).unwrap_or_default()));
+        Ok(Woken { channel: any(0), signals: any(1), keys })
     }
 
-    fn hear(&mut self) -> Result<Option<i32>> {
-        let Some(received) = self.channel.receive::<FromSupervisor>()? else {
-            return Err(Failure::host("the container's supervisor was killed; its processes died with it"));
-        };
+    fn hear(&mut self) -> Result<Option<End>> {
+        let Some(received) = self.channel.receive::<FromSupervisor>()? else { return Err(killed()) };
         match received.message {
             FromSupervisor::Notice(notice) => self.observer.notice(&notice),
             FromSupervisor::Steps(steps) => self.observer.steps(&steps),
-            FromSupervisor::Started => {}
-            FromSupervisor::Console => self.take_console(received.descriptors.into_iter().next())?,
-            FromSupervisor::Exited(code) => return Ok(Some(code)),
+            FromSupervisor::Started | FromSupervisor::Done => {}
+            FromSupervisor::Streams { terminal } => {
+                let Attachment { stdin, detach_keys, .. } = self.attachment;
+                let relay = Relay::new(received.descriptors, terminal, *stdin, detach_keys)?;
+                relay.resize();
+                self.relay = Some(relay);
+            }
+            FromSupervisor::Exited(code) => return Ok(Some(End::Exited(code))),
             FromSupervisor::Failed(failure) => return Err(failure),
         }
         Ok(None)
     }
 
-    fn take_console(&mut self, console: Option<OwnedFd>) -> Result<()> {
-        if let Some(master) = console {
-            self.relay = Some(Relay::new(master, self.stdin)?);
-            self.forward_size()?;
-        }
-        Ok(())
-    }
-
     fn forward(&mut self, number: i32) -> Result<()> {
         if number == libc::SIGWINCH {
-            return self.forward_size();
+            self.relay.iter().for_each(Relay::resize);
+            return Ok(());
         }
         let mut number = number;
-        if matches!(number, libc::SIGINT | libc::SIGTERM) {
+        if self.attachment.is_owner && matches!(number, libc::SIGINT | libc::SIGTERM) {
             self.insisted += 1;
             if self.insisted >= PATIENCE {
                 number = libc::SIGKILL;
@@ -144,16 +183,13 @@ impl Session<'_> {
         self.tell(&ToSupervisor::Signal(number))
     }
 
-    fn forward_size(&mut self) -> Result<()> {
-        match terminal::size(std::io::stdin().as_fd()) {
-            Ok(size) if self.relay.is_some() => self.tell(&ToSupervisor::Resize(size)),
-            _ => Ok(()),
-        }
-    }
-
     /// A supervisor that is ending does not listen any more; what it said
     /// before is read next.
     fn tell(&self, message: &ToSupervisor) -> Result<()> {
         self.channel.send_if_open(message, &[])
     }
+}
+
+fn killed() -> Failure {
+    Failure::host("the container's supervisor was killed; its processes died with it")
 }

@@ -1,11 +1,13 @@
 //! One container's life: its record on disk, its supervisor, its terminal.
 //!
 //! ```text
-//!            create          start              the payload ends
-//!   (none) ---------> Created -----> Running --------------------> Exited
-//!                        |              |  the supervisor was killed   |
-//!                        |              +------------> Exited (137) ---+
-//!                        +--- start failed, or removal ---> (none) <---+
+//!            create          start                 the program ends
+//!   (none) ---------> Created -----> Running -------------------------> Exited
+//!                        |             ^ |  the supervisor was killed   ^ |  ^
+//!                        |             | +---------> Exited (137) ------|-+  |
+//!                        |  by policy  | v                start again --+ |  |
+//!                        |          Restarting ------------ stop ---------|--+
+//!                        +--------- removal ---> (none) <-----------------+
 //! ```
 //!
 //! A container is alive while its supervisor holds the lock beside the record;
@@ -14,9 +16,12 @@
 //! Architecture invariant: nothing here parses a command line or an image.
 
 pub mod attach;
+pub mod control;
 pub mod copy;
 pub mod namespaces;
 pub mod record;
+mod relay;
+pub mod restart;
+pub mod signals;
 pub mod store;
 pub mod supervisor;
-mod terminal;

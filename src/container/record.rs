@@ -1,11 +1,13 @@
 //! The record of one container: `containers/ID/record.json`, replaced by
-//! rename, version 1.
+//! rename, version 2. Who holds `containers/ID/lock` writes it, nobody else:
+//! the supervisor while the container lives, else a command for a moment.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::restart::RestartPolicy;
 use crate::error::{Context, Failure, Result};
 use crate::image::config::RunConfig;
 use crate::limits;
@@ -14,7 +16,7 @@ use crate::process::idmap::IdMap;
 use crate::sandbox::spec::Mount;
 
 /// The version this kelp writes.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// What is known of a container.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -33,16 +35,34 @@ pub struct Record {
     pub command: Vec<String>,
     /// User-defined labels.
     pub labels: Vec<(String, String)>,
-    /// Seconds after the epoch.
-    pub created_s: i64,
+    /// Nanoseconds after the epoch.
+    pub created_ns: i64,
     /// Removed when it ends (`--rm`).
     pub auto_remove: bool,
+    /// A terminal of its own (`-t`).
+    #[serde(default)]
+    pub terminal: bool,
+    /// Its standard input is open (`-i`).
+    #[serde(default)]
+    pub interactive: bool,
     /// Volumes that belong to it alone.
     #[serde(default)]
     pub anonymous_volumes: Vec<String>,
     /// The signal that asks its program to end; `None` is SIGTERM.
     #[serde(default)]
     pub stop_signal: Option<String>,
+    /// How long a stop waits before it kills, in seconds; negative for ever.
+    #[serde(default)]
+    pub stop_timeout_s: Option<i64>,
+    /// What happens when its program ends by itself.
+    #[serde(default)]
+    pub restart: RestartPolicy,
+    /// How often that has happened since it was started.
+    #[serde(default)]
+    pub restarts: u32,
+    /// A person ended it, so a policy does not bring it back.
+    #[serde(default)]
+    pub stopped_by_user: bool,
     /// What a commit makes its image's config of: the image's own, with what
     /// was asked for at the start.
     #[serde(default)]
@@ -87,16 +107,53 @@ pub enum Status {
         supervisor: Identity,
         /// Its first process.
         payload: Identity,
-        /// Seconds after the epoch.
-        started_s: i64,
+        /// Nanoseconds after the epoch.
+        started_ns: i64,
+        /// All its processes are stopped (`pause`).
+        #[serde(default)]
+        paused: bool,
+    },
+    /// The program ended and will be started again.
+    Restarting {
+        /// The process that looks after it.
+        supervisor: Identity,
+        /// What it ended with.
+        code: i32,
+        /// Nanoseconds after the epoch.
+        started_ns: i64,
+        /// Nanoseconds after the epoch.
+        finished_ns: i64,
     },
     /// The program ended.
     Exited {
         /// 0–255; 128+n for a signal.
         code: i32,
-        /// Seconds after the epoch.
-        finished_s: i64,
+        /// Nanoseconds after the epoch.
+        started_ns: i64,
+        /// Nanoseconds after the epoch.
+        finished_ns: i64,
+        /// Why it could not be started, if that was its end.
+        #[serde(default)]
+        error: Option<String>,
     },
+}
+
+impl Status {
+    /// The word that docker and podman use.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Running { paused: true, .. } => "paused",
+            Self::Running { .. } => "running",
+            Self::Restarting { .. } => "restarting",
+            Self::Exited { .. } => "exited",
+        }
+    }
+
+    /// Whether a supervisor looks after it, as far as the record knows.
+    pub fn is_live(&self) -> bool {
+        matches!(self, Self::Running { .. } | Self::Restarting { .. })
+    }
 }
 
 impl Record {
@@ -110,10 +167,16 @@ impl Record {
             image_id: String::new(),
             command: Vec::new(),
             labels: Vec::new(),
-            created_s: now_s(),
+            created_ns: now_ns(),
             auto_remove: false,
+            terminal: false,
+            interactive: false,
             anonymous_volumes: Vec::new(),
             stop_signal: None,
+            stop_timeout_s: None,
+            restart: RestartPolicy::default(),
+            restarts: 0,
+            stopped_by_user: false,
             config: RunConfig::default(),
             files: None,
             status: Status::Created,
@@ -146,7 +209,7 @@ impl Record {
     }
 }
 
-/// The wall clock, in seconds after the epoch.
-pub fn now_s() -> i64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |duration| duration.as_secs() as i64)
+/// The wall clock, in nanoseconds after the epoch.
+pub fn now_ns() -> i64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |duration| duration.as_nanos() as i64)
 }

@@ -9,8 +9,10 @@ use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use super::record::{Record, Status, now_s};
+use super::control;
+use super::record::{Record, Status, now_ns};
 use crate::error::{Context, Failure, Kind, Result};
 use crate::kernel::process;
 use crate::paths::{self, Paths};
@@ -19,6 +21,11 @@ use crate::storage::{sweep, volumes};
 /// What a container whose supervisor was killed is said to have returned:
 /// 128 + SIGKILL, for that is how its processes ended.
 const KILLED: i32 = 137;
+
+/// How often a lock is tried that somebody holds who is no supervisor: a start
+/// takes some milliseconds, a look at the lock some microseconds.
+const LOCK_TRIES: u32 = 1_000;
+const LOCK_PAUSE: Duration = Duration::from_millis(2);
 
 /// A container on disk.
 #[derive(Debug)]
@@ -103,6 +110,76 @@ fn take_name(paths: &Paths, name: &str, id: &str) -> Result<()> {
     Err(Failure::user(format!("the name \"{name}\" is being taken by somebody else")))
 }
 
+/// Calls a container `name`. The caller holds its lock. Killed in between, the
+/// container has its old name and the new one is an orphan.
+pub fn rename(paths: &Paths, directory: &Path, record: &mut Record, name: &str) -> Result<()> {
+    paths::check_name(name)?;
+    if record.name == name {
+        return Err(Failure::user(format!("it is called \"{name}\" already")));
+    }
+    take_name(paths, name, &record.id)?;
+    let old = std::mem::replace(&mut record.name, name.to_owned());
+    if let Err(failure) = record.save(directory) {
+        free_name(paths, name, &record.id)?;
+        record.name = old;
+        return Err(failure);
+    }
+    free_name(paths, &old, &record.id)
+}
+
+/// Takes a name from the container `id`; if it is another's by now, it stays.
+fn free_name(paths: &Paths, name: &str, id: &str) -> Result<()> {
+    let link = paths.names().join(name);
+    if fs::read_link(&link).is_ok_and(|holder| holder.as_os_str() == id) {
+        fs::remove_file(&link).or_else(ignore_missing).doing(|| format!("free the name \"{name}\""))?;
+    }
+    Ok(())
+}
+
+/// A container that nobody looks after, and its lock: while it is held, nobody
+/// else starts, changes or removes it.
+pub struct Locked {
+    /// The container, its record up to date.
+    pub container: Container,
+    /// Its lock.
+    pub lock: File,
+}
+
+/// Takes the lock of `container`; `None` where its supervisor has it, EBUSY where
+/// another command has it for long.
+pub fn lock(paths: &Paths, container: &Container) -> Result<Option<Locked>> {
+    let id = &container.record.id;
+    let gone = || Failure::not_found(format!("no container \"{}\"", container.record.name));
+    for _ in 0..LOCK_TRIES {
+        let file = match control::lock_file(&container.directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(gone()),
+            result => result.doing(|| "open its lock")?,
+        };
+        match file.try_lock() {
+            Ok(()) => {
+                // Whoever removes it has the lock too, and renames: that decides.
+                let record = match load_locked(paths, id)? {
+                    Some(container) => container.record,
+                    None => return Err(gone()),
+                };
+                let container = Container { directory: container.directory.clone(), record };
+                return Ok(Some(Locked { container, lock: file }));
+            }
+            Err(TryLockError::Error(error)) => return Err(Failure::from(error).doing("take its lock")),
+            Err(TryLockError::WouldBlock) => {}
+        }
+        // Who only looks whether it is locked holds it for a moment, too.
+        let record = Record::load(&container.directory)?;
+        if let Status::Running { supervisor, .. } | Status::Restarting { supervisor, .. } = record.status
+            && supervisor.is_current()
+        {
+            return Ok(None);
+        }
+        std::thread::sleep(LOCK_PAUSE);
+    }
+    Err(Failure::user("another command is starting, changing or removing it").errno(libc::EBUSY))
+}
+
 /// Whether a name belongs to anybody, alive or not.
 pub fn is_name_taken(paths: &Paths, name: &str) -> bool {
     paths.names().join(name).is_symlink()
@@ -131,7 +208,7 @@ pub fn list(paths: &Paths) -> Result<(Vec<Container>, Vec<Failure>)> {
             Err(failure) => damaged.push(failure.doing(format!("read container {}", id.get(..12).unwrap_or(&id)))),
         }
     }
-    containers.sort_by_key(|container| std::cmp::Reverse(container.record.created_s));
+    containers.sort_by_key(|container| std::cmp::Reverse(container.record.created_ns));
     Ok((containers, damaged))
 }
 
@@ -141,6 +218,8 @@ pub fn find(paths: &Paths, text: &str) -> Result<Container> {
     if !text.contains('/')
         && let Ok(id) = fs::read_link(paths.names().join(text))
         && let Some(container) = id.to_str().and_then(|id| load(paths, id).transpose()).transpose()?
+        // Else it was killed while it was being renamed.
+        && container.record.name == text
     {
         return Ok(container);
     }
@@ -166,8 +245,7 @@ pub fn is_alive(directory: &Path) -> bool {
 
 /// The same; an error where the lock cannot be tried.
 fn is_locked(directory: &Path) -> Result<bool> {
-    // Read-write, since NFS maps flock(2) to a lock that needs it.
-    let lock = match File::options().read(true).write(true).open(directory.join("lock")) {
+    let lock = match control::lock_file(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         result => result.doing(|| "open its lock")?,
     };
@@ -175,17 +253,6 @@ fn is_locked(directory: &Path) -> Result<bool> {
         Ok(()) => Ok(false),
         Err(TryLockError::WouldBlock) => Ok(true),
         Err(TryLockError::Error(error)) => Err(Failure::from(error).doing("try its lock")),
-    }
-}
-
-/// The lock of the container at `directory`, if nobody has it: until it is
-/// dropped, nobody starts, changes or removes the container.
-pub fn try_lock(directory: &Path) -> Result<Option<File>> {
-    let lock = File::options().read(true).write(true).open(directory.join("lock")).doing(|| "open its lock")?;
-    match lock.try_lock() {
-        Ok(()) => Ok(Some(lock)),
-        Err(TryLockError::WouldBlock) => Ok(None),
-        Err(TryLockError::Error(error)) => Err(Failure::from(error).doing("take its lock")),
     }
 }
 
@@ -221,12 +288,7 @@ pub fn discard(paths: &Paths, directory: &Path, id: &str, name: Option<&str>) ->
     sweep::trash(paths, directory)
         .or_else(|failure| if failure.is_errno(libc::ENOENT) { Ok(()) } else { Err(failure) })?;
     let Some(name) = name else { return Ok(()) };
-    let link = paths.names().join(name);
-    // Only its own name: another container may have taken it since a crash.
-    if fs::read_link(&link).is_ok_and(|holder| holder.as_os_str() == id) {
-        fs::remove_file(&link).or_else(ignore_missing).doing(|| format!("free the name \"{name}\""))?;
-    }
-    Ok(())
+    free_name(paths, name, id)
 }
 
 /// Loads one container and brings its record up to date with the truth.
@@ -237,16 +299,20 @@ fn load(paths: &Paths, id: &str) -> Result<Option<Container>> {
         return Ok(None);
     }
     let directory = paths.containers().join(id);
-    let is_held = is_locked(&directory)?;
-    let record = Record::load(&directory);
-    if is_held {
+    if is_locked(&directory)? {
         // Its supervisor writes the record; before that there is nothing to show.
-        return match record {
+        return match Record::load(&directory) {
             Err(failure) if failure.is_errno(libc::ENOENT) => Ok(None),
             record => Ok(Some(Container { directory, record: record? })),
         };
     }
-    let mut record = match record {
+    load_locked(paths, id)
+}
+
+/// The same, of a container that no supervisor looks after.
+fn load_locked(paths: &Paths, id: &str) -> Result<Option<Container>> {
+    let directory = paths.containers().join(id);
+    let mut record = match Record::load(&directory) {
         Err(failure) if failure.is_errno(libc::ENOENT) => {
             // Never finished being made, and its maker is dead.
             discard(paths, &directory, id, None)?;
@@ -254,19 +320,26 @@ fn load(paths: &Paths, id: &str) -> Result<Option<Container>> {
         }
         record => record?,
     };
-    if let Status::Running { payload, .. } = &record.status {
-        // Its supervisor was killed. The kernel has killed the payload with
-        // it, unless a change of credentials had cleared the death signal.
-        if let Some(pidfd) = payload.open() {
-            use std::os::fd::AsFd;
-            // It may end at this very moment.
-            process::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL).ok();
+    let ended = match &record.status {
+        Status::Running { payload, started_ns, .. } => {
+            // Its supervisor was killed. The kernel has killed the payload with
+            // it, unless a change of credentials had cleared the death signal.
+            if let Some(pidfd) = payload.open() {
+                use std::os::fd::AsFd;
+                // It may end at this very moment.
+                process::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL).ok();
+            }
+            Some((KILLED, *started_ns, now_ns()))
         }
-        record.status = Status::Exited { code: KILLED, finished_s: now_s() };
+        Status::Restarting { code, started_ns, finished_ns, .. } => Some((*code, *started_ns, *finished_ns)),
+        Status::Created | Status::Exited { .. } => None,
+    };
+    if let Some((code, started_ns, finished_ns)) = ended {
+        record.status = Status::Exited { code, started_ns, finished_ns, error: None };
         // On a full disk the next reader does it: removing must stay possible.
         record.save(&directory).ok();
     }
-    if record.auto_remove {
+    if record.auto_remove && !matches!(record.status, Status::Created) {
         remove_volumes(paths, &record.anonymous_volumes)?;
         fs::remove_dir_all(paths.container_run(id)).ok();
         discard(paths, &directory, id, Some(&record.name))?;

@@ -18,12 +18,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
+use super::make::Effort;
 use super::pack::{self, Files};
 use super::rootfs;
-use super::run::Effort;
 use crate::container::copy::{Files as Reached, FromCopy, Go, Request, Way};
 use crate::container::record::{self, Status};
-use crate::container::store::{self, Container};
+use crate::container::store::{self, Container, Locked};
 use crate::error::{Context, Failure, Result};
 use crate::image::registry::Progress;
 use crate::kernel::{open, process};
@@ -188,19 +188,21 @@ impl Side {
 }
 
 /// The container called `name`, and its lock if it does not run. While another
-/// command has the lock, or a supervisor that has not got as far as to run the
-/// program, that is waited for.
+/// command has the lock, or a supervisor that is about to run the program, that
+/// is waited for.
 fn settled(paths: &Paths, name: &str) -> Result<(Container, Option<OwnedFd>)> {
     const STEP: Duration = Duration::from_millis(5);
     loop {
         let container = store::find(paths, name)?;
-        if let Status::Running { .. } = container.record.status {
-            return Ok((container, None));
-        }
-        if let Some(lock) = store::try_lock(&container.directory)? {
-            // It may have run and ended in between.
-            let container = store::find(paths, &container.record.id)?;
-            return Ok((container, Some(lock.into())));
+        match container.record.status {
+            Status::Running { .. } => return Ok((container, None)),
+            Status::Restarting { .. } => {}
+            Status::Created | Status::Exited { .. } => match store::lock(paths, &container) {
+                Ok(Some(Locked { container, lock })) => return Ok((container, Some(lock.into()))),
+                Ok(None) => {}
+                Err(failure) if failure.is_errno(libc::EBUSY) => {}
+                Err(failure) => return Err(failure),
+            },
         }
         std::thread::sleep(STEP);
     }

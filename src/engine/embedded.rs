@@ -14,7 +14,6 @@ use std::os::unix::fs::MetadataExt;
 
 use serde::{Deserialize, Serialize};
 
-use super::unpack::Image;
 use crate::error::{Context, Failure, Kind, Result};
 use crate::image::blobs::Blobs;
 use crate::image::compression::Compression;
@@ -121,10 +120,10 @@ pub fn store(paths: &Paths, text: &str) -> Result<()> {
     make(paths, before).doing(|| "make image \"hello\"")
 }
 
-/// Whether `image` is it. The cheap look first: the record is read only for
+/// Whether the image `id` is it. The cheap look first: the record is read only for
 /// images that could be it.
-pub fn is_embedded(paths: &Paths, image: &Image) -> bool {
-    image.config.config.entrypoint == [PROGRAM] && load(paths).is_some_and(|record| record.is_ours(&image.id))
+pub fn is_embedded(paths: &Paths, id: &Digest, config: &ImageConfig) -> bool {
+    config.config.entrypoint == [PROGRAM] && load(paths).is_some_and(|record| record.is_ours(id))
 }
 
 impl Build {

@@ -1,12 +1,19 @@
-//! What happens to a container after it was made: removal, and the deletion
-//! of what was removed.
+//! What happens to a container after it was made: its end, its pauses, other
+//! names, removal.
+//!
+//! A container that lives is asked through its supervisor; of one that does
+//! not, the record is changed under its lock.
 
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
+use super::start;
+use crate::container::attach::Observer;
+use crate::container::control::{self, FromSupervisor, Stop, ToSupervisor, Update};
 use crate::container::record::Status;
-use crate::container::store::{self, Container};
-use crate::error::{Failure, Result};
+use crate::container::store::{self, Container, Locked};
+use crate::error::{Context, Failure, Kind, Result};
+use crate::image::registry::Progress;
 use crate::kernel::process;
 use crate::paths::Paths;
 use crate::process::base::Base;
@@ -31,39 +38,209 @@ pub fn find(paths: &Paths, name: &str) -> Result<Container> {
     store::find(paths, name)
 }
 
+pub(super) fn not_running() -> Failure {
+    Failure::user("it is not running")
+}
+
+/// Asks a live container's supervisor; `None` where it does not live (any more).
+fn ask(paths: &Paths, container: &Container, message: &ToSupervisor) -> Result<Option<FromSupervisor>> {
+    if !container.record.status.is_live() {
+        return Ok(None);
+    }
+    match control::connect(paths, &container.record.id)? {
+        Some(channel) => control::ask(&channel, message),
+        None => Ok(None),
+    }
+}
+
+/// Asks the container called `name` to end, and waits until it has. One that
+/// does not run is no failure.
+pub fn stop(paths: &Paths, name: &str, stop: Stop) -> Result<()> {
+    let container = store::find(paths, name)?;
+    let doing = || format!("stop container \"{name}\"");
+    ask(paths, &container, &ToSupervisor::Stop(stop)).doing(doing)?;
+    // Its supervisor may have been ending already.
+    wait_until_dead(&container, None).doing(doing)
+}
+
+/// Ends the container called `name`, if it runs, and starts it again.
+pub fn restart(
+    paths: &Paths,
+    name: &str,
+    stop: Stop,
+    progress: &dyn Progress,
+    observer: &mut dyn Observer,
+) -> Result<()> {
+    let container = store::find(paths, name)?;
+    match ask(paths, &container, &ToSupervisor::Restart(stop)).doing(|| format!("restart container \"{name}\""))? {
+        Some(_) => Ok(()),
+        None => start::start(paths, name, None, progress, observer).map(drop),
+    }
+}
+
+/// Sends a signal to the program of the container called `name`.
+pub fn kill(paths: &Paths, name: &str, signal: i32) -> Result<()> {
+    let container = store::find(paths, name)?;
+    request(paths, &container, &ToSupervisor::Signal(signal)).doing(|| format!("kill container \"{name}\""))
+}
+
+/// Stops all processes of the container called `name`, or lets them go on.
+pub fn pause(paths: &Paths, name: &str, wanted: bool) -> Result<()> {
+    let container = store::find(paths, name)?;
+    let (message, verb) = if wanted { (ToSupervisor::Pause, "pause") } else { (ToSupervisor::Unpause, "unpause") };
+    request(paths, &container, &message).doing(|| format!("{verb} container \"{name}\""))
+}
+
+/// Asks for something that only a running container can do.
+fn request(paths: &Paths, container: &Container, message: &ToSupervisor) -> Result<()> {
+    ask(paths, container, message)?.map(drop).ok_or_else(not_running)
+}
+
+/// What a `wait` waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Condition {
+    /// That it does not run; at once if it does not.
+    NotRunning,
+    /// Its next end.
+    NextExit,
+    /// That it is removed.
+    Removed,
+}
+
+/// Waits for the container called `name`; returns its exit status.
+pub fn wait(paths: &Paths, name: &str, condition: Condition) -> Result<i32> {
+    let container = store::find(paths, name)?;
+    let mut code = match container.record.status {
+        Status::Exited { code, .. } => Some(code),
+        Status::Created => Some(0),
+        _ => None,
+    };
+    if condition == Condition::NextExit {
+        wait_until(&container, |container| container.record.status.is_live(), paths)?;
+        code = None;
+    }
+    if code.is_none() {
+        let container = store::find(paths, name)?;
+        code = match ask(paths, &container, &ToSupervisor::Wait).doing(|| format!("wait for \"{name}\""))? {
+            Some(FromSupervisor::Exited(code)) => Some(code),
+            _ => None,
+        };
+    }
+    if condition == Condition::Removed {
+        wait_until(&container, |_| false, paths)?;
+    }
+    match code {
+        Some(code) => Ok(code),
+        // Its supervisor was ending, or was killed: the record says how.
+        None => match store::find(paths, &container.record.id)?.record.status {
+            Status::Exited { code, .. } => Ok(code),
+            _ => wait(paths, name, condition),
+        },
+    }
+}
+
+/// Looks until the container is as it should be, or removed. There is nobody
+/// who could tell: it has no supervisor.
+fn wait_until(container: &Container, is_so: impl Fn(&Container) -> bool, paths: &Paths) -> Result<()> {
+    const PAUSE: Duration = Duration::from_millis(50);
+    loop {
+        match store::find(paths, &container.record.id) {
+            Ok(container) if is_so(&container) => return Ok(()),
+            Ok(_) => std::thread::sleep(PAUSE),
+            Err(failure) if failure.kind == Kind::NotFound => return Ok(()),
+            Err(failure) => return Err(failure),
+        }
+    }
+}
+
+/// Calls the container called `name` otherwise.
+pub fn rename(paths: &Paths, name: &str, new: &str) -> Result<()> {
+    let container = store::find(paths, name)?;
+    let doing = || format!("rename container \"{name}\"");
+    change(paths, &container, &ToSupervisor::Rename(new.to_owned()), |Container { directory, record }| {
+        store::rename(paths, directory, record, new)
+    })
+    .doing(doing)
+}
+
+/// Changes what may change of the container called `name`, for its next starts
+/// too.
+pub fn update(paths: &Paths, name: &str, update: &Update) -> Result<()> {
+    let container = store::find(paths, name)?;
+    let doing = || format!("update container \"{name}\"");
+    change(paths, &container, &ToSupervisor::Update(update.clone()), |Container { directory, record }| {
+        update.apply(record);
+        record.save(directory)
+    })
+    .doing(doing)?;
+    start::remember(&container, update).doing(doing)
+}
+
+/// Asks the supervisor for a change, or makes it where there is none.
+fn change(
+    paths: &Paths,
+    container: &Container,
+    message: &ToSupervisor,
+    make: impl Fn(&mut Container) -> Result<()>,
+) -> Result<()> {
+    for _ in 0..2 {
+        if ask(paths, container, message)?.is_some() {
+            return Ok(());
+        }
+        if let Some(mut locked) = store::lock(paths, container)? {
+            return make(&mut locked.container);
+        }
+        // It was started between the two.
+    }
+    Err(Failure::user("it is being started and stopped by somebody else"))
+}
+
 /// Removes the container called `name`; one that runs only with `force`.
 pub fn remove(paths: &Paths, name: &str, force: bool) -> Result<()> {
     let container = store::find(paths, name)?;
-    match &container.record.status {
-        Status::Running { .. } if !force => {
-            return Err(Failure::user(format!("container \"{name}\" is running")).hint("rm --force kills it first"));
-        }
-        Status::Running { payload, .. } => {
-            if let Some(pidfd) = payload.open() {
-                process::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL)?;
-            }
-            wait_until_dead(&container, name)?;
-            if container.record.auto_remove {
-                // Its own supervisor has removed it.
-                return Ok(());
-            }
-        }
-        // Its supervisor has written the end down and is about to let go.
-        Status::Exited { .. } => wait_until_dead(&container, name)?,
-        Status::Created if store::is_alive(&container.directory) => {
-            return Err(Failure::user(format!("container \"{name}\" is being started")));
-        }
-        Status::Created => {}
+    let doing = || format!("remove container \"{name}\"");
+    if force {
+        kill_for_good(paths, &container).doing(doing)?;
     }
-    store::remove(paths, &container)
+    match store::lock(paths, &container) {
+        Ok(Some(Locked { container, lock: _lock })) => store::remove(paths, &container).doing(doing),
+        Ok(None) => {
+            let word = store::find(paths, name).map_or("running", |container| container.record.status.word());
+            Err(Failure::user(format!("container \"{name}\" is {word}")).hint("rm --force kills it first"))
+        }
+        // Its own supervisor has removed it.
+        Err(failure) if failure.kind == Kind::NotFound && container.record.auto_remove => Ok(()),
+        Err(failure) => Err(failure).doing(doing),
+    }
+}
+
+/// Ends a container whatever it does, so that nothing starts it again.
+fn kill_for_good(paths: &Paths, container: &Container) -> Result<()> {
+    let stop = Stop { signal: Some(libc::SIGKILL), timeout_s: Some(0) };
+    if !container.record.status.is_live() {
+        return wait_until_dead(container, Some(KILL_PATIENCE));
+    }
+    if let Some(channel) = control::connect(paths, &container.record.id)? {
+        channel.send_if_open(&ToSupervisor::Stop(stop), &[])?;
+    }
+    if wait_until_dead(container, Some(KILL_PATIENCE)).is_ok() {
+        return Ok(());
+    }
+    // It does not listen: without it, the kernel ends the rest.
+    if let Status::Running { supervisor, .. } | Status::Restarting { supervisor, .. } = &container.record.status
+        && let Some(pidfd) = supervisor.open()
+    {
+        process::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL)?;
+    }
+    wait_until_dead(container, Some(KILL_PATIENCE))
 }
 
 /// The supervisor lets go of the lock when it has written the end down.
-fn wait_until_dead(container: &Container, name: &str) -> Result<()> {
+fn wait_until_dead(container: &Container, patience: Option<Duration>) -> Result<()> {
     let start = Instant::now();
     while store::is_alive(&container.directory) {
-        if start.elapsed() > KILL_PATIENCE {
-            return Err(Failure::host(format!("container \"{name}\" was killed but does not end")));
+        if patience.is_some_and(|patience| start.elapsed() > patience) {
+            return Err(Failure::host("it was killed but does not end"));
         }
         std::thread::sleep(Duration::from_millis(2));
     }

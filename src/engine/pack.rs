@@ -73,7 +73,7 @@ pub(super) fn older_kelp() -> Failure {
 
 /// The unpacked layers of a container's image, which are kept as long as the
 /// container is, even if the image is not.
-fn lowers(paths: &Paths, record: &Record, id_map_key: &str) -> Result<Vec<PathBuf>> {
+pub(super) fn lowers(paths: &Paths, record: &Record, id_map_key: &str) -> Result<Vec<PathBuf>> {
     let id: Digest = record.image_id.parse().map_err(|_| Failure::bug("a container without an image"))?;
     let config = Blobs::open(paths)?.read_verified(&id, limits::CONFIG_BYTES_MAX)?;
     let config = ImageConfig::parse(&config)?;

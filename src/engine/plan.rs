@@ -5,7 +5,7 @@
 //! Rule P4: nothing of an image but its command, environment, user, working
 //! directory and stop signal gets in here. Labels and annotations do not.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::base_steps::{self, Choices, MASKED, READ_ONLY};
 use super::options::mount::What;
@@ -65,8 +65,6 @@ pub struct HostFacts {
     pub resolv_conf: String,
     /// Whether there is a /dev/mqueue.
     pub has_mqueue: bool,
-    /// The working directory, for relative paths in volumes.
-    pub directory: PathBuf,
 }
 
 /// Plans one container.
@@ -274,11 +272,9 @@ fn check_target(target: &ContainerPath) -> Result<()> {
 
 fn source(input: &Input<'_>, wish: &mount::Mount) -> Result<Source> {
     Ok(match &wish.what {
-        What::Bind { source, recursive, propagation, .. } => Source::Bind {
-            path: HostPath(input.host.directory.join(source)),
-            recursive: *recursive,
-            propagation: *propagation,
-        },
+        What::Bind { source, recursive, propagation, .. } => {
+            Source::Bind { path: HostPath(source.clone()), recursive: *recursive, propagation: *propagation }
+        }
         What::Volume { name, .. } => {
             Source::Bind { path: (input.volumes)(name.as_deref())?, recursive: true, propagation: None }
         }

@@ -1,17 +1,24 @@
 //! What `run` is asked for, parsed and without any effect yet.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
 
 use super::options::device::Device;
 use super::options::environment::Variable;
-use super::options::mount::Mount;
+use super::options::mount::{Mount, What};
 use super::options::namespaces::{Choice, UserChoice};
 use super::options::security::Security;
+use crate::container::restart::RestartPolicy;
+use crate::error::{Context, Failure, Result};
 use crate::image::platform::Platform;
+use crate::limits;
 use crate::sandbox::spec::TimeOffsets;
 
 /// Where the root file system comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum RootSource {
     /// An image, by any name it goes by.
     Image(String),
@@ -20,7 +27,8 @@ pub enum RootSource {
 }
 
 /// When an image is fetched (`--pull`).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Pull {
     /// When it is not here.
     #[default]
@@ -32,7 +40,7 @@ pub enum Pull {
 }
 
 /// One container to run.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RunRequest {
     /// The root file system.
     pub source: RootSource,
@@ -102,4 +110,58 @@ pub struct RunRequest {
     pub platform: Option<Platform>,
     /// When to fetch the image.
     pub pull: Pull,
+    /// What happens when its program ends by itself.
+    pub restart: RestartPolicy,
+    /// How long a stop waits before it kills, in seconds; negative for ever.
+    pub stop_timeout_s: Option<i64>,
+}
+
+/// What a container was asked for, beside its record as `request.json`: each
+/// start plans anew from it, on what the host is then.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Stored {
+    version: u32,
+    /// The request; what it names on the host, it names by absolute paths.
+    pub request: RunRequest,
+    /// The seccomp profile's text, where a file was named.
+    pub profile: Option<String>,
+}
+
+const STORED_NAME: &str = "request.json";
+const STORED_VERSION: u32 = 1;
+
+impl Stored {
+    /// `request` as it is kept; `directory` is the caller's working directory.
+    pub fn new(request: &RunRequest, directory: &Path, profile: Option<String>) -> Result<Self> {
+        let mut request = request.clone();
+        for mount in &mut request.mounts {
+            if let What::Bind { source, .. } = &mut mount.what {
+                *source = directory.join(&*source);
+            }
+        }
+        if let RootSource::Directory(root) = &mut request.source {
+            *root = fs::canonicalize(&*root).doing(|| format!("find \"{}\"", root.display()))?;
+        }
+        Ok(Self { version: STORED_VERSION, request, profile })
+    }
+
+    /// Writes it into `containers/ID`: beside the old one, then renamed over it.
+    pub fn save(&self, container: &Path) -> Result<()> {
+        let (path, new) = (container.join(STORED_NAME), container.join("request.json.new"));
+        let bytes = serde_json::to_vec(self).map_err(|error| Failure::bug(error.to_string()))?;
+        fs::write(&new, bytes).and_then(|()| fs::rename(&new, &path)).doing(|| format!("write {}", path.display()))
+    }
+
+    /// Reads it from `containers/ID`.
+    pub fn load(container: &Path) -> Result<Self> {
+        let path = container.join(STORED_NAME);
+        let doing = || format!("read {}", path.display());
+        let bytes = limits::read_file(&path, limits::RECORD_BYTES_MAX).doing(doing)?;
+        let stored: Self =
+            serde_json::from_slice(&bytes).map_err(|error| Failure::host(error.to_string())).doing(doing)?;
+        match stored.version <= STORED_VERSION {
+            true => Ok(stored),
+            false => Err(Failure::host("it was made by a newer kelp")).doing(doing),
+        }
+    }
 }

@@ -9,7 +9,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::run::Effort;
+use super::make::Effort;
 use crate::error::{Context, Failure, Result};
 use crate::sandbox::spec::{Attributes, ContainerPath, HostPath, Mount, Overlay, Root, Source, Step};
 

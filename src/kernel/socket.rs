@@ -1,10 +1,13 @@
-//! Socket pairs and descriptors handed over them (unix(7), SCM_RIGHTS).
+//! Sockets of this machine and descriptors handed over them (unix(7), SCM_RIGHTS).
 
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use std::path::Path;
+
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg, socketpair,
+    AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, recvmsg,
+    sendmsg, socketpair, sockopt,
 };
 
 use super::error::{Named, Result};
@@ -17,23 +20,86 @@ pub fn pair() -> Result<(OwnedFd, OwnedFd)> {
     socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC).named("socketpair", String::new)
 }
 
+/// A stream socket that listens at `path`, non-blocking and close-on-exec.
+pub fn listen(path: &Path) -> Result<OwnedFd> {
+    let doing = || path.display().to_string();
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket =
+        nix::sys::socket::socket(AddressFamily::Unix, SockType::Stream, flags, None).named("socket", String::new)?;
+    let address = UnixAddr::new(path).named("bind", doing)?;
+    nix::sys::socket::bind(socket.as_raw_fd(), &address).named("bind", doing)?;
+    nix::sys::socket::listen(&socket, Backlog::MAXCONN).named("listen", doing)?;
+    Ok(socket)
+}
+
+/// The next connection to a listening socket; `None` where there is none now.
+pub fn accept(listener: BorrowedFd<'_>) -> Result<Option<OwnedFd>> {
+    match nix::sys::socket::accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC) {
+        // SAFETY: accept4 has just made this descriptor for us; nobody else owns it.
+        Ok(fd) => Ok(Some(unsafe { OwnedFd::from_raw_fd(fd) })),
+        Err(nix::Error::EAGAIN | nix::Error::ECONNABORTED | nix::Error::EINTR) => Ok(None),
+        Err(errno) => Err(errno).named("accept4", String::new),
+    }
+}
+
+/// A stream socket connected to the one that listens at `path`.
+pub fn connect(path: &Path) -> Result<OwnedFd> {
+    let doing = || path.display().to_string();
+    let socket = nix::sys::socket::socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)
+        .named("socket", String::new)?;
+    let address = UnixAddr::new(path).named("connect", doing)?;
+    nix::sys::socket::connect(socket.as_raw_fd(), &address).named("connect", doing)?;
+    Ok(socket)
+}
+
+/// Who is at the other end, as the caller's user namespace sees them.
+pub fn peer_uid(socket: BorrowedFd<'_>) -> Result<u32> {
+    let credentials =
+        nix::sys::socket::getsockopt(&socket, sockopt::PeerCredentials).named("getsockopt", String::new)?;
+    Ok(credentials.uid())
+}
+
+/// Whether a call that must not wait does not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Patience {
+    /// It waits.
+    Wait,
+    /// EAGAIN instead (MSG_DONTWAIT).
+    Now,
+}
+
+impl Patience {
+    fn flags(self) -> MsgFlags {
+        match self {
+            Self::Wait => MsgFlags::empty(),
+            Self::Now => MsgFlags::MSG_DONTWAIT,
+        }
+    }
+}
+
 /// Sends `bytes` with `descriptors` attached. Returns how many bytes went.
 /// A closed peer is EPIPE, never a signal.
-pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> Result<usize> {
+pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[BorrowedFd<'_>], patience: Patience) -> Result<usize> {
     let raw: Vec<i32> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
     let rights = [ControlMessage::ScmRights(&raw)];
     let control = if raw.is_empty() { &[][..] } else { &rights[..] };
-    sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(bytes)], control, MsgFlags::MSG_NOSIGNAL, None)
+    sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(bytes)], control, MsgFlags::MSG_NOSIGNAL | patience.flags(), None)
         .named("sendmsg", || "channel".to_owned())
 }
 
 /// Receives into `buffer`; descriptors that came along are appended to
 /// `descriptors`. 0 is the end of the stream.
-pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8], descriptors: &mut Vec<OwnedFd>) -> Result<usize> {
+pub fn receive(
+    socket: BorrowedFd<'_>,
+    buffer: &mut [u8],
+    descriptors: &mut Vec<OwnedFd>,
+    patience: Patience,
+) -> Result<usize> {
     let mut space = nix::cmsg_space!([i32; DESCRIPTORS_MAX]);
     let mut slices = [IoSliceMut::new(buffer)];
-    let message = recvmsg::<()>(socket.as_raw_fd(), &mut slices, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)
-        .named("recvmsg", || "channel".to_owned())?;
+    let message =
+        recvmsg::<()>(socket.as_raw_fd(), &mut slices, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC | patience.flags())
+            .named("recvmsg", || "channel".to_owned())?;
     for control in message.cmsgs().named("recvmsg", || "control data".to_owned())? {
         if let ControlMessageOwned::ScmRights(received) = control {
             // SAFETY: SCM_RIGHTS installed these descriptors for us; nobody else owns them.

@@ -10,7 +10,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{Context, Failure, Result};
-use crate::kernel::socket;
+use crate::kernel::Errno;
+use crate::kernel::socket::{self, Patience};
 use crate::limits;
 
 /// One end of a connected pair.
@@ -38,6 +39,16 @@ impl Channel {
 
     /// Sends one message. EPIPE where the other end is gone.
     pub fn send<T: Serialize>(&self, message: &T, descriptors: &[BorrowedFd<'_>]) -> Result<()> {
+        self.send_with(message, descriptors, Patience::Wait)
+    }
+
+    /// Sends one message to somebody who may not listen: EAGAIN where there is
+    /// no room for all of it. What is sent after that makes no sense.
+    pub fn send_now<T: Serialize>(&self, message: &T, descriptors: &[BorrowedFd<'_>]) -> Result<()> {
+        self.send_with(message, descriptors, Patience::Now)
+    }
+
+    fn send_with<T: Serialize>(&self, message: &T, descriptors: &[BorrowedFd<'_>], patience: Patience) -> Result<()> {
         let mut frame = vec![0_u8; 4];
         serde_json::to_writer(&mut frame, message).map_err(|error| Failure::bug(error.to_string()))?;
         let length = frame.len() - 4;
@@ -49,7 +60,7 @@ impl Channel {
         let mut descriptors = descriptors;
         let mut rest = frame.as_slice();
         while !rest.is_empty() {
-            let sent = socket::send(self.0.as_fd(), rest, descriptors)?;
+            let sent = socket::send(self.0.as_fd(), rest, descriptors, patience)?;
             descriptors = &[];
             rest = rest.get(sent..).unwrap_or_default();
         }
@@ -96,15 +107,66 @@ impl Channel {
     fn fill(&self, buffer: &mut [u8], descriptors: &mut Vec<OwnedFd>) -> Result<bool> {
         let mut filled = 0;
         while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-            match socket::receive(self.0.as_fd(), rest, descriptors) {
+            match socket::receive(self.0.as_fd(), rest, descriptors, Patience::Wait) {
                 Ok(0) => return Ok(false),
                 Ok(count) => filled += count,
-                Err(error) if error.errno == crate::kernel::Errno::ECONNRESET => return Ok(false),
-                Err(error) if error.errno == crate::kernel::Errno::EINTR => {}
+                Err(error) if error.errno == Errno::ECONNRESET => return Ok(false),
+                Err(error) if error.errno == Errno::EINTR => {}
                 Err(error) => return Err(error.into()),
             }
         }
         Ok(true)
+    }
+}
+
+/// Messages from somebody who is not waited for: what has come of the next one.
+#[derive(Default)]
+pub struct Incoming {
+    bytes: Vec<u8>,
+    descriptors: Vec<OwnedFd>,
+}
+
+/// What [`Incoming::take`] found.
+pub enum Taken<T> {
+    /// A whole message.
+    Message(Received<T>),
+    /// It has not come yet.
+    Nothing,
+    /// The other end is gone.
+    Closed,
+}
+
+impl Incoming {
+    /// The next message from `channel`, if all of it is there. A message that
+    /// makes no sense is a failure; nothing behind it can be read.
+    pub fn take<T: DeserializeOwned>(&mut self, channel: &Channel) -> Result<Taken<T>> {
+        const HEAD: usize = 4;
+        loop {
+            let length = match self.bytes.first_chunk::<HEAD>() {
+                Some(head) => u32::from_ne_bytes(*head) as usize,
+                None => 0,
+            };
+            if length > limits::FRAME_BYTES_MAX {
+                return Err(Failure::user(format!("a message of {length} bytes")));
+            }
+            let whole = HEAD + length;
+            if length > 0 && self.bytes.len() == whole {
+                let body = self.bytes.split_off(HEAD);
+                self.bytes.clear();
+                let message = serde_json::from_slice(&body).map_err(|error| Failure::user(error.to_string()))?;
+                return Ok(Taken::Message(Received { message, descriptors: std::mem::take(&mut self.descriptors) }));
+            }
+            // Never beyond one frame: the next one's descriptors are its own.
+            let mut buffer = vec![0_u8; (whole - self.bytes.len()).min(64 << 10)];
+            match socket::receive(channel.as_fd(), &mut buffer, &mut self.descriptors, Patience::Now) {
+                Ok(0) => return Ok(Taken::Closed),
+                Ok(count) => self.bytes.extend_from_slice(buffer.get(..count).unwrap_or_default()),
+                Err(error) if error.errno == Errno::EAGAIN => return Ok(Taken::Nothing),
+                Err(error) if error.errno == Errno::EINTR => {}
+                Err(error) if error.errno == Errno::ECONNRESET => return Ok(Taken::Closed),
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 }
 

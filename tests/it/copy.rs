@@ -49,20 +49,13 @@ impl Container {
             self.running = Some(self.home.start(&options, &[words, &["+", "forever"]].concat()));
             return;
         }
-        self.home.run_kept(&options, words).succeed();
-        if life == Life::Created {
-            // As it was before its first start: nothing of its own, and no mode of its root.
-            let directory = self.directory();
-            let record = fs::read_to_string(directory.join("record.json")).unwrap();
-            let mut record: serde_json::Value = serde_json::from_str(&record).unwrap();
-            record["status"] = serde_json::json!({"state": "created"});
-            fs::write(directory.join("record.json"), record.to_string()).unwrap();
-            for entry in fs::read_dir(directory.join("upper")).unwrap() {
-                let path = entry.unwrap().path();
-                fs::remove_dir_all(&path).or_else(|_| fs::remove_file(&path)).unwrap();
-            }
-            fs::set_permissions(directory.join("upper"), PermissionsExt::from_mode(0o700)).unwrap();
+        if life == Life::Exited {
+            self.home.run_kept(&options, words).succeed();
+            return;
         }
+        let rootfs = self.home.rootfs();
+        let mut call = self.home.kelp(&["create"]);
+        call.args(&options).args(&["--rootfs", rootfs.to_str().unwrap(), "/probe"]).args(words).succeed();
     }
 
     fn directory(&self) -> PathBuf {

@@ -136,7 +136,7 @@ impl Input {
 }
 
 /// A pipe that every user in the container may open anew (/dev/stdout).
-fn pipe() -> Result<(OwnedFd, OwnedFd)> {
+pub(super) fn pipe() -> Result<(OwnedFd, OwnedFd)> {
     let (read, write) = process::pipe()?;
     file::set_mode(write.as_fd(), 0o666)?;
     Ok((read, write))

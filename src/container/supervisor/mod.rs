@@ -1,101 +1,57 @@
 //! The supervisor: one small single-threaded process for each container.
 //!
 //! It is born in the base user namespace, starts the sandbox, tells the
-//! command what becomes of it, writes the record and cleans up. It holds the
-//! container's lock: while it lives, so does the container. For a container in
-//! the foreground the reverse holds too: when the command is gone, so is its
-//! container.
+//! command what becomes of it, writes the record, starts the program again
+//! where a policy says so, and cleans up. It holds the container's lock: while
+//! it lives, so does the container, and nobody else writes the record. It does
+//! one thing at a time and waits for nobody: one loop ([`Supervisor::serve`])
+//! looks after the program, its output, the commands that talk to it
+//! ([`super::control`]) and the clock.
 //!
 //! ```text
-//!      command                          supervisor
-//!  1   Start(request, lock)      ->
-//!  2   Signal, Resize            ->     (at any time from here)
-//!  3                             <-     Notice, Console(fd), Steps
-//!  4                             <-     Started        | Failed(Failure)
-//!  5                             <-     Exited(code)
+//!   start -> stay ----> end: record, lock, clients, linger
+//!     ^        |  the program ended, and a policy or a command wants it again
+//!     +- rest <+
 //! ```
 
+mod clients;
 mod files;
 mod linger;
+mod output;
+mod pause;
+mod requests;
+mod streams;
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout};
-use serde::{Deserialize, Serialize};
 
+use self::clients::{Clients, FIRST};
 use self::files::Files;
-use super::record::{Record, Status, now_s};
+use self::output::{Output, Stream};
+use self::requests::Stopping;
+use super::control::{self, FromSupervisor, Lock, Request, ToSupervisor};
+use super::record::{Record, Status, now_ns};
+use super::restart::Backoff;
 use super::store;
-use crate::error::{Context, Failure, Result};
-use crate::kernel::terminal::{self, Size};
+use crate::error::{Context, EXIT_OWN_FAILURE, Failure, Kind, Result};
 use crate::kernel::{self, process, signal};
 use crate::paths::Paths;
 use crate::process::base;
 use crate::process::channel::Channel;
 use crate::process::identity::Identity;
 use crate::process::stage;
-use crate::process::steps::{self, Steps};
-use crate::sandbox::spec::{HostPath, Namespace, SandboxSpec};
-use crate::sandbox::stage::init::{FromInit, Streams};
+use crate::process::steps::Steps;
+use crate::sandbox::spec::{HostPath, Namespace, SandboxSpec, Source, Step};
+use crate::sandbox::stage::init::FromInit;
 use crate::sandbox::start::{self, Started};
 use crate::storage::overlay;
 
-/// What a container is started from.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Request {
-    /// The sandbox.
-    pub spec: SandboxSpec,
-    /// The record, in state Created.
-    pub record: Record,
-    /// `containers/ID`.
-    pub directory: PathBuf,
-    /// The user's directories.
-    pub paths: Paths,
-    /// Tell how long each step took.
-    pub debug: bool,
-    /// Standard input is the command's own (`-i`); else it is /dev/null.
-    pub stdin: bool,
-    /// Size of the command's terminal, if it has one.
-    pub size: Option<Size>,
-}
-
-/// What the command says.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ToSupervisor {
-    /// Start this; the container's lock comes along.
-    Start(Box<Request>),
-    /// Pass on a signal.
-    Signal(i32),
-    /// Nobody looks at the terminal any more: hang it up.
-    Hangup,
-    /// The terminal has a new size.
-    Resize(Size),
-}
-
-/// What the supervisor says.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FromSupervisor {
-    /// One line for the user.
-    Notice(String),
-    /// The terminal's master comes along.
-    Console,
-    /// What was done and how long it took.
-    Steps(Vec<steps::Step>),
-    /// The image's program runs.
-    Started,
-    /// It ended, and all that had to be cleaned before the user looks again is.
-    Exited(i32),
-    /// It could not be started; nothing is left of it.
-    Failed(Failure),
-}
-
 /// The stage's whole life.
 pub fn main() -> Result<()> {
-    let mut steps = Steps::new("supervisor");
+    let steps = Steps::new("supervisor");
     let channel = stage::take_channel()?;
     process::set_name(c"kelp-supervisor")?;
     process::new_session()?;
@@ -105,18 +61,7 @@ pub fn main() -> Result<()> {
         return Err(Failure::bug("a supervisor was not told what to start"));
     };
     let paths = request.paths.clone();
-    let lock = first.descriptors;
-    steps.mark("receive the plan");
-    let mut supervisor = Supervisor {
-        channel,
-        request: *request,
-        paths: paths.clone(),
-        lock,
-        steps,
-        files: Files::default(),
-        terminal: None,
-        mounts: None,
-    };
+    let mut supervisor = Supervisor::new(*request, first.descriptors, channel, steps);
     let result = supervisor.live();
     // Only now the mounts go: taking them down may sync the container's changes.
     drop(supervisor);
@@ -126,51 +71,110 @@ pub fn main() -> Result<()> {
 }
 
 struct Supervisor {
-    channel: Channel,
     request: Request,
     paths: Paths,
     /// The container's lock, held while it lives.
-    lock: Vec<OwnedFd>,
+    lock: Lock,
     steps: Steps,
-    /// Standard streams that are files, to which the program has only pipes.
+    clients: Clients,
+    /// The command that the container ends with.
+    owner: Option<u64>,
+    /// Streams of the command's that are files, to which the program has only pipes.
     files: Files,
-    /// A copy of the terminal's master, to resize it.
+    output: Output,
+    /// The terminal's master, for who attaches.
     terminal: Option<OwnedFd>,
+    /// The way to the program's standard input, for who attaches. While it is
+    /// here, the program does not see the end of it.
+    stdin: Option<OwnedFd>,
     /// The container's mount namespace, held so that taking it down (a
     /// millisecond of the kernel's time) does not delay the user.
     mounts: Option<File>,
+    stopping: Option<Stopping>,
+    backoff: Backoff,
+    started_ns: i64,
 }
 
-/// Why waiting ended.
-enum Woken {
-    Payload,
-    Command,
-    Files,
+/// What [`Supervisor::serve`] came back for.
+#[derive(Default)]
+struct Happened {
+    /// The program has ended.
+    has_ended: bool,
+    /// The time that was set has come.
+    is_late: bool,
+}
+
+/// What follows the program's end.
+enum Next {
+    End,
+    Start(Duration),
 }
 
 impl Supervisor {
-    fn live(&mut self) -> Result<()> {
-        let started = match self.start() {
-            Ok(started) => started,
-            Err(failure) => {
-                let failure = self.explain(failure);
-                self.discard()?;
-                self.lock.clear();
-                return self.channel.send(&FromSupervisor::Failed(failure), &[]);
-            }
-        };
-        let code = self.stay(&started)?;
-        self.steps.mark("wait for the end");
-        self.finish(code)?;
-        self.steps.mark("write the end down");
-        if self.request.debug {
-            self.channel.send(&FromSupervisor::Steps(std::mem::take(&mut self.steps.done)), &[]).ok();
+    fn new(request: Request, lock: Lock, channel: Channel, mut steps: Steps) -> Self {
+        steps.mark("receive the plan");
+        Self {
+            paths: request.paths.clone(),
+            owner: request.foreground.then_some(FIRST),
+            started_ns: 0,
+            request,
+            lock,
+            steps,
+            clients: Clients::new(channel),
+            files: Files::default(),
+            output: Output::default(),
+            terminal: None,
+            stdin: None,
+            mounts: None,
+            stopping: None,
+            backoff: Backoff::default(),
         }
-        // First the lock: what the user does next must find the container ended.
-        self.lock.clear();
-        // A command that is gone needs no answer.
-        self.channel.send(&FromSupervisor::Exited(code), &[]).ok();
-        Ok(())
+    }
+
+    fn live(&mut self) -> Result<()> {
+        let mut started = match self.first_start() {
+            Ok(started) => started,
+            Err(failure) => return self.give_up(failure),
+        };
+        self.clients.tell(FIRST, &FromSupervisor::Started, &[]);
+        loop {
+            let began = Instant::now();
+            let code = self.stay(&started)?;
+            self.steps.mark("wait for the end");
+            match self.next(code, began.elapsed()) {
+                Next::Start(wait) if self.rest(code, wait)? => {}
+                _ => return self.end(code, None),
+            }
+            started = match self.start_again() {
+                Ok(started) => started,
+                Err(failure) => {
+                    self.clients.tell_failure(&failure);
+                    return self.end(start_status(&failure), Some(failure.sentence()));
+                }
+            };
+            self.clients.tell_start();
+        }
+    }
+
+    /// Starts the program for the first time; the control socket is there when
+    /// the record says that it runs.
+    fn first_start(&mut self) -> Result<Started> {
+        let listener = control::listen(&self.paths, &self.request.spec.id)?;
+        self.clients.listen(listener);
+        let started = self.start()?;
+        if self.owner == Some(FIRST) {
+            self.clients.expect_end(FIRST);
+        }
+        Ok(started)
+    }
+
+    /// The same container once more: its own files, and a new everything else.
+    fn start_again(&mut self) -> Result<Started> {
+        // The old mounts must be gone before the directories are mounted anew.
+        self.mounts = None;
+        forget_volatile(&self.request.spec);
+        let started = self.start()?;
+        Ok(started)
     }
 
     /// Starts the sandbox and waits until the image's program runs.
@@ -180,28 +184,16 @@ impl Supervisor {
             // No pid namespace ends with the program: its orphans come to us.
             process::become_subreaper()?;
         }
-        let null = File::options().read(true).write(true).open("/dev/null").doing(|| "open /dev/null")?;
-        // With a terminal, all three are that terminal.
-        let (files, ends) = match spec.process.terminal {
-            true => Default::default(),
-            false => Files::take(self.request.stdin)?,
-        };
-        let nothing = (!self.request.stdin).then(|| null.as_fd());
+        let ends = self.make_streams()?;
+        let spec = &self.request.spec;
         // Not the container's own directory: what is in it is still needed.
         let mount_point = HostPath(self.paths.container_run(&spec.id));
         if let Some(top) = spec.root.lowers.first() {
             overlay::take_mode(spec.root.upper.as_path(), top.as_path())?;
         }
-        let streams = Streams {
-            stdin: ends.stdin.as_ref().map(AsFd::as_fd).or(nothing),
-            stdout: ends.stdout.as_ref().map(AsFd::as_fd),
-            stderr: ends.stderr.as_ref().map(AsFd::as_fd),
-            size: self.request.size,
-        };
-        let mut started = start::start(spec, &mount_point, streams, self.request.debug)?;
+        let mut started = start::start(spec, &mount_point, ends.streams(self.request.size), self.request.debug)?;
         self.steps.mark("clone and map ids");
         self.mounts = started.mounts.take();
-        self.files = files;
         drop(ends);
         if let Err(failure) = self.watch_the_start(&started) {
             // Nothing may go on that nobody looks after. It may have ended by itself.
@@ -209,25 +201,25 @@ impl Supervisor {
             process::wait_pidfd(started.pidfd.as_fd())?;
             return Err(failure);
         }
-        self.channel.send(&FromSupervisor::Started, &[]).ok();
         Ok(started)
     }
 
     fn watch_the_start(&mut self, started: &Started) -> Result<()> {
-        // Not before: the payload would inherit it, and sudo in an image must work.
-        process::set_no_new_privileges()?;
         // The command's streams and directory are the program's now; holding
         // them would keep pipes open and file systems busy.
         process::silence_standard_streams()?;
         std::env::set_current_dir("/").doing(|| "enter /")?;
         self.follow_init(started)?;
+        self.share_streams()?;
+        self.started_ns = now_ns();
         self.request.record.status = Status::Running {
             supervisor: Identity::of(nix::unistd::getpid().as_raw())?,
             payload: Identity::of(started.pid)?,
-            started_s: now_s(),
+            started_ns: self.started_ns,
+            paused: false,
         };
         self.steps.mark("follow init until it executes");
-        self.request.record.save(&self.request.directory)?;
+        self.save()?;
         self.steps.mark("write the record");
         Ok(())
     }
@@ -236,12 +228,10 @@ impl Supervisor {
     fn follow_init(&mut self, started: &Started) -> Result<()> {
         while let Some(received) = started.channel.receive::<FromInit>()? {
             match received.message {
-                FromInit::Notice(notice) => self.channel.send(&FromSupervisor::Notice(notice), &[])?,
+                FromInit::Notice(notice) => self.clients.tell(FIRST, &FromSupervisor::Notice(notice), &[]),
                 FromInit::Console => {
                     let master = received.descriptors.into_iter().next();
-                    let master = master.ok_or_else(|| Failure::bug("a terminal without a descriptor"))?;
-                    self.channel.send(&FromSupervisor::Console, &[master.as_fd()])?;
-                    self.terminal = Some(master);
+                    self.take_terminal(master.ok_or_else(|| Failure::bug("a terminal without a descriptor"))?)?;
                 }
                 FromInit::Steps(steps) => self.steps.done.extend(steps),
                 FromInit::Failed(failure) => return Err(failure),
@@ -250,74 +240,145 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Waits for the program to end; returns its exit status.
+    /// Stays with the program until it has ended and all that it wrote is
+    /// where it should be; returns its exit status.
     fn stay(&mut self, started: &Started) -> Result<i32> {
-        loop {
-            match self.wait(started)? {
-                Woken::Payload => break,
-                Woken::Files => {
-                    self.files.turn();
-                    continue;
-                }
-                Woken::Command => {}
-            }
-            match self.channel.receive::<ToSupervisor>()?.map(|received| received.message) {
-                Some(ToSupervisor::Signal(number)) => {
-                    // It may end at this very moment.
-                    process::pidfd_send_signal(started.pidfd.as_fd(), number).ok();
-                }
-                Some(ToSupervisor::Resize(size)) => {
-                    if let Some(terminal) = &self.terminal {
-                        terminal::resize(terminal.as_fd(), size).ok();
-                    }
-                }
-                // The last copy of the master: the kernel hangs up the terminal.
-                Some(ToSupervisor::Hangup) => self.terminal = None,
-                Some(ToSupervisor::Start(_)) => return Err(Failure::bug("a supervisor was told twice to start")),
-                None => {
-                    process::pidfd_send_signal(started.pidfd.as_fd(), libc::SIGKILL).ok();
-                    break;
-                }
-            }
-        }
+        while !self.serve(Some(started), None)?.has_ended {}
         let exit = process::wait_pidfd(started.pidfd.as_fd())?;
         if self.request.spec.namespaces.pid != Namespace::Private {
             kill_orphans();
         }
         self.files.drain();
+        loop {
+            while self.output.turn() {}
+            if !self.output.is_pending() || self.owner.is_none() && self.stopping.is_some() {
+                break;
+            }
+            self.serve(None, None)?;
+        }
+        (self.terminal, self.stdin) = (None, None);
         Ok(exit.status())
     }
 
-    fn wait(&self, started: &Started) -> Result<Woken> {
-        let mut fds = vec![
-            PollFd::new(started.pidfd.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.channel.as_fd(), PollFlags::POLLIN),
-        ];
-        fds.extend(self.files.interests());
-        loop {
-            match nix::poll::poll(&mut fds, PollTimeout::NONE) {
-                Err(nix::errno::Errno::EINTR) => {}
-                Err(errno) => return Err(Failure::from(std::io::Error::from(errno)).doing("wait for the container")),
-                Ok(_) => {
-                    let is_up = |index: usize| fds.get(index).and_then(PollFd::any) == Some(true);
-                    return Ok(if is_up(0) {
-                        Woken::Payload
-                    } else if is_up(1) {
-                        Woken::Command
-                    } else {
-                        Woken::Files
-                    });
-                }
-            }
+    fn next(&mut self, code: i32, ran: Duration) -> Next {
+        let is_wanted = self.stopping.take().is_some_and(|stopping| stopping.then_start);
+        let record = &mut self.request.record;
+        if is_wanted {
+            record.stopped_by_user = false;
+            return Next::Start(Duration::ZERO);
         }
+        if record.restart.wants(code, record.restarts, record.stopped_by_user) {
+            record.restarts += 1;
+            return Next::Start(self.backoff.next(ran));
+        }
+        Next::End
     }
 
-    fn finish(&mut self, code: i32) -> Result<()> {
+    /// Waits before the next start; false where a person does not want it any
+    /// more.
+    fn rest(&mut self, code: i32, wait: Duration) -> Result<bool> {
+        let supervisor = Identity::of(nix::unistd::getpid().as_raw())?;
+        let (started_ns, finished_ns) = (self.started_ns, now_ns());
+        self.request.record.status = Status::Restarting { supervisor, code, started_ns, finished_ns };
+        self.save()?;
+        for client in self.clients.tell_end(code, self.owner) {
+            self.output.untap(client);
+        }
+        let until = Instant::now() + wait;
+        while !self.serve(None, Some(until))?.is_late {
+            match &self.stopping {
+                Some(stopping) if !stopping.then_start => return Ok(false),
+                Some(_) => break,
+                None => {}
+            }
+        }
+        self.stopping = None;
+        Ok(true)
+    }
+
+    /// Waits for something to happen and deals with it. `payload` is the
+    /// program, where it runs; at `until` this returns in any case.
+    fn serve(&mut self, payload: Option<&Started>, until: Option<Instant>) -> Result<Happened> {
+        let kill_at = self.stopping.as_ref().and_then(|stopping| stopping.kill_at).filter(|_| payload.is_some());
+        let at_once = self.clients.has_lost().then(Instant::now);
+        let deadline = [until, kill_at, self.output.deadline(), at_once].into_iter().flatten().min();
+        let mut fds: Vec<PollFd<'_>> =
+            payload.iter().map(|started| PollFd::new(started.pidfd.as_fd(), PollFlags::POLLIN)).collect();
+        fds.extend(self.clients.interests());
+        fds.extend(self.files.interests());
+        fds.extend(self.output.interests());
+        match nix::poll::poll(&mut fds, timeout(deadline)) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(errno) => return Err(Failure::from(std::io::Error::from(errno)).doing("wait for the container")),
+        }
+        let has_ended = payload.is_some() && fds.first().and_then(PollFd::any) == Some(true);
+        drop(fds);
+        let now = Instant::now();
+        let pidfd = payload.map(|started| started.pidfd.as_fd());
+        if let Some(pidfd) = pidfd.filter(|_| kill_at.is_some_and(|kill_at| now >= kill_at)) {
+            // It may end at this very moment.
+            process::pidfd_send_signal(pidfd, libc::SIGKILL).ok();
+            self.stopping.iter_mut().for_each(|stopping| stopping.kill_at = None);
+        }
+        for (client, said) in self.clients.hear() {
+            self.heed(client, said, payload);
+        }
+        self.files.turn();
+        self.output.turn();
+        Ok(Happened { has_ended, is_late: until.is_some_and(|until| now >= until) })
+    }
+
+    /// The container is over.
+    fn end(&mut self, code: i32, error: Option<String>) -> Result<()> {
+        let written = self.finish(code, error);
+        self.steps.mark("write the end down");
+        if self.request.debug {
+            self.tell_steps();
+        }
+        control::close(&self.paths, &self.request.spec.id);
+        // First the lock: what the user does next must find the container ended.
+        self.lock.clear();
+        // Who reads to the end of the pipes is to find it.
+        self.output = Output::default();
+        self.clients.tell_end(code, None);
+        self.clients.answer_rest();
+        written
+    }
+
+    /// It could not even be started.
+    fn give_up(&mut self, failure: Failure) -> Result<()> {
+        let failure = self.explain(failure);
+        control::close(&self.paths, &self.request.spec.id);
+        let written = match self.request.is_new {
+            true => self.discard(),
+            false => {
+                let (started_ns, finished_ns) = (now_ns(), now_ns());
+                let error = Some(failure.sentence());
+                let code = start_status(&failure);
+                self.request.record.status = Status::Exited { code, started_ns, finished_ns, error };
+                self.save()
+            }
+        };
+        self.lock.clear();
+        self.clients.tell(FIRST, &FromSupervisor::Failed(failure), &[]);
+        written
+    }
+
+    fn finish(&mut self, code: i32, error: Option<String>) -> Result<()> {
         if self.request.record.auto_remove {
             return self.discard();
         }
-        self.request.record.status = Status::Exited { code, finished_s: now_s() };
+        self.request.record.status = Status::Exited { code, started_ns: self.started_ns, finished_ns: now_ns(), error };
+        self.save()
+    }
+
+    fn save(&self) -> Result<()> {
         self.request.record.save(&self.request.directory)
+    }
+
+    fn tell_steps(&mut self) {
+        let steps = std::mem::take(&mut self.steps.done);
+        self.clients.tell(FIRST, &FromSupervisor::Steps(steps), &[]);
     }
 
     /// EINVAL of an overlay says little; where it lies says it all.
@@ -333,6 +394,37 @@ impl Supervisor {
         let Record { id, name, anonymous_volumes, .. } = &self.request.record;
         store::discard(&self.paths, &self.request.directory, id, Some(name))?;
         store::remove_volumes(&self.paths, anonymous_volumes)
+    }
+}
+
+fn timeout(deadline: Option<Instant>) -> PollTimeout {
+    let Some(deadline) = deadline else { return PollTimeout::NONE };
+    // Rounded up: a wait of nothing until the moment has come would spin.
+    let left = deadline.saturating_duration_since(Instant::now()) + Duration::from_micros(999);
+    PollTimeout::try_from(left.as_millis()).unwrap_or(PollTimeout::MAX)
+}
+
+/// What docker and podman end with where a program could not be started.
+fn start_status(failure: &Failure) -> i32 {
+    match failure.kind {
+        Kind::NoSuchProgram => 127,
+        Kind::NotExecutable => 126,
+        _ => EXIT_OWN_FAILURE,
+    }
+}
+
+/// An overlay without syncs refuses to be mounted again, since after a crash
+/// its content would be in doubt; this machine has been up all the time.
+fn forget_volatile(spec: &SandboxSpec) {
+    let overlays = spec.steps.iter().filter_map(|step| match step {
+        Step::Mount(mount) => match &mount.source {
+            Source::Overlay(overlay) if overlay.volatile => Some(&overlay.work),
+            _ => None,
+        },
+        _ => None,
+    });
+    for work in overlays.chain(spec.root.volatile.then_some(&spec.root.work)) {
+        std::fs::remove_dir_all(work.as_path().join("work/incompat")).ok();
     }
 }
 

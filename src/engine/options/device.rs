@@ -2,12 +2,14 @@
 
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 use super::field::{path, target};
 use crate::error::{Failure, Result};
 use crate::sandbox::spec::ContainerPath;
 
 /// A device node, or a directory of them, of the host.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Device {
     /// Where it is on the host.
     pub host: PathBuf,

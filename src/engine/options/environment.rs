@@ -4,11 +4,13 @@
 //! gets into a container unasked. A value is taken as it is: no quotes, no
 //! escapes, no expansion, also in files (docker/cli opts/envfile.go).
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{Failure, Result};
 use crate::limits::{ENVIRONMENT_MAX, USER_FILE_BYTES_MAX};
 
 /// One wish about a variable.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Variable {
     /// Its name: not empty, no `=`.
     pub name: String,

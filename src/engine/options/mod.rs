@@ -5,6 +5,7 @@
 //! may not be is refused here, by name, with what to write instead. Whether it
 //! fits this host or this image is decided later, in the plan.
 
+pub mod detach_keys;
 pub mod device;
 pub mod environment;
 pub mod filter;
@@ -14,6 +15,7 @@ pub mod moment;
 pub mod mount;
 pub mod name;
 pub mod namespaces;
+pub mod restart;
 pub mod security;
 pub mod size;
 pub mod stop_signal;

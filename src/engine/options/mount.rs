@@ -3,13 +3,15 @@
 
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 use super::field::{boolean, mode, once, path, required, target, unknown};
 use super::{name, size};
 use crate::error::{Failure, Result};
 use crate::sandbox::spec::{Attributes, ContainerPath, Propagation};
 
 /// One mount as asked for. Paths on the host are as typed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mount {
     /// Where in the container.
     pub target: ContainerPath,
@@ -23,7 +25,7 @@ pub struct Mount {
 }
 
 /// What is mounted.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum What {
     /// A file or directory of the host.
     Bind {

@@ -1,12 +1,14 @@
 //! Which namespaces are shared: `--pid`, `--ipc`, `--uts`, `--network`,
 //! `--cgroupns` and `--userns`.
 
+use serde::{Deserialize, Serialize};
+
 use super::field::unknown;
 use super::name;
 use crate::error::{Failure, Result};
 
 /// The choice for one namespace other than the user namespace.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Choice {
     /// One of its own.
     Private,
@@ -19,7 +21,7 @@ pub enum Choice {
 }
 
 /// The choice for the user namespace.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum UserChoice {
     /// Root inside is the caller, other ids are of the caller's subordinate range.
     Default,

@@ -2,12 +2,14 @@
 
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 use super::field::{boolean, once, path, target, unknown};
 use crate::error::{Failure, Result};
 use crate::sandbox::spec::ContainerPath;
 
 /// All uses of the option together.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Security {
     /// No execve(2) gains rights.
     pub no_new_privileges: bool,
@@ -20,7 +22,7 @@ pub struct Security {
 }
 
 /// Where the seccomp profile comes from.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Seccomp {
     /// kelp's own.
     #[default]
@@ -32,7 +34,7 @@ pub enum Seccomp {
 }
 
 /// Which of the default masks are left out.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Unmask {
     /// None: all masks stay.
     #[default]

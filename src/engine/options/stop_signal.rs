@@ -1,20 +1,21 @@
-//! `--stop-signal`: what asks the container's program to end.
+//! `--stop-signal`, `--signal`: signals by name or number.
 
 use nix::sys::signal::Signal;
 
+use crate::container::signals;
 use crate::error::{Failure, Result};
 
-/// A signal by name, with or without SIG, or by number.
+/// A signal by name, with or without SIG, or by number; as its name.
 pub fn parse(text: &str) -> Result<String> {
-    let upper = text.to_ascii_uppercase();
-    let name = if upper.starts_with("SIG") { upper } else { format!("SIG{upper}") };
-    let known = match text.parse::<i32>() {
-        Ok(number) => Signal::try_from(number).ok(),
-        Err(_) => name.parse().ok(),
-    };
-    known.map(|signal| signal.as_str().to_owned()).ok_or_else(|| {
-        Failure::usage(format!("--stop-signal: no signal \"{text}\""))
-            .did_you_mean(&name, Signal::iterator().map(Signal::as_str))
+    number(text).map(signals::name)
+}
+
+/// The same, as its number.
+pub fn number(text: &str) -> Result<i32> {
+    signals::number(text).ok_or_else(|| {
+        let upper = text.to_ascii_uppercase();
+        let name = if upper.starts_with("SIG") { upper } else { format!("SIG{upper}") };
+        Failure::usage(format!("no signal \"{text}\"")).did_you_mean(&name, Signal::iterator().map(Signal::as_str))
     })
 }
 
@@ -31,6 +32,7 @@ mod tests {
         check("SIGINT", Some("SIGINT"));
         check("int", Some("SIGINT"));
         check("9", Some("SIGKILL"));
+        check("rtmin+3", Some("SIGRTMIN+3"));
         for bad in ["", "0", "-1", "999", "SIG", "SIGSIGINT"] {
             check(bad, None);
         }

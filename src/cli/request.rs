@@ -1,0 +1,294 @@
+//! What `run` and `create` are asked for: their arguments, as one request.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+
+use crate::container::restart::RestartPolicy;
+use crate::engine::options::environment::Variable;
+use crate::engine::options::{
+    device, environment, hostname, label, mount, name, namespaces, restart, security, size, stop_signal, time_offset,
+    tmpfs, volume,
+};
+use crate::engine::request::{Pull, RootSource, RunRequest};
+use crate::error::{Context, Failure, Result};
+use crate::image::platform::Platform;
+use crate::limits;
+use crate::sandbox::rlimits;
+
+/// Arguments that describe a container.
+#[derive(Debug, Args)]
+pub(super) struct RequestArguments {
+    /// The image (unless --rootfs is given), then the command and its arguments
+    #[arg(trailing_var_arg = true, value_name = "IMAGE [COMMAND] [ARG...]")]
+    words: Vec<String>,
+    /// Keep standard input open
+    #[arg(short, long)]
+    interactive: bool,
+    /// Give the container a terminal
+    #[arg(short, long)]
+    tty: bool,
+    /// Remove the container when it ends
+    #[arg(long)]
+    rm: bool,
+    /// Name the container
+    #[arg(long)]
+    name: Option<String>,
+    /// Use a directory as the root file system, under an overlay; / works too
+    #[arg(long, value_name = "DIR")]
+    rootfs: Option<PathBuf>,
+    #[command(flatten)]
+    life: LifeArguments,
+    #[command(flatten)]
+    process: ProcessArguments,
+    #[command(flatten)]
+    mounts: MountArguments,
+    #[command(flatten)]
+    isolation: IsolationArguments,
+    #[command(flatten)]
+    image: ImageArguments,
+}
+
+/// How it ends, and what then.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Life")]
+struct LifeArguments {
+    /// Start it again when it ends: no, on-failure[:MAX], always or unless-stopped
+    #[arg(long, value_name = "POLICY", default_value = "no")]
+    restart: String,
+    /// The signal that asks the program to end
+    #[arg(long, value_name = "SIGNAL")]
+    stop_signal: Option<String>,
+    /// Seconds that a stop waits before it kills; -1 waits for ever
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
+    stop_timeout: Option<i64>,
+}
+
+/// What runs, and as whom.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Process")]
+struct ProcessArguments {
+    /// Set a variable; NAME alone takes the value from here
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    env: Vec<String>,
+    /// Read variables from a file
+    #[arg(long, value_name = "FILE")]
+    env_file: Vec<PathBuf>,
+    /// Run as this user, by name or number of the image
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    user: Option<String>,
+    /// Add a group, by name or number of the image
+    #[arg(long, value_name = "GROUP")]
+    group_add: Vec<String>,
+    /// Start in this directory
+    #[arg(short, long, value_name = "DIR")]
+    workdir: Option<String>,
+    /// Run this instead of the image's entrypoint
+    #[arg(long, value_name = "PROGRAM")]
+    entrypoint: Option<String>,
+    /// Run a small init as pid 1 that forwards signals and reaps processes
+    #[arg(long)]
+    init: bool,
+    /// Set a resource limit
+    #[arg(long, value_name = "NAME=SOFT[:HARD]")]
+    ulimit: Vec<String>,
+    /// Set a label
+    #[arg(short, long, value_name = "KEY[=VALUE]")]
+    label: Vec<String>,
+    /// Read labels from a file
+    #[arg(long, value_name = "FILE")]
+    label_file: Vec<PathBuf>,
+    /// Write the container's id to a new file
+    #[arg(long, value_name = "FILE")]
+    cidfile: Option<PathBuf>,
+}
+
+/// What is put into the root file system.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Files")]
+struct MountArguments {
+    /// Mount a host path or a named volume
+    #[arg(short, long, value_name = "[SOURCE:]TARGET[:OPTIONS]")]
+    volume: Vec<String>,
+    /// Mount a file system, in key=value form
+    #[arg(long, value_name = "type=TYPE,...")]
+    mount: Vec<String>,
+    /// Mount memory
+    #[arg(long, value_name = "TARGET[:OPTIONS]")]
+    tmpfs: Vec<String>,
+    /// Give access to a device of the host
+    #[arg(long, value_name = "HOST[:TARGET[:RIGHTS]]")]
+    device: Vec<String>,
+    /// Size of /dev/shm (64m if not given)
+    #[arg(long, value_name = "SIZE")]
+    shm_size: Option<String>,
+    /// Make the root file system read-only
+    #[arg(long)]
+    read_only: bool,
+}
+
+/// Namespaces, capabilities, filters.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Isolation")]
+struct IsolationArguments {
+    /// Host name in the container
+    #[arg(long)]
+    hostname: Option<String>,
+    /// User namespace: host, keep-id[:uid=UID,gid=GID] or nomap
+    #[arg(long, value_name = "MODE", default_value = "host")]
+    userns: String,
+    /// Pid namespace: private, host or container:NAME
+    #[arg(long, value_name = "MODE", default_value = "private")]
+    pid: String,
+    /// IPC namespace: private, host, none or container:NAME
+    #[arg(long, value_name = "MODE", default_value = "private")]
+    ipc: String,
+    /// UTS namespace: private, host or container:NAME
+    #[arg(long, value_name = "MODE", default_value = "private")]
+    uts: String,
+    /// Network: none, host or container:NAME
+    #[arg(long, visible_alias = "net", value_name = "MODE", default_value = "none")]
+    network: String,
+    /// Cgroup namespace: private, host or container:NAME
+    #[arg(long, value_name = "MODE", default_value = "private")]
+    cgroupns: String,
+    /// Move a clock of the container's time namespace
+    #[arg(long, value_name = "monotonic=SECONDS|boottime=SECONDS", allow_hyphen_values = true)]
+    time_offset: Vec<String>,
+    /// Add a capability
+    #[arg(long, value_name = "CAPABILITY")]
+    cap_add: Vec<String>,
+    /// Drop a capability
+    #[arg(long, value_name = "CAPABILITY")]
+    cap_drop: Vec<String>,
+    /// Security: no-new-privileges, seccomp=FILE|unconfined, mask=PATH, unmask=ALL|PATH
+    #[arg(long, value_name = "OPTION")]
+    security_opt: Vec<String>,
+    /// Set a kernel parameter of the container's namespaces
+    #[arg(long, value_name = "NAME=VALUE")]
+    sysctl: Vec<String>,
+}
+
+/// Which image, and when to fetch it.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Image")]
+struct ImageArguments {
+    /// Use the image for this platform
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    platform: Option<String>,
+    /// When to fetch the image
+    #[arg(long, value_enum, default_value_t = PullWhen::Missing)]
+    pull: PullWhen,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum PullWhen {
+    Always,
+    Missing,
+    Never,
+}
+
+/// What was typed, as one request.
+pub(super) fn request(arguments: RequestArguments) -> Result<RunRequest> {
+    let RequestArguments { words, interactive, tty, rm, name, rootfs, life, process, mounts, isolation, image } =
+        arguments;
+    let restart = restart::parse(&life.restart)?;
+    if rm && restart != RestartPolicy::No {
+        return Err(Failure::usage("--rm and --restart exclude each other"));
+    }
+    let (source, command) = source(rootfs, words)?;
+    Ok(RunRequest {
+        source,
+        command,
+        entrypoint: process.entrypoint.clone(),
+        interactive,
+        terminal: tty,
+        init: process.init,
+        read_only: mounts.read_only,
+        variables: variables(&process)?,
+        user: process.user.clone(),
+        groups: process.group_add.clone(),
+        hostname: isolation.hostname.as_deref().map(hostname::parse).transpose()?,
+        name: name.as_deref().map(name::parse).transpose()?,
+        auto_remove: rm,
+        labels: labels(&process)?,
+        id_file: process.cidfile.clone(),
+        pid: namespaces::pid(&isolation.pid)?,
+        ipc: namespaces::ipc(&isolation.ipc)?,
+        uts: namespaces::uts(&isolation.uts)?,
+        network: namespaces::network(&isolation.network)?,
+        cgroup: namespaces::cgroup(&isolation.cgroupns)?,
+        user_namespace: namespaces::user(&isolation.userns)?,
+        time_offsets: time_offset::parse(&isolation.time_offset)?,
+        mounts: parsed_mounts(&mounts)?,
+        devices: each(&mounts.device, device::parse)?,
+        shm_bytes: mounts.shm_size.as_deref().map(size::parse).transpose().doing(|| "use --shm-size")?,
+        directory: process.workdir,
+        limits: each(&process.ulimit, rlimits::parse)?,
+        sysctls: isolation.sysctl,
+        capabilities_added: isolation.cap_add,
+        capabilities_dropped: isolation.cap_drop,
+        security: security::parse(&isolation.security_opt)?,
+        restart,
+        stop_timeout_s: life.stop_timeout,
+        stop_signal: life.stop_signal.as_deref().map(stop_signal::parse).transpose()?,
+        platform: image.platform.as_deref().map(Platform::parse).transpose()?,
+        pull: match image.pull {
+            PullWhen::Always => Pull::Always,
+            PullWhen::Missing => Pull::Missing,
+            PullWhen::Never => Pull::Never,
+        },
+    })
+}
+
+/// With `--rootfs` all words are the command, else the first is the image.
+fn source(rootfs: Option<PathBuf>, words: Vec<String>) -> Result<(RootSource, Vec<String>)> {
+    if let Some(directory) = rootfs {
+        return Ok((RootSource::Directory(directory), words));
+    }
+    let mut words = words.into_iter();
+    let Some(image) = words.next() else {
+        return Err(Failure::usage("no image given").hint("kelp run hello is a good first one; see kelp run --help"));
+    };
+    Ok((RootSource::Image(image), words.collect()))
+}
+
+fn each<T>(texts: &[String], parse: impl Fn(&str) -> Result<T>) -> Result<Vec<T>> {
+    texts.iter().map(|text| parse(text)).collect()
+}
+
+fn parsed_mounts(arguments: &MountArguments) -> Result<Vec<mount::Mount>> {
+    let mut mounts = each(&arguments.volume, volume::parse)?;
+    mounts.extend(each(&arguments.mount, mount::parse)?);
+    mounts.extend(each(&arguments.tmpfs, tmpfs::parse)?);
+    Ok(mounts)
+}
+
+/// Files first, so that what is on the command line wins, as with Docker.
+fn variables(arguments: &ProcessArguments) -> Result<Vec<Variable>> {
+    let caller = |name: &str| std::env::var(name).ok();
+    let mut variables = Vec::new();
+    for path in &arguments.env_file {
+        let bytes = read_bounded(path)?;
+        variables.extend(environment::parse_file(&bytes, caller).doing(|| format!("read \"{}\"", path.display()))?);
+    }
+    for text in &arguments.env {
+        variables.push(environment::parse(text, caller)?);
+    }
+    Ok(variables)
+}
+
+fn labels(arguments: &ProcessArguments) -> Result<Vec<(String, String)>> {
+    let mut labels = Vec::new();
+    for path in &arguments.label_file {
+        labels.extend(label::parse_file(&read_bounded(path)?).doing(|| format!("read \"{}\"", path.display()))?);
+    }
+    for text in &arguments.label {
+        labels.push(label::parse(text)?);
+    }
+    Ok(labels)
+}
+
+fn read_bounded(path: &Path) -> Result<Vec<u8>> {
+    limits::read_file(path, limits::USER_FILE_BYTES_MAX).doing(|| format!("read \"{}\"", path.display()))
+}

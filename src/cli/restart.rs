@@ -1,0 +1,36 @@
+//! `kelp restart`: ends containers, if they run, and starts them again.
+
+use clap::Args;
+
+use super::run::Printer;
+use super::{Session, each, output, progress};
+use crate::container::control::Stop;
+use crate::engine::lifecycle;
+use crate::engine::options::stop_signal;
+use crate::error::Result;
+
+/// Arguments of `kelp restart`.
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// Seconds to wait before it is killed; -1 waits for ever
+    #[arg(short, long, visible_alias = "timeout", value_name = "SECONDS", allow_negative_numbers = true)]
+    time: Option<i64>,
+    /// The signal to begin with
+    #[arg(short, long, value_name = "SIGNAL")]
+    signal: Option<String>,
+    /// Names or ids
+    #[arg(required = true, value_name = "CONTAINER")]
+    containers: Vec<String>,
+}
+
+/// Restarts each; goes on behind one that cannot be started.
+pub(super) fn run(arguments: Arguments, session: &Session) -> Result<i32> {
+    let signal = arguments.signal.as_deref().map(stop_signal::number).transpose()?;
+    let stop = Stop { signal, timeout_s: arguments.time };
+    let (progress, mut observer) = (progress::Bars::new(), Printer::new(session));
+    Ok(each(&arguments.containers, |name| {
+        lifecycle::restart(&session.paths, name, stop, &progress, &mut observer)?;
+        output::line(name);
+        Ok(())
+    }))
+}

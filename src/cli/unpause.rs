@@ -1,0 +1,24 @@
+//! `kelp unpause`: lets paused containers go on.
+
+use clap::Args;
+
+use super::{Session, each, output};
+use crate::engine::lifecycle;
+use crate::error::Result;
+
+/// Arguments of `kelp unpause`.
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// Names or ids
+    #[arg(required = true, value_name = "CONTAINER")]
+    containers: Vec<String>,
+}
+
+/// Unpauses each; goes on behind one that cannot be.
+pub(super) fn run(arguments: Arguments, session: &Session) -> Result<i32> {
+    Ok(each(&arguments.containers, |name| {
+        lifecycle::pause(&session.paths, name, false)?;
+        output::line(name);
+        Ok(())
+    }))
+}

@@ -1,0 +1,230 @@
+//! What is said between a container's supervisor and commands.
+//!
+//! ```text
+//!      command                          supervisor
+//!  1   Start(request, lock)      ->     (over the channel it was launched with)
+//!  2                             <-     Notice, Steps
+//!  3                             <-     Streams(fds), if the command wants them
+//!  4                             <-     Started        | Failed(Failure)
+//!  5   Signal, Hangup, Detach    ->     (at any time from here)
+//!  6                             <-     Exited(code)
+//!
+//!      command                          supervisor
+//!  1   connect                   ->     containers/ID/control in the runtime directory
+//!  2   Attach                    ->
+//!                                <-     Streams(fds), later Exited(code)
+//!      Stop, Wait                ->
+//!                                <-     Exited(code)
+//!      Restart                   ->
+//!                                <-     Started
+//!      Signal, Rename, Pause ... ->
+//!                                <-     Done           | Failed(Failure)
+//! ```
+//!
+//! A command never holds the supervisor up: it is read and answered without
+//! waiting, and cut off where it does not listen.
+
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::record::Record;
+use super::restart::RestartPolicy;
+use crate::error::{Context, Failure, Result};
+use crate::kernel::terminal::Size;
+use crate::kernel::{open, socket};
+use crate::paths::Paths;
+use crate::process::channel::Channel;
+use crate::process::steps;
+use crate::sandbox::spec::SandboxSpec;
+
+/// What a container is started from.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Request {
+    /// The sandbox.
+    pub spec: SandboxSpec,
+    /// The record, in state Created or Exited.
+    pub record: Record,
+    /// `containers/ID`.
+    pub directory: PathBuf,
+    /// The user's directories.
+    pub paths: Paths,
+    /// Tell how long each step took.
+    pub debug: bool,
+    /// What becomes of the program's standard streams.
+    pub streams: StreamsWanted,
+    /// The container ends with the command that starts it.
+    pub foreground: bool,
+    /// Throw it away if it cannot be started: it was made for this start.
+    pub is_new: bool,
+    /// Size of the command's terminal, if it has one.
+    pub size: Option<Size>,
+}
+
+/// What becomes of the program's standard streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StreamsWanted {
+    /// They are the command's own, with standard input only if the record says
+    /// so; nobody else sees them.
+    Passed,
+    /// The supervisor has them; the command wants a copy.
+    Attached {
+        /// The command's standard input goes to the program.
+        stdin: bool,
+    },
+    /// The supervisor has them.
+    Kept,
+}
+
+/// How a container is asked to end.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stop {
+    /// The signal to begin with; `None` is the container's own.
+    pub signal: Option<i32>,
+    /// Seconds until SIGKILL; negative for ever, `None` is the container's own.
+    pub timeout_s: Option<i64>,
+}
+
+/// What a command says.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ToSupervisor {
+    /// Start this; the container's lock comes along.
+    Start(Box<Request>),
+    /// Give me the program's streams as well.
+    Attach {
+        /// Its standard input too.
+        stdin: bool,
+    },
+    /// Go on without me, who started it.
+    Detach,
+    /// Pass on a signal.
+    Signal(i32),
+    /// Nobody reads what the program writes: let it know.
+    Hangup,
+    /// End it.
+    Stop(Stop),
+    /// End it and start it again.
+    Restart(Stop),
+    /// Tell me when it has ended, once.
+    Wait,
+    /// Stop all its processes.
+    Pause,
+    /// Let them go on.
+    Unpause,
+    /// Call it so.
+    Rename(String),
+    /// Change what may change.
+    Update(Update),
+}
+
+/// What may change while a container lives.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Update {
+    /// The restart policy.
+    pub restart: Option<RestartPolicy>,
+}
+
+impl Update {
+    /// Puts the changes into a record.
+    pub fn apply(&self, record: &mut Record) {
+        if let Some(restart) = self.restart {
+            record.restart = restart;
+        }
+    }
+}
+
+/// What the supervisor says.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FromSupervisor {
+    /// One line for the user.
+    Notice(String),
+    /// What was done and how long it took.
+    Steps(Vec<steps::Step>),
+    /// Pipes come along: the program's output and error, then a way to its
+    /// standard input if that was asked for. With a terminal: its output, then
+    /// the terminal's master.
+    Streams {
+        /// It has a terminal.
+        terminal: bool,
+    },
+    /// The image's program runs.
+    Started,
+    /// It ended, and all that had to be cleaned before the user looks again is.
+    Exited(i32),
+    /// It could not be done.
+    Failed(Failure),
+    /// It was done.
+    Done,
+}
+
+/// The name of the socket in a container's runtime directory.
+const SOCKET: &str = "control";
+
+/// Opens the socket that commands connect to. The caller holds the container's
+/// lock, so one that is there was left by a supervisor that was killed.
+pub(super) fn listen(paths: &Paths, id: &str) -> Result<OwnedFd> {
+    let directory = open::open_dir(&paths.container_run(id))?;
+    let path = below(&directory);
+    std::fs::remove_file(&path).ok();
+    socket::listen(&path).doing(|| "open the control socket")
+}
+
+/// Removes it: nobody listens any more.
+pub(super) fn close(paths: &Paths, id: &str) {
+    std::fs::remove_file(paths.container_run(id).join(SOCKET)).ok();
+}
+
+/// A channel to the supervisor of the container `id`; `None` where there is
+/// none (any more).
+pub fn connect(paths: &Paths, id: &str) -> Result<Option<Channel>> {
+    let directory = match open::open_dir(&paths.container_run(id)) {
+        Err(error) if error.errno == crate::kernel::Errno::ENOENT => return Ok(None),
+        result => result?,
+    };
+    match socket::connect(&below(&directory)) {
+        Ok(socket) => Ok(Some(Channel::new(socket))),
+        Err(error) if matches!(error.errno, crate::kernel::Errno::ENOENT | crate::kernel::Errno::ECONNREFUSED) => {
+            Ok(None)
+        }
+        Err(error) => Err(Failure::from(error).doing("reach the container's supervisor")),
+    }
+}
+
+/// A socket's path may have 107 bytes (unix(7)); a runtime directory may be
+/// longer than that.
+fn below(directory: &OwnedFd) -> PathBuf {
+    use std::os::fd::AsRawFd;
+    Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(SOCKET)
+}
+
+/// Sends a message and waits for the answer, which is returned where it is no
+/// failure; `None` where the supervisor is gone.
+pub fn ask(channel: &Channel, message: &ToSupervisor) -> Result<Option<FromSupervisor>> {
+    channel.send_if_open(message, &[])?;
+    loop {
+        match channel.receive::<FromSupervisor>()?.map(|received| received.message) {
+            Some(FromSupervisor::Failed(failure)) => return Err(failure),
+            Some(FromSupervisor::Notice(_) | FromSupervisor::Steps(_)) => {}
+            answer => return Ok(answer),
+        }
+    }
+}
+
+/// Whether who is at the other end is this user.
+pub(super) fn is_own(socket: &OwnedFd) -> bool {
+    socket::peer_uid(socket.as_fd()).is_ok_and(|uid| uid == nix::unistd::getuid().as_raw())
+}
+
+/// The container's lock, as it came with a start.
+pub(super) type Lock = Vec<OwnedFd>;
+
+/// Opens the lock file of the container at `directory`.
+pub(super) fn lock_file(directory: &Path) -> std::io::Result<File> {
+    // Read-write, since NFS maps flock(2) to a lock that needs it.
+    File::options().read(true).write(true).open(directory.join("lock"))
+}

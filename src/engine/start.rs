@@ -1,0 +1,121 @@
+//! `start` and `attach`: a container that was made before.
+
+use std::os::fd::AsFd;
+
+use super::make;
+use super::request::Stored;
+use super::run::hand_over;
+use crate::container::attach::{self, Attachment, End, Observer};
+use crate::container::control::{self, Request, StreamsWanted, ToSupervisor, Update};
+use crate::container::record::Status;
+use crate::container::store::{self, Container, Locked};
+use crate::error::{Context, Failure, Kind, Result};
+use crate::image::registry::Progress;
+use crate::kernel::terminal;
+use crate::paths::Paths;
+use crate::process::base::Base;
+use crate::process::launch;
+use crate::process::stage::Stage;
+
+/// Starts the container called `name`; with `attachment`, stays with it. One
+/// that runs already is no failure.
+pub fn start(
+    paths: &Paths,
+    name: &str,
+    attachment: Option<&Attachment>,
+    progress: &dyn Progress,
+    observer: &mut dyn Observer,
+) -> Result<End> {
+    let container = store::find(paths, name)?;
+    let doing = || format!("start container \"{name}\"");
+    let Some(locked) = store::lock(paths, &container).doing(doing)? else {
+        return match (attachment, container.record.status) {
+            (_, Status::Running { paused: true, .. }) => {
+                Err(Failure::user("it is paused").hint(format!("kelp unpause {name} lets it go on"))).doing(doing)
+            }
+            (Some(attachment), _) => attach(paths, name, attachment, observer),
+            (None, _) => Ok(End::Detached),
+        };
+    };
+    start_locked(paths, locked, attachment, progress, observer).map_err(|failure| match failure.kind {
+        // The program's own failure says it all.
+        Kind::NoSuchProgram | Kind::NotExecutable => failure,
+        _ => failure.doing(doing()),
+    })
+}
+
+fn start_locked(
+    paths: &Paths,
+    Locked { container, lock }: Locked,
+    attachment: Option<&Attachment>,
+    progress: &dyn Progress,
+    observer: &mut dyn Observer,
+) -> Result<End> {
+    let stored = stored(&container)?;
+    let mut base = Base::find(paths)?;
+    let launched = launch::launch(Stage::Supervisor, &mut base, &container.record.name, &[])?;
+    if let Some(notice) = &base.notice {
+        observer.notice(notice);
+    }
+    let (spec, record) = make::prepare(paths, &stored, &mut base, &container, progress, observer)?;
+    let streams = match attachment {
+        Some(Attachment { stdin, .. }) => StreamsWanted::Attached { stdin: *stdin && record.interactive },
+        None => StreamsWanted::Kept,
+    };
+    let request = Request {
+        spec,
+        record,
+        directory: container.directory,
+        paths: paths.clone(),
+        streams,
+        foreground: false,
+        is_new: false,
+        size: terminal::size(std::io::stdin().as_fd()).ok(),
+        debug: observer.wants_steps(),
+    };
+    hand_over(&launched, request, lock)?;
+    match attachment {
+        None => attach::follow_start(&launched.channel, observer).map(|()| End::Detached),
+        Some(attachment) => attach::attach(&launched.channel, attachment, observer),
+    }
+}
+
+fn stored(container: &Container) -> Result<Stored> {
+    Stored::load(&container.directory).map_err(|failure| match failure.is_errno(libc::ENOENT) {
+        true => Failure::user("it was made by an older kelp, which did not write down what was asked for")
+            .hint("run its image anew"),
+        false => failure,
+    })
+}
+
+/// Stays with the running container called `name`.
+pub fn attach(paths: &Paths, name: &str, attachment: &Attachment, observer: &mut dyn Observer) -> Result<End> {
+    let container = store::find(paths, name)?;
+    let doing = || format!("attach to container \"{name}\"");
+    let record = &container.record;
+    match &record.status {
+        Status::Running { paused: true, .. } => {
+            let failure = Failure::user("it is paused").hint(format!("kelp unpause {name} lets it go on"));
+            return Err(failure).doing(doing);
+        }
+        status if !status.is_live() => return Err(super::lifecycle::not_running()).doing(doing),
+        _ => {}
+    }
+    let Some(channel) = control::connect(paths, &record.id)? else {
+        return Err(super::lifecycle::not_running()).doing(doing);
+    };
+    let stdin = attachment.stdin && record.interactive;
+    channel.send_if_open(&ToSupervisor::Attach { stdin }, &[])?;
+    let forwards_signals = attachment.forwards_signals && !record.terminal;
+    let attachment = Attachment { stdin, forwards_signals, ..attachment.clone() };
+    attach::attach(&channel, &attachment, observer).doing(doing)
+}
+
+/// Puts a change into what later starts are planned from.
+pub(super) fn remember(container: &Container, update: &Update) -> Result<()> {
+    let mut stored = stored(container)?;
+    if let Some(restart) = update.restart {
+        stored.request.restart = restart;
+    }
+    stored.save(&container.directory)
+}
