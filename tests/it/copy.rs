@@ -8,7 +8,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use super::harness::{Home, Running, eventually, is_running};
+use super::harness::{Home, Running, eventually, image, is_running};
 
 /// Where in its life a container is when files are copied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -680,4 +680,51 @@ fn a_copy_from_a_removed_container_is_none() {
     child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(1), "{said}");
     assert!(said.contains("removed meanwhile"), "{said}");
+}
+
+/// The layers of an image below, deletions among the changes.
+#[test]
+fn what_is_copied_into_a_stopped_container_is_there_when_it_starts() {
+    let home = Home::new();
+    fs::create_dir(home.path("here")).unwrap();
+    let layout = home.make_dir("layout");
+    let second = image::layer(&[
+        image::Entry::Directory("srv", 0o755, 0),
+        image::Entry::File("srv/old", 0o640, 1000, b"old"),
+        image::Entry::File("srv/same", 0o644, 0, b"same"),
+    ]);
+    let config = serde_json::json!({"Entrypoint": ["/probe"]});
+    image::write_layout(&layout, "box:1", &[image::base_layer(), second], &config);
+    home.kelp(&["load", "-q", "-i", layout.to_str().unwrap()]).succeed();
+    let words = ["read", "/srv/new", "+", "stat", "/srv/new", "+", "remove", "/srv/old", "+", "list", "/srv"];
+    home.kelp(&["create", "--name", "box", "box:1"]).args(&words).succeed();
+    let container = Container { home, running: None };
+    fs::write(container.here("new"), "first").unwrap();
+    container.copy(&["new", "box:/srv"]);
+    assert_eq!(container.entries("/srv/old"), ["old 1000:1000 640"]);
+    let said = container.home.kelp(&["start", "-a", "box"]).succeed();
+    assert!(said.ends_with("first\n0:0 100644 5 bytes\nok\nnew same\n"), "{said}");
+    // Again, over what it has changed itself.
+    assert_eq!(container.entries("/srv/."), ["new 0:0 644", "same 0:0 644"]);
+    fs::write(container.here("new"), "second").unwrap();
+    container.copy(&["new", "box:/srv"]);
+    container.copy(&["new", "box:/srv/old"]);
+    let said = container.home.kelp(&["start", "-a", "box"]).succeed();
+    assert!(said.ends_with("second\n0:0 100644 6 bytes\nok\nnew same\n"), "{said}");
+}
+
+#[test]
+fn two_copies_of_a_stopped_container_wait_for_each_other() {
+    let container = Container::new(Life::Exited, &[]);
+    let mut first = container.call(&["box:/probe", "-"]).command.stdin(Stdio::null()).spawn().unwrap();
+    let mut stdout = first.stdout.take().unwrap();
+    // It stands, with the lock in its hands, until it is read.
+    stdout.read_exact(&mut [0; 512]).unwrap();
+    let mut second = container.call(&["-q", "box:/file", "copied"]).start();
+    assert!(eventually(|| stages(&container.home).len() == 1));
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    assert!(!container.here("copied").exists());
+    stdout.read_to_end(&mut Vec::new()).unwrap();
+    assert_eq!((first.wait().unwrap().code(), second.wait().code), (Some(0), 0));
+    assert!(container.here("copied").exists());
 }
