@@ -651,6 +651,8 @@ fn whoever_copies_may_be_killed() {
             let stage = stages(&container.home)[0];
             let pid = if victim == "stage" { stage } else { i32::try_from(child.id()).unwrap() };
             kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+            // Before the pipe moves on: what is left of the copy could be done faster than a process dies.
+            assert!(eventually(|| !is_running(pid)));
             drop(stdin);
             stdout.read_to_end(&mut Vec::new()).unwrap();
             let status = child.wait().unwrap();
