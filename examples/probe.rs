@@ -57,6 +57,11 @@ fn act(action: &str, words: &[&str]) {
         "fill" => answer(fs::write(word(0), vec![b'x'; number(1) as usize]).map(|()| "ok".to_owned())),
         "mkdir" => answer(fs::DirBuilder::new().mode(0o755).create(word(0)).map(|()| "ok".to_owned())),
         "remove" => answer(remove(Path::new(word(0))).map(|()| "ok".to_owned())),
+        "symlink" => answer(std::os::unix::fs::symlink(word(0), word(1)).map(|()| "ok".to_owned())),
+        "fifo" => answer(fifo(word(0)).map(|()| "ok".to_owned())),
+        "socket-file" => answer(std::os::unix::net::UnixListener::bind(word(0)).map(|_| "ok".to_owned())),
+        "extend" => answer(extend(word(0), number(1) as u64).map(|()| "ok".to_owned())),
+        "exchange" => answer(Err(exchange(word(0), word(1)))),
         "hard-link" => answer(fs::hard_link(word(0), word(1)).map(|()| "ok".to_owned())),
         "chmod" => answer(chmod(word(0), word(1)).map(|()| "ok".to_owned())),
         "set-attribute" => answer(set_attribute(word(0), word(1), word(2)).map(|()| "ok".to_owned())),
@@ -103,6 +108,25 @@ fn name_of(error: &io::Error) -> String {
 
 fn id(text: &str) -> Option<u32> {
     text.parse().ok()
+}
+
+fn fifo(path: &str) -> io::Result<()> {
+    Ok(nix::unistd::mkfifo(path, nix::sys::stat::Mode::from_bits_truncate(0o644))?)
+}
+
+/// A file with a hole behind what it has.
+fn extend(path: &str, length: u64) -> io::Result<()> {
+    fs::OpenOptions::new().write(true).create(true).truncate(false).open(path)?.set_len(length)
+}
+
+/// Exchanges two names again and again, until that fails.
+fn exchange(one: &str, other: &str) -> io::Error {
+    use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+    loop {
+        if let Err(errno) = renameat2(AT_FDCWD, one, AT_FDCWD, other, RenameFlags::RENAME_EXCHANGE) {
+            return errno.into();
+        }
+    }
 }
 
 /// A file, or a directory with all that is in it.

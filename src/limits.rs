@@ -57,6 +57,11 @@ pub const LAYER_DIRECTORY_BYTES_MAX: usize = 512 << 20;
 /// that the later ones become links. A full distribution needs some KiB.
 pub const LAYER_LINK_BYTES_MAX: usize = 512 << 20;
 
+/// A file of /proc or /sys that is copied, as far as it is read: these say no
+/// size, and some have no end. The longest that people ask for (smaps of a
+/// large process, kallsyms) have some MiB.
+pub const KERNEL_FILE_BYTES_MAX: u64 = 16 << 20;
+
 /// The list of what changed in a container, read whole to be sorted: ten
 /// million paths.
 pub const CHANGES_BYTES_MAX: u64 = 1 << 30;

@@ -15,6 +15,7 @@ mod attach;
 mod check;
 mod commit;
 mod completion;
+mod cp;
 mod create;
 mod diff;
 mod exists;
@@ -99,6 +100,8 @@ const WITHOUT_SETTINGS: &[&str] = &[
     "attach",
     "completion",
     "container logs",
+    "container cp",
+    "cp",
     "kill",
     "login",
     "logout",

@@ -11,7 +11,7 @@ use super::volume::{
     inspect as volume_inspect, ls as volume_ls, prune as volume_prune, rm as volume_rm,
 };
 use super::{
-    Session, attach, base_command, check, commit, completion, create, diff, exists, export, history, image_inspect,
+    Session, attach, base_command, check, commit, completion, cp, create, diff, exists, export, history, image_inspect,
     image_mount, image_prune, image_tree, image_unmount, image_verify, images, import, inspect, kill, load, login,
     logout, logs, man, ns, pause, ps, pull, push, rename, restart, rm, rmi, run, save, search, start, stop, tag,
     unpause, untag, update, version, wait,
@@ -77,6 +77,7 @@ pub(super) const ALL: &[Verb] = &[
     verb!("ps", "List containers", ps),
     verb!("logs", "Print what containers said", logs),
     verb!("rm", "Remove containers", rm),
+    verb!("cp", "Copy files between this machine and containers", cp),
     verb!("ns", "List the namespaces of running containers", ns),
     verb!("pull", "Fetch an image from a registry", pull),
     verb!("push", "Send an image to a registry", push),
@@ -111,6 +112,7 @@ pub(super) const ALL: &[Verb] = &[
     verb!("container ps", "List containers", ps),
     verb!("container logs", "Print what containers said", logs),
     verb!("container rm", "Remove containers", rm),
+    verb!("container cp", "Copy files between this machine and containers", cp),
     verb!("container diff", "List what a container changed", diff),
     verb!("container commit", "Make an image of a container", commit),
     verb!("container export", "Write all files of a container to a tar", export),

@@ -17,6 +17,7 @@
 
 pub mod attach;
 pub mod control;
+pub mod copy;
 pub mod log;
 pub mod namespaces;
 pub mod record;

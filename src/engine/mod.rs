@@ -6,6 +6,7 @@
 pub mod base_steps;
 pub mod check;
 pub mod commit;
+pub mod copy;
 pub mod diff;
 pub mod embedded;
 pub mod export;

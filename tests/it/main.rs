@@ -9,6 +9,7 @@ mod harness;
 
 mod archives;
 mod commit;
+mod copy;
 mod crash;
 mod exit;
 mod export;
