@@ -78,6 +78,12 @@ fn act(action: &str, words: &[&str]) {
         "stubborn" => wait_for_signal(true),
         "sizes" => wait_for_sizes(),
         "orphan" => say(&orphan()),
+        "fifo" => answer(made(nix::unistd::mkfifo(word(0), nix::sys::stat::Mode::S_IRWXU))),
+        "symlink" => answer(std::os::unix::fs::symlink(word(0), word(1)).map(|()| "ok".to_owned())),
+        "grow" => answer(grow(word(0), number(1) as u64).map(|()| "ok".to_owned())),
+        "mount-memory" => answer(made(mount_memory(word(0)))),
+        "hold" => hold(),
+        "intrude" => intrude(number(0)),
         "forever" => loop {
             std::thread::sleep(Duration::from_secs(3600));
         },
@@ -96,6 +102,66 @@ fn answer(result: io::Result<String>) {
     match result {
         Ok(text) => say(&text),
         Err(error) => say(&format!("error: {}", name_of(&error))),
+    }
+}
+
+fn made(result: nix::Result<()>) -> io::Result<String> {
+    Ok(result.map(|()| "ok".to_owned())?)
+}
+
+/// A file of so many bytes that takes no room.
+fn grow(path: &str, bytes: u64) -> io::Result<()> {
+    fs::OpenOptions::new().create(true).truncate(false).write(true).open(path)?.set_len(bytes)
+}
+
+fn mount_memory(path: &str) -> nix::Result<()> {
+    nix::mount::mount(Some("tmpfs"), path, Some("tmpfs"), nix::mount::MsFlags::empty(), None::<&str>)
+}
+
+/// Stops the next process that comes into the pid namespace after `last`.
+fn stop_next(last: i32) -> i32 {
+    // Some will have ended before they were met; one behind them will be.
+    let is_met = |pid: &i32| nix::sys::signal::kill(nix::unistd::Pid::from_raw(*pid), Signal::SIGSTOP).is_ok();
+    loop {
+        if let Some(pid) = (last + 1..last + 400).find(is_met) {
+            return pid;
+        }
+    }
+}
+
+/// Stops the next process that comes in, and leaves it so.
+fn hold() {
+    say("ready");
+    stop_next(processes().keys().max().copied().unwrap_or(1));
+    say("held");
+}
+
+/// Stops each of the next processes that come into the pid namespace as soon as
+/// it is there, tells its name and what can be had of it, and lets it go on.
+fn intrude(count: i64) {
+    let mut last = processes().keys().max().copied().unwrap_or(1);
+    say("ready");
+    for _ in 0..count {
+        last = stop_next(last);
+        let pid = nix::unistd::Pid::from_raw(last);
+        let path = |name: &str| format!("/proc/{pid}/{name}");
+        let link = |name: &str| fs::read_link(path(name)).map(|target| target.display().to_string());
+        let open = |name: &str| fs::OpenOptions::new().write(true).open(path(name)).map(|_| "opened".to_owned());
+        let mut had =
+            vec![link("exe"), open("exe"), open("mem"), link("root"), link("cwd"), link("fd/0"), link("fd/3")];
+        let name = fs::read_to_string(path("comm")).unwrap_or_default();
+        // Who traces a program that has ended keeps its parent from hearing of it.
+        if name.trim() != "probe" {
+            // SAFETY: PTRACE_SEIZE takes a pid and two numbers, which are 0.
+            let result = unsafe { libc::syscall(libc::SYS_ptrace, libc::PTRACE_SEIZE, last, 0, 0) };
+            had.push(if result == 0 { Ok("seized".to_owned()) } else { Err(io::Error::last_os_error()) });
+            if result == 0 {
+                nix::sys::signal::kill(pid, Signal::SIGKILL).ok();
+            }
+        }
+        let had: Vec<String> = had.into_iter().map(|one| one.unwrap_or_else(|error| name_of(&error))).collect();
+        say(&format!("{} {}", name.trim(), had.join(" ")));
+        nix::sys::signal::kill(pid, Signal::SIGCONT).ok();
     }
 }
 

@@ -115,6 +115,10 @@ pub const BASE_LINGER_MS: u64 = 15_000;
 /// How long a program may take to end after it was asked to (docker's number).
 pub const STOP_TIMEOUT_S: i64 = 10;
 
+/// Programs beside a container's own, by exec: each takes up to four of the
+/// supervisor's 1,024 descriptors (the usual RLIMIT_NOFILE).
+pub const EXEC_SESSIONS_MAX: usize = 200;
+
 /// How long a command that attached to a container may hold its program up by
 /// not reading what it writes.
 pub const LISTENER_PATIENCE_MS: u64 = 10_000;

@@ -18,6 +18,7 @@ mod completion;
 mod cp;
 mod create;
 mod diff;
+mod exec;
 mod exists;
 mod export;
 mod format;
@@ -102,6 +103,8 @@ const WITHOUT_SETTINGS: &[&str] = &[
     "container logs",
     "container cp",
     "cp",
+    "container exec",
+    "exec",
     "kill",
     "login",
     "logout",

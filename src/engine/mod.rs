@@ -9,6 +9,7 @@ pub mod commit;
 pub mod copy;
 pub mod diff;
 pub mod embedded;
+pub mod exec;
 pub mod export;
 pub mod fetch;
 pub mod history;

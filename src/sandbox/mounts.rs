@@ -222,11 +222,17 @@ fn explain_proc(failure: Failure) -> Failure {
     failure
 }
 
-/// A terminal of the container's own devpts. Nothing is opened by a path that
-/// an image could have prepared: /dev is kelp's tmpfs by now.
-fn open_terminal(root: BorrowedFd<'_>) -> Result<(OwnedFd, OwnedFd)> {
-    let path = Path::new("dev/pts/ptmx");
-    let master = open::openat2(root, path, libc::O_RDWR | libc::O_NOCTTY, 0, open::Resolve::InRootNoLinks)?;
+/// Master and slave of a new terminal of the container's own devpts. A running
+/// container can put anything on /dev/pts: what is there must be a devpts, and
+/// the multiplexer in it no mount of something else (as CVE-2025-52565).
+pub fn open_terminal(root: BorrowedFd<'_>) -> Result<(OwnedFd, OwnedFd)> {
+    let path = Path::new("dev/pts");
+    let devpts = open::openat2(root, path, libc::O_PATH | libc::O_DIRECTORY, 0, open::Resolve::InRootNoLinks)?;
+    if file::file_system_magic(devpts.as_fd())? != libc::DEVPTS_SUPER_MAGIC {
+        return Err(Failure::user("/dev/pts in the container is not a devpts"));
+    }
+    let flags = libc::O_RDWR | libc::O_NOCTTY;
+    let master = open::openat2(devpts.as_fd(), Path::new("ptmx"), flags, 0, open::Resolve::SameMount)?;
     let slave = terminal::open_slave(master.as_fd())?;
     Ok((master, slave))
 }

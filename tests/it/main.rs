@@ -11,6 +11,7 @@ mod archives;
 mod commit;
 mod copy;
 mod crash;
+mod exec;
 mod exit;
 mod export;
 mod images;
