@@ -241,6 +241,13 @@ pub const HOST_VIEW_BYTES_MAX: u64 = 1 << 20;
 /// holds argv and labels that came in one message ([`FRAME_BYTES_MAX`]).
 pub const RECORD_BYTES_MAX: u64 = 16 << 20;
 
+/// The file of events: a busy machine's day at some hundred bytes each. There
+/// is a second one, the previous.
+pub const EVENTS_BYTES_MAX: u64 = 8 << 20;
+
+/// One event. Labels can be longer than all else in it; they are left out then.
+pub const EVENT_BYTES_MAX: usize = 64 << 10;
+
 /// Threads that verify blobs. A disk is busy with fewer; the bound is for
 /// machines with hundreds of cores that others use too.
 pub const HASH_THREADS_MAX: usize = 8;
@@ -284,7 +291,8 @@ pub const LOG_FILES_MAX: u32 = 256;
 /// The whole of a file of at most `max` bytes; a larger one is refused, never
 /// cut. The caller says what was being read.
 pub fn read_file(path: &Path, max: u64) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
+    // Most of what is read so is smaller than that, and read at once.
+    let mut bytes = Vec::with_capacity(8 << 10);
     File::open(path)?.take(max.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > max {
         return Err(Failure::user(format!("it is larger than {max} bytes")));

@@ -14,6 +14,7 @@
 //!   names/NAME                 symbolic link to a container's id: unique by symlink(2)
 //!   volumes/NAME/              volumes: data, volume.json; new: until a container uses it
 //!   volumes.lock               shared while a container is made of volumes, exclusive while they are removed
+//!   events/                    what happened: current.jsonl, previous.jsonl (container/events)
 //!   embedded.json              which image is the embedded one
 //!   staging/                   writes in progress, on the same file system
 //!   trash/                     renamed away, deleted when there is time
@@ -171,6 +172,11 @@ impl Paths {
     /// Links from names to container ids.
     pub fn names(&self) -> PathBuf {
         self.data.join("names")
+    }
+
+    /// What happened.
+    pub fn events(&self) -> PathBuf {
+        self.data.join("events")
     }
 
     /// Named volumes.

@@ -15,9 +15,12 @@ mod attach;
 mod check;
 mod commit;
 mod completion;
+mod container_inspect;
+mod container_prune;
 mod cp;
 mod create;
 mod diff;
+mod events;
 mod exec;
 mod exists;
 mod export;
@@ -105,6 +108,9 @@ const WITHOUT_SETTINGS: &[&str] = &[
     "cp",
     "container exec",
     "exec",
+    "container inspect",
+    "container prune",
+    "events",
     "kill",
     "login",
     "logout",
@@ -116,6 +122,7 @@ const WITHOUT_SETTINGS: &[&str] = &[
     "rename",
     "rm",
     "stop",
+    "system events",
     "unpause",
     "update",
     "version",

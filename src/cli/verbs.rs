@@ -11,10 +11,10 @@ use super::volume::{
     inspect as volume_inspect, ls as volume_ls, prune as volume_prune, rm as volume_rm,
 };
 use super::{
-    Session, attach, base_command, check, commit, completion, cp, create, diff, exec, exists, export, history,
-    image_inspect, image_mount, image_prune, image_tree, image_unmount, image_verify, images, import, inspect, kill,
-    load, login, logout, logs, man, ns, pause, ps, pull, push, rename, restart, rm, rmi, run, save, search, start,
-    stop, tag, unpause, untag, update, version, wait,
+    Session, attach, base_command, check, commit, completion, container_inspect, container_prune, cp, create, diff,
+    events, exec, exists, export, history, image_inspect, image_mount, image_prune, image_tree, image_unmount,
+    image_verify, images, import, inspect, kill, load, login, logout, logs, man, ns, pause, ps, pull, push, rename,
+    restart, rm, rmi, run, save, search, start, stop, tag, unpause, untag, update, version, wait,
 };
 use crate::error::{EXIT_OWN_FAILURE, Failure, Result};
 
@@ -79,6 +79,7 @@ pub(super) const ALL: &[Verb] = &[
     verb!("logs", "Print what containers said", logs),
     verb!("rm", "Remove containers", rm),
     verb!("cp", "Copy files between this machine and containers", cp),
+    verb!("events", "Show what happens to containers, images and volumes", events),
     verb!("ns", "List the namespaces of running containers", ns),
     verb!("pull", "Fetch an image from a registry", pull),
     verb!("push", "Send an image to a registry", push),
@@ -96,7 +97,7 @@ pub(super) const ALL: &[Verb] = &[
     verb!("tag", "Give an image more names", tag),
     verb!("untag", "Take names from an image, which stays", untag),
     verb!("rmi", "Remove images", rmi),
-    verb!("inspect", "Print all about containers and images as JSON", inspect),
+    verb!("inspect", "Print all about containers, images and volumes as JSON", inspect),
     verb!("container run", "Run a command in a new container", run, OWN_FAILURE, OWN_FAILURE),
     verb!("container create", "Make a container and start nothing", create),
     verb!("container start", "Start containers that were made before", start),
@@ -115,6 +116,8 @@ pub(super) const ALL: &[Verb] = &[
     verb!("container logs", "Print what containers said", logs),
     verb!("container rm", "Remove containers", rm),
     verb!("container cp", "Copy files between this machine and containers", cp),
+    verb!("container inspect", "Print all about containers as JSON", container_inspect),
+    verb!("container prune", "Remove all containers that do not run", container_prune),
     verb!("container diff", "List what a container changed", diff),
     verb!("container commit", "Make an image of a container", commit),
     verb!("container export", "Write all files of a container to a tar", export),
@@ -151,6 +154,7 @@ pub(super) const ALL: &[Verb] = &[
     verb!("volume exists", "Tell by the exit status whether a volume is there", volume_exists, 125, 125),
     verb!("volume export", "Write all files of a volume to a tar", volume_export),
     verb!("volume import", "Put files of a tar into an empty volume", volume_import),
+    verb!("system events", "Show what happens to containers, images and volumes", events),
     verb!("system check", "Verify all that kelp keeps, and repair it", check),
     verb!("version", "Print the version", version),
     verb!("man", "Write the manual pages to a directory", man),

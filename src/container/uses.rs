@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 
+use super::events::{self, Event};
 use super::record::Record;
 use super::store;
 use crate::error::{Context, Kind, Result};
@@ -70,6 +71,7 @@ pub fn remove_own(paths: &Paths, id: &str, names: &[String]) -> Result<()> {
         let name = VolumeName::parse(name)?;
         match if has_others { volumes::disown(paths, &name) } else { volumes::remove(paths, &name) } {
             Err(failure) if failure.kind == Kind::NotFound => {}
+            Ok(()) if !has_others => events::write(paths, &[Event::of_volume("destroy", name.as_str())]),
             result => result?,
         }
     }

@@ -209,6 +209,7 @@ pub(super) fn prepare(
     write_contents(&spec)?;
     record.image = prepared.image_name;
     record.image_id = prepared.image_id;
+    record.network = request.network.docker_word();
     record.config = config(request, &prepared.image)?;
     record.files = Some(files(request, &base.map, &spec)?);
     record.command = spec.process.arguments.clone();

@@ -12,6 +12,7 @@ use super::options::name;
 use super::request::{RunRequest, Stored};
 use crate::container::attach::{self, Attachment, DetachKeys, End, Observer};
 use crate::container::control::{Request, StreamsWanted, ToSupervisor};
+use crate::container::events::{self, Action};
 use crate::container::log::Driver;
 use crate::container::record::Record;
 use crate::container::store::{self, Made};
@@ -104,7 +105,7 @@ pub fn create(
     let directory = &made.container.directory;
     let done = write_down(paths, &stored, &made)
         .and_then(|()| make::prepare(paths, &stored, &mut base, &made.container, progress, observer))
-        .and_then(|(_, record)| record.save(directory));
+        .and_then(|(_, record)| record.save(directory).map(|()| events::tell(paths, &record, Action::Create)));
     match done {
         Ok(()) => Ok(made.container.record.id),
         Err(failure) => {

@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use super::options::mount::{Mount, TMPFS_MODE, What};
 use super::options::volumes_from::{ImageVolumes, Lender};
 use super::plan;
+use crate::container::events::{self, Event};
 use crate::container::record::{Mounted, Record};
 use crate::error::{Context, Failure, Result};
 use crate::image::config::RunConfig;
@@ -212,7 +213,9 @@ pub(super) fn make(
     let guard = volumes::hold(paths)?;
     for need in needs.into_values() {
         let name = need.name.clone();
-        need.finish(paths).map_err(|failure| failure.doing(format!("make volume \"{}\"", name.as_str())))?;
+        if need.finish(paths).map_err(|failure| failure.doing(format!("make volume \"{}\"", name.as_str())))? {
+            events::write(paths, &[Event::of_volume("create", name.as_str())]);
+        }
     }
     Ok(Some(guard))
 }
@@ -256,18 +259,18 @@ impl Need {
         Ok(())
     }
 
-    /// Has the volume there, used.
-    fn finish(self, paths: &Paths) -> Result<()> {
+    /// Has the volume there, used; says whether it is a new one.
+    fn finish(self, paths: &Paths) -> Result<bool> {
         let Self { name, description, first_use, staged, lasting, .. } = self;
         match (first_use, staged) {
             (Some((first_use, volume)), staged) if first_use.is_current()? => {
                 staged.map_or(Ok(()), |staged| volumes::replace(paths, staged, &volume))?;
-                first_use.done()
+                first_use.done().map(|()| false)
             }
-            (None, Some(staged)) => volumes::publish(paths, staged, &name, description, lasting).map(drop),
+            (None, Some(staged)) => volumes::publish(paths, staged, &name, description, lasting),
             // It was there when we looked; if it was removed since, it is made again, empty.
-            _ if volumes::get(paths, &name)?.is_some() => Ok(()),
-            _ => volumes::publish(paths, volumes::stage(paths)?, &name, description, lasting).map(drop),
+            _ if volumes::get(paths, &name)?.is_some() => Ok(false),
+            _ => volumes::publish(paths, volumes::stage(paths)?, &name, description, lasting),
         }
     }
 }

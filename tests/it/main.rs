@@ -29,6 +29,7 @@ mod registries;
 mod regressions;
 mod run;
 mod security;
+mod shown;
 mod stores;
 mod terminal;
 mod user;

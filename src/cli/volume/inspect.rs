@@ -33,7 +33,8 @@ pub(in crate::cli) fn run(arguments: Arguments, session: &Session) -> Result<i32
     Ok(i32::from(!failures.is_empty()))
 }
 
-fn document(volume: &Volume) -> Value {
+/// The document of one.
+pub(in crate::cli) fn document(volume: &Volume) -> Value {
     json!({
         "CreatedAt": created(volume),
         "Driver": "local",

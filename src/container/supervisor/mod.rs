@@ -15,6 +15,7 @@
 //! ```
 
 mod clients;
+mod events;
 mod exec;
 mod files;
 mod linger;
@@ -35,6 +36,7 @@ use self::files::Files;
 use self::output::Output;
 use self::requests::Stopping;
 use super::control::{self, FromSupervisor, Lock, Request, ToSupervisor};
+use super::events::Action;
 use super::log::{Stream, Subject, Writer};
 use super::record::{Record, Status, now_ns};
 use super::restart::Backoff;
@@ -142,11 +144,13 @@ impl Supervisor {
             Ok(started) => started,
             Err(failure) => return self.give_up(failure),
         };
+        self.tell_first_start();
         self.clients.tell(FIRST, &FromSupervisor::Started, &[]);
         loop {
             let began = Instant::now();
             let code = self.stay(&started)?;
             self.steps.mark("wait for the end");
+            self.tell_end(code);
             match self.next(code, began.elapsed()) {
                 Next::Start(wait) if self.rest(code, wait)? => {}
                 _ => return self.end(code, None),
@@ -155,9 +159,11 @@ impl Supervisor {
                 Ok(started) => started,
                 Err(failure) => {
                     self.clients.tell_failure(&failure);
+                    self.tell(Action::Die(start_status(&failure)));
                     return self.end(start_status(&failure), Some(failure.sentence()));
                 }
             };
+            self.tell(Action::Start);
             self.clients.tell_start();
         }
     }
@@ -336,6 +342,7 @@ impl Supervisor {
         if let Some(pidfd) = pidfd.filter(|_| kill_at.is_some_and(|kill_at| now >= kill_at)) {
             // It may end at this very moment.
             process::pidfd_send_signal(pidfd, libc::SIGKILL).ok();
+            self.tell(Action::Kill(libc::SIGKILL));
             self.stopping.iter_mut().for_each(|stopping| stopping.kill_at = None);
         }
         for (client, said) in self.clients.hear() {
@@ -368,6 +375,7 @@ impl Supervisor {
     fn give_up(&mut self, failure: Failure) -> Result<()> {
         let failure = self.explain(failure);
         control::close(&self.paths, &self.request.spec.id);
+        self.tell_failed_start(start_status(&failure));
         let written = match self.request.is_new {
             true => self.discard(),
             false => {
@@ -412,6 +420,7 @@ impl Supervisor {
     fn discard(&self) -> Result<()> {
         let Record { id, name, anonymous_volumes, .. } = &self.request.record;
         store::discard(&self.paths, &self.request.directory, id, Some(name))?;
+        self.tell(Action::Destroy);
         uses::remove_own(&self.paths, id, anonymous_volumes)
     }
 }

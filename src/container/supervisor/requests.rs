@@ -4,6 +4,7 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use super::super::control::{Stop, ToSupervisor};
+use super::super::events::Action;
 use super::super::record::Status;
 use super::super::{signals, store};
 use super::clients::{FIRST, Said};
@@ -34,7 +35,7 @@ impl Supervisor {
             ToSupervisor::Start(_) => Err(Failure::bug("a supervisor was told twice to start")),
             ToSupervisor::Attach { stdin } => match self.attach(client, stdin, false) {
                 // The pipes are the answer.
-                Ok(()) => return,
+                Ok(()) => return self.tell(Action::Attach),
                 failed => failed,
             },
             ToSupervisor::Exec(exec) => match self.exec(client, &exec, &descriptors, payload) {
@@ -48,6 +49,7 @@ impl Supervisor {
             ToSupervisor::Detach => {
                 self.owner = self.owner.filter(|owner| *owner != client);
                 self.output.untap(client);
+                self.tell(Action::Detach);
                 Ok(())
             }
             ToSupervisor::Signal(number) => self.signal(number, payload),
@@ -99,7 +101,9 @@ impl Supervisor {
             // Who asks it to end does not want to see it again.
             self.request.record.stopped_by_user = true;
         }
-        Ok(process::pidfd_send_signal(started.pidfd.as_fd(), number)?)
+        process::pidfd_send_signal(started.pidfd.as_fd(), number)?;
+        self.tell(Action::Kill(number));
+        Ok(())
     }
 
     fn stop_signal(&self) -> i32 {
@@ -118,10 +122,11 @@ impl Supervisor {
             return;
         };
         let pidfd = started.pidfd.as_fd();
-        if patience == Some(Duration::ZERO) {
-            process::pidfd_send_signal(pidfd, libc::SIGKILL).ok();
-        } else {
-            process::pidfd_send_signal(pidfd, stop.signal.unwrap_or_else(|| self.stop_signal())).ok();
+        let is_patient = patience != Some(Duration::ZERO);
+        let first = if is_patient { stop.signal.unwrap_or_else(|| self.stop_signal()) } else { libc::SIGKILL };
+        process::pidfd_send_signal(pidfd, first).ok();
+        self.tell(Action::Kill(first));
+        if is_patient {
             // A program that is stopped hears nothing else.
             if self.is_paused() {
                 self.pause(false, payload).ok();
@@ -148,6 +153,7 @@ impl Supervisor {
         if let Status::Running { paused, .. } = &mut self.request.record.status {
             *paused = wanted;
         }
+        self.tell(if wanted { Action::Pause } else { Action::Unpause });
         self.save()
     }
 

@@ -5,9 +5,11 @@
 //! may not be is refused here, by name, with what to write instead. Whether it
 //! fits this host or this image is decided later, in the plan.
 
+pub mod container_filter;
 pub mod detach_keys;
 pub mod device;
 pub mod environment;
+pub mod event_filter;
 pub mod filter;
 pub mod hostname;
 pub mod label;
