@@ -7,8 +7,8 @@ use clap::{Args, ValueEnum};
 use crate::container::restart::RestartPolicy;
 use crate::engine::options::environment::Variable;
 use crate::engine::options::{
-    device, environment, hostname, label, mount, name, namespaces, restart, security, size, stop_signal, time_offset,
-    tmpfs, volume,
+    device, environment, hostname, label, log, mount, name, namespaces, restart, security, size, stop_signal,
+    time_offset, tmpfs, volume,
 };
 use crate::engine::request::{Pull, RootSource, RunRequest};
 use crate::error::{Context, Failure, Result};
@@ -62,6 +62,12 @@ struct LifeArguments {
     /// Seconds that a stop waits before it kills; -1 waits for ever
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     stop_timeout: Option<i64>,
+    /// Where what it says goes: json-file (if nothing is said), journald or none
+    #[arg(long, value_name = "DRIVER")]
+    log_driver: Option<String>,
+    /// How: max-size, max-file, labels, env, tag
+    #[arg(long, value_name = "NAME=VALUE")]
+    log_opt: Vec<String>,
 }
 
 /// What runs, and as whom.
@@ -193,6 +199,8 @@ pub(super) fn request(arguments: RequestArguments) -> Result<RunRequest> {
     let RequestArguments { words, interactive, tty, rm, name, rootfs, life, process, mounts, isolation, image } =
         arguments;
     let restart = restart::parse(&life.restart)?;
+    let is_log_asked_for = life.log_driver.is_some() || !life.log_opt.is_empty();
+    let log = is_log_asked_for.then(|| log::parse(life.log_driver.as_deref(), &life.log_opt)).transpose()?;
     if rm && restart != RestartPolicy::No {
         return Err(Failure::usage("--rm and --restart exclude each other"));
     }
@@ -231,6 +239,7 @@ pub(super) fn request(arguments: RequestArguments) -> Result<RunRequest> {
         security: security::parse(&isolation.security_opt)?,
         restart,
         stop_timeout_s: life.stop_timeout,
+        log,
         stop_signal: life.stop_signal.as_deref().map(stop_signal::parse).transpose()?,
         platform: image.platform.as_deref().map(Platform::parse).transpose()?,
         pull: match image.pull {

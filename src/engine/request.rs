@@ -10,6 +10,7 @@ use super::options::environment::Variable;
 use super::options::mount::{Mount, What};
 use super::options::namespaces::{Choice, UserChoice};
 use super::options::security::Security;
+use crate::container::log;
 use crate::container::restart::RestartPolicy;
 use crate::error::{Context, Failure, Result};
 use crate::image::platform::Platform;
@@ -112,6 +113,9 @@ pub struct RunRequest {
     pub pull: Pull,
     /// What happens when its program ends by itself.
     pub restart: RestartPolicy,
+    /// Where its log goes; `None` where nothing was said.
+    #[serde(default)]
+    pub log: Option<log::Config>,
     /// How long a stop waits before it kills, in seconds; negative for ever.
     pub stop_timeout_s: Option<i64>,
 }

@@ -12,6 +12,7 @@ use super::options::name;
 use super::request::{RunRequest, Stored};
 use crate::container::attach::{self, Attachment, DetachKeys, End, Observer};
 use crate::container::control::{Request, StreamsWanted, ToSupervisor};
+use crate::container::log::Driver;
 use crate::container::record::Record;
 use crate::container::store::{self, Made};
 use crate::error::{Context, Failure, Result};
@@ -74,7 +75,12 @@ pub fn run(
         .and_then(|()| make::prepare(paths, &stored, &mut base, &made.container, progress, observer));
     steps.mark("plan");
     let result = match prepared {
-        Ok((spec, record)) => start(paths, mode, &launched, made, spec, record, observer),
+        Ok((spec, mut record)) => {
+            if passes_streams(request, mode) {
+                record.log.driver = Driver::Passthrough;
+            }
+            start(paths, mode, &launched, made, spec, record, observer)
+        }
         Err(failure) => abandon(paths, &made).and(Err(failure)),
     };
     steps.mark("attach until the end");
@@ -87,6 +93,13 @@ pub fn run(
         End::Exited(code) => Ran::Exited(code),
         End::Detached => Ran::Detached(id),
     })
+}
+
+/// Whether the program has the command's own streams: nobody will ask for the
+/// log of a container that is gone when its command is.
+fn passes_streams(request: &RunRequest, mode: &Mode) -> bool {
+    let is_alone = request.auto_remove && !request.terminal && request.log.is_none();
+    is_alone && matches!(mode, Mode::Foreground { .. })
 }
 
 /// Makes a new container and starts nothing; returns its id.
@@ -186,9 +199,9 @@ fn start(
     record: Record,
     observer: &mut dyn Observer,
 ) -> Result<End> {
-    let (stdin, is_passed) = (record.interactive, record.auto_remove && !record.terminal);
+    let stdin = record.interactive;
     let streams = match mode {
-        Mode::Foreground { .. } if is_passed => StreamsWanted::Passed,
+        Mode::Foreground { .. } if record.log.driver == Driver::Passthrough => StreamsWanted::Passed,
         Mode::Foreground { .. } => StreamsWanted::Attached { stdin },
         Mode::Detached => StreamsWanted::Kept,
     };

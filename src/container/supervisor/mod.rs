@@ -30,9 +30,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout};
 
 use self::clients::{Clients, FIRST};
 use self::files::Files;
-use self::output::{Output, Stream};
+use self::output::Output;
 use self::requests::Stopping;
-use super::control::{self, FromSupervisor, Lock, Request, ToSupervisor};
+use super::control::{self, FromSupervisor, Lock, Request, StreamsWanted, ToSupervisor};
+use super::log::{Subject, Writer};
 use super::record::{Record, Status, now_ns};
 use super::restart::Backoff;
 use super::store;
@@ -56,6 +57,7 @@ pub fn main() -> Result<()> {
     process::set_name(c"kelp-supervisor")?;
     process::new_session()?;
     signal::ignore_broken_pipe()?;
+    signal::ignore_file_size_limit()?;
     let Some(first) = channel.receive::<ToSupervisor>()? else { return Ok(()) };
     let ToSupervisor::Start(request) = first.message else {
         return Err(Failure::bug("a supervisor was not told what to start"));
@@ -161,11 +163,27 @@ impl Supervisor {
     fn first_start(&mut self) -> Result<Started> {
         let listener = control::listen(&self.paths, &self.request.spec.id)?;
         self.clients.listen(listener);
+        if self.request.streams != StreamsWanted::Passed {
+            self.output.keep(self.open_log()?);
+        }
         let started = self.start()?;
         if self.owner == Some(FIRST) {
             self.clients.expect_end(FIRST);
         }
         Ok(started)
+    }
+
+    fn open_log(&self) -> Result<Writer> {
+        let record = &self.request.record;
+        let subject = Subject {
+            id: &record.id,
+            name: &record.name,
+            image: &record.image,
+            image_id: &record.image_id,
+            labels: &record.labels,
+            variables: &record.config.env,
+        };
+        Writer::open(&record.log, &self.request.directory, &subject)
     }
 
     /// The same container once more: its own files, and a new everything else.
@@ -256,6 +274,7 @@ impl Supervisor {
             }
             self.serve(None, None)?;
         }
+        self.output.finish();
         (self.terminal, self.stdin) = (None, None);
         Ok(exit.status())
     }
