@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
+use crate::container::log::Config;
 use crate::container::restart::RestartPolicy;
 use crate::engine::options::environment::Variable;
 use crate::engine::options::{
     device, environment, hostname, label, log, mount, name, namespaces, restart, security, size, stop_signal,
-    time_offset, tmpfs, volume,
+    time_offset, tmpfs, volume, volumes_from,
 };
 use crate::engine::request::{Pull, RootSource, RunRequest};
 use crate::error::{Context, Failure, Result};
@@ -56,18 +57,18 @@ struct LifeArguments {
     /// Start it again when it ends: no, on-failure[:MAX], always or unless-stopped
     #[arg(long, value_name = "POLICY", default_value = "no")]
     restart: String,
+    /// Where its log goes: json-file, journald or none
+    #[arg(long, value_name = "DRIVER")]
+    log_driver: Option<String>,
+    /// How its log is kept, such as max-size=10m
+    #[arg(long, value_name = "NAME=VALUE")]
+    log_opt: Vec<String>,
     /// The signal that asks the program to end
     #[arg(long, value_name = "SIGNAL")]
     stop_signal: Option<String>,
     /// Seconds that a stop waits before it kills; -1 waits for ever
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     stop_timeout: Option<i64>,
-    /// Where what it says goes: json-file (if nothing is said), journald or none
-    #[arg(long, value_name = "DRIVER")]
-    log_driver: Option<String>,
-    /// How: max-size, max-file, labels, env, tag
-    #[arg(long, value_name = "NAME=VALUE")]
-    log_opt: Vec<String>,
 }
 
 /// What runs, and as whom.
@@ -119,6 +120,12 @@ struct MountArguments {
     /// Mount a file system, in key=value form
     #[arg(long, value_name = "type=TYPE,...")]
     mount: Vec<String>,
+    /// Mount what another container has of volumes and host paths
+    #[arg(long, value_name = "CONTAINER[:ro]")]
+    volumes_from: Vec<String>,
+    /// What becomes of the image's VOLUMEs: anonymous, tmpfs or ignore
+    #[arg(long, value_name = "MODE", default_value = "anonymous")]
+    image_volume: String,
     /// Mount memory
     #[arg(long, value_name = "TARGET[:OPTIONS]")]
     tmpfs: Vec<String>,
@@ -199,8 +206,6 @@ pub(super) fn request(arguments: RequestArguments) -> Result<RunRequest> {
     let RequestArguments { words, interactive, tty, rm, name, rootfs, life, process, mounts, isolation, image } =
         arguments;
     let restart = restart::parse(&life.restart)?;
-    let is_log_asked_for = life.log_driver.is_some() || !life.log_opt.is_empty();
-    let log = is_log_asked_for.then(|| log::parse(life.log_driver.as_deref(), &life.log_opt)).transpose()?;
     if rm && restart != RestartPolicy::No {
         return Err(Failure::usage("--rm and --restart exclude each other"));
     }
@@ -229,6 +234,8 @@ pub(super) fn request(arguments: RequestArguments) -> Result<RunRequest> {
         user_namespace: namespaces::user(&isolation.userns)?,
         time_offsets: time_offset::parse(&isolation.time_offset)?,
         mounts: parsed_mounts(&mounts)?,
+        volumes_from: each(&mounts.volumes_from, volumes_from::parse)?,
+        image_volumes: volumes_from::parse_image_volumes(&mounts.image_volume)?,
         devices: each(&mounts.device, device::parse)?,
         shm_bytes: mounts.shm_size.as_deref().map(size::parse).transpose().doing(|| "use --shm-size")?,
         directory: process.workdir,
@@ -238,8 +245,8 @@ pub(super) fn request(arguments: RequestArguments) -> Result<RunRequest> {
         capabilities_dropped: isolation.cap_drop,
         security: security::parse(&isolation.security_opt)?,
         restart,
+        log: log(&life)?,
         stop_timeout_s: life.stop_timeout,
-        log,
         stop_signal: life.stop_signal.as_deref().map(stop_signal::parse).transpose()?,
         platform: image.platform.as_deref().map(Platform::parse).transpose()?,
         pull: match image.pull {
@@ -260,6 +267,12 @@ fn source(rootfs: Option<PathBuf>, words: Vec<String>) -> Result<(RootSource, Ve
         return Err(Failure::usage("no image given").hint("kelp run hello is a good first one; see kelp run --help"));
     };
     Ok((RootSource::Image(image), words.collect()))
+}
+
+/// `None` where nothing was said of it.
+fn log(life: &LifeArguments) -> Result<Option<Config>> {
+    let is_said = life.log_driver.is_some() || !life.log_opt.is_empty();
+    is_said.then(|| log::parse(life.log_driver.as_deref(), &life.log_opt)).transpose()
 }
 
 fn each<T>(texts: &[String], parse: impl Fn(&str) -> Result<T>) -> Result<Vec<T>> {

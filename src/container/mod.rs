@@ -25,3 +25,4 @@ pub mod restart;
 pub mod signals;
 pub mod store;
 pub mod supervisor;
+pub mod uses;

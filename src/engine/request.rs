@@ -10,6 +10,7 @@ use super::options::environment::Variable;
 use super::options::mount::{Mount, What};
 use super::options::namespaces::{Choice, UserChoice};
 use super::options::security::Security;
+use super::options::volumes_from::{ImageVolumes, Lender};
 use crate::container::log;
 use crate::container::restart::RestartPolicy;
 use crate::error::{Context, Failure, Result};
@@ -89,6 +90,12 @@ pub struct RunRequest {
     pub time_offsets: Option<TimeOffsets>,
     /// Volumes, binds and tmpfs.
     pub mounts: Vec<Mount>,
+    /// Containers whose volumes it gets too.
+    #[serde(default)]
+    pub volumes_from: Vec<Lender>,
+    /// What becomes of the image's VOLUMEs.
+    #[serde(default)]
+    pub image_volumes: ImageVolumes,
     /// Device nodes.
     pub devices: Vec<Device>,
     /// Size of /dev/shm; `None` is the usual.
@@ -111,11 +118,10 @@ pub struct RunRequest {
     pub platform: Option<Platform>,
     /// When to fetch the image.
     pub pull: Pull,
+    /// Where its log goes; `None` where nothing was said.
+    pub log: Option<log::Config>,
     /// What happens when its program ends by itself.
     pub restart: RestartPolicy,
-    /// Where its log goes; `None` where nothing was said.
-    #[serde(default)]
-    pub log: Option<log::Config>,
     /// How long a stop waits before it kills, in seconds; negative for ever.
     pub stop_timeout_s: Option<i64>,
 }

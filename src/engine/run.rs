@@ -75,12 +75,7 @@ pub fn run(
         .and_then(|()| make::prepare(paths, &stored, &mut base, &made.container, progress, observer));
     steps.mark("plan");
     let result = match prepared {
-        Ok((spec, mut record)) => {
-            if passes_streams(request, mode) {
-                record.log.driver = Driver::Passthrough;
-            }
-            start(paths, mode, &launched, made, spec, record, observer)
-        }
+        Ok((spec, record)) => start(paths, mode, &launched, made, (spec, record), request.log.is_some(), observer),
         Err(failure) => abandon(paths, &made).and(Err(failure)),
     };
     steps.mark("attach until the end");
@@ -93,13 +88,6 @@ pub fn run(
         End::Exited(code) => Ran::Exited(code),
         End::Detached => Ran::Detached(id),
     })
-}
-
-/// Whether the program has the command's own streams: nobody will ask for the
-/// log of a container that is gone when its command is.
-fn passes_streams(request: &RunRequest, mode: &Mode) -> bool {
-    let is_alone = request.auto_remove && !request.terminal && request.log.is_none();
-    is_alone && matches!(mode, Mode::Foreground { .. })
 }
 
 /// Makes a new container and starts nothing; returns its id.
@@ -195,13 +183,16 @@ fn start(
     mode: &Mode,
     launched: &Launched,
     made: Made,
-    spec: SandboxSpec,
-    record: Record,
+    (spec, mut record): (SandboxSpec, Record),
+    is_logged: bool,
     observer: &mut dyn Observer,
 ) -> Result<End> {
     let stdin = record.interactive;
     let streams = match mode {
-        Mode::Foreground { .. } if record.log.driver == Driver::Passthrough => StreamsWanted::Passed,
+        Mode::Foreground { .. } if record.auto_remove && !record.terminal && !is_logged => {
+            record.log.driver = Driver::Passthrough;
+            StreamsWanted::Passed
+        }
         Mode::Foreground { .. } => StreamsWanted::Attached { stdin },
         Mode::Detached => StreamsWanted::Kept,
     };

@@ -30,3 +30,4 @@ mod security;
 mod stores;
 mod terminal;
 mod user;
+mod volumes;

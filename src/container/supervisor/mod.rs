@@ -32,11 +32,11 @@ use self::clients::{Clients, FIRST};
 use self::files::Files;
 use self::output::Output;
 use self::requests::Stopping;
-use super::control::{self, FromSupervisor, Lock, Request, StreamsWanted, ToSupervisor};
-use super::log::{Subject, Writer};
+use super::control::{self, FromSupervisor, Lock, Request, ToSupervisor};
+use super::log::{Stream, Subject, Writer};
 use super::record::{Record, Status, now_ns};
 use super::restart::Backoff;
-use super::store;
+use super::{store, uses};
 use crate::error::{Context, EXIT_OWN_FAILURE, Failure, Kind, Result};
 use crate::kernel::{self, process, signal};
 use crate::paths::Paths;
@@ -57,6 +57,7 @@ pub fn main() -> Result<()> {
     process::set_name(c"kelp-supervisor")?;
     process::new_session()?;
     signal::ignore_broken_pipe()?;
+    // A log that may grow no more (`ulimit -f`) is a full disk, not the end.
     signal::ignore_file_size_limit()?;
     let Some(first) = channel.receive::<ToSupervisor>()? else { return Ok(()) };
     let ToSupervisor::Start(request) = first.message else {
@@ -163,9 +164,7 @@ impl Supervisor {
     fn first_start(&mut self) -> Result<Started> {
         let listener = control::listen(&self.paths, &self.request.spec.id)?;
         self.clients.listen(listener);
-        if self.request.streams != StreamsWanted::Passed {
-            self.output.keep(self.open_log()?);
-        }
+        self.open_log()?;
         let started = self.start()?;
         if self.owner == Some(FIRST) {
             self.clients.expect_end(FIRST);
@@ -173,17 +172,12 @@ impl Supervisor {
         Ok(started)
     }
 
-    fn open_log(&self) -> Result<Writer> {
-        let record = &self.request.record;
-        let subject = Subject {
-            id: &record.id,
-            name: &record.name,
-            image: &record.image,
-            image_id: &record.image_id,
-            labels: &record.labels,
-            variables: &record.config.env,
-        };
-        Writer::open(&record.log, &self.request.directory, &subject)
+    fn open_log(&mut self) -> Result<()> {
+        let Record { id, name, image, image_id, labels, config, log, .. } = &self.request.record;
+        let subject = Subject { id, name, image, image_id, labels, variables: &config.env };
+        let writer = Writer::open(log, &self.request.directory, &subject).doing(|| "open the log")?;
+        self.output.log_to(writer);
+        Ok(())
     }
 
     /// The same container once more: its own files, and a new everything else.
@@ -274,7 +268,7 @@ impl Supervisor {
             }
             self.serve(None, None)?;
         }
-        self.output.finish();
+        self.output.finish_log();
         (self.terminal, self.stdin) = (None, None);
         Ok(exit.status())
     }
@@ -412,7 +406,7 @@ impl Supervisor {
     fn discard(&self) -> Result<()> {
         let Record { id, name, anonymous_volumes, .. } = &self.request.record;
         store::discard(&self.paths, &self.request.directory, id, Some(name))?;
-        store::remove_volumes(&self.paths, anonymous_volumes)
+        uses::remove_own(&self.paths, id, anonymous_volumes)
     }
 }
 

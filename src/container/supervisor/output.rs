@@ -1,7 +1,7 @@
 //! What the program writes, on its way to the log and to those who listen.
 //!
 //! The program has pipes (or a terminal) whose other ends are here. What is
-//! read from them goes to the log, then to the pipe of each attached command. Nothing is kept
+//! read from them goes to the log and to the pipe of each attached command. Nothing is kept
 //! but the part of one chunk that a pipe had no room for: until it goes, that
 //! stream is not read any more. So a foreground command's full pipe holds the
 //! program up, as if it wrote there itself; any other command that does not
@@ -21,12 +21,12 @@ use crate::limits;
 /// Bytes moved at once: what a pipe holds (pipe(7)).
 const CHUNK: usize = 64 << 10;
 
-/// The program's ends and the listeners'.
+/// The program's ends, the log and the listeners' ends.
 #[derive(Default)]
 pub(super) struct Output {
     sources: Vec<Source>,
-    taps: Vec<Tap>,
     log: Option<Writer>,
+    taps: Vec<Tap>,
 }
 
 struct Source {
@@ -50,7 +50,25 @@ struct Listener {
     since: Instant,
 }
 
+/// A stream's place among a tap's. A terminal has only the first.
+fn index(stream: Stream) -> usize {
+    match stream {
+        Stream::Stdout => 0,
+        Stream::Stderr => 1,
+    }
+}
+
 impl Output {
+    /// Has all that comes from now on written to `log`, too.
+    pub(super) fn log_to(&mut self, log: Writer) {
+        self.log = Some(log).filter(|log| !log.is_nothing());
+    }
+
+    /// The program has ended: what it left unfinished belongs into the log.
+    pub(super) fn finish_log(&mut self) {
+        self.log.iter_mut().for_each(Writer::finish);
+    }
+
     /// Pipes for a new program: its own ends, standard output first.
     pub(super) fn pipes(&mut self) -> Result<(OwnedFd, OwnedFd)> {
         let (read, stdout) = files::pipe()?;
@@ -58,18 +76,6 @@ impl Output {
         let (read, stderr) = files::pipe()?;
         self.add(read, Stream::Stderr)?;
         Ok((stdout, stderr))
-    }
-
-    /// Keeps what comes from now on.
-    pub(super) fn keep(&mut self, log: Writer) {
-        self.log = Some(log).filter(|log| !log.is_nothing());
-    }
-
-    /// The program has ended, and all that it wrote was read.
-    pub(super) fn finish(&mut self) {
-        if let Some(log) = &mut self.log {
-            log.finish();
-        }
     }
 
     /// Takes what comes from `fd` from now on.
@@ -158,9 +164,7 @@ impl Output {
     }
 
     fn pass_on(&mut self, stream: Stream, bytes: &[u8]) {
-        if let Some(log) = &mut self.log {
-            log.write(stream, bytes);
-        }
+        self.log.iter_mut().for_each(|log| log.write(stream, bytes));
         for tap in &mut self.taps {
             if let Some(slot) = tap.streams.get_mut(index(stream))
                 && let Some(listener) = slot
@@ -184,14 +188,6 @@ impl Output {
                 }
             }
         }
-    }
-}
-
-/// Where a tap has it. A terminal has only the first.
-fn index(stream: Stream) -> usize {
-    match stream {
-        Stream::Stdout => 0,
-        Stream::Stderr => 1,
     }
 }
 

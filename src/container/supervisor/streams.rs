@@ -4,10 +4,9 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 
 use super::super::control::{FromSupervisor, StreamsWanted};
-use super::super::log::Stream;
-use super::Supervisor;
 use super::clients::FIRST;
 use super::files::{self, Files};
+use super::{Stream, Supervisor};
 use crate::error::{Context, Failure, Result};
 use crate::kernel::file;
 use crate::kernel::terminal::Size;
