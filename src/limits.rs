@@ -251,6 +251,34 @@ pub const FORMAT_BYTES_MAX: usize = 64 << 20;
 /// any terminal is wide.
 pub const FORMAT_PAD_MAX: usize = 4_096;
 
+/// A line of a container's log: what is longer becomes several entries, as
+/// Docker cuts it, so that no program can make kelp remember more.
+pub const LOG_LINE_BYTES: usize = 16 << 10;
+
+/// What `--log-opt` may add to every line of a log: labels and variables. A
+/// line of its own would otherwise cost megabytes.
+pub const LOG_EXTRAS_BYTES_MAX: usize = 32 << 10;
+
+/// One line of a log's file. A longest line of control characters takes six
+/// times its size ([`LOG_LINE_BYTES`]), with extras 128 KiB.
+pub const LOG_ENTRY_BYTES_MAX: usize = 256 << 10;
+
+/// Entries that are collected before they are written: what a full pipe
+/// (64 KiB) becomes goes out at once or twice, and 500 supervisors stay small.
+pub const LOG_BATCH_BYTES: usize = 64 << 10;
+
+/// A log's file when nothing is said: Docker's has no end, which fills disks
+/// and quotas in the dark. With [`LOG_FILES`] a container may keep 1 GB, more
+/// than anybody reads.
+pub const LOG_FILE_BYTES: u64 = 64_000_000;
+
+/// Files of a log when nothing is said.
+pub const LOG_FILES: u32 = 16;
+
+/// Files of one log. A reader holds them all open, and 1,024 descriptors are
+/// what a process usually may have (RLIMIT_NOFILE).
+pub const LOG_FILES_MAX: u32 = 256;
+
 /// The whole of a file of at most `max` bytes; a larger one is refused, never
 /// cut. The caller says what was being read.
 pub fn read_file(path: &Path, max: u64) -> Result<Vec<u8>> {

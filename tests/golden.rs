@@ -53,6 +53,7 @@ fn request() -> RunRequest {
         stop_signal: None,
         platform: None,
         pull: Pull::Missing,
+        log: None,
         restart: Default::default(),
         stop_timeout_s: None,
     }

@@ -37,6 +37,7 @@ mod kill;
 mod load;
 mod login;
 mod logout;
+mod logs;
 mod man;
 mod manifest;
 mod ns;
@@ -101,11 +102,13 @@ const WITHOUT_SETTINGS: &[&str] = &[
     "attach",
     "completion",
     "container inspect",
+    "container logs",
     "container prune",
     "events",
     "kill",
     "login",
     "logout",
+    "logs",
     "man",
     "ns",
     "pause",

@@ -13,8 +13,8 @@ use super::volume::{
 use super::{
     Session, attach, base_command, check, commit, completion, container_inspect, container_prune, create, diff, events,
     exists, export, history, image_inspect, image_mount, image_prune, image_tree, image_unmount, image_verify, images,
-    import, inspect, kill, load, login, logout, man, ns, pause, ps, pull, push, rename, restart, rm, rmi, run, save,
-    search, start, stop, tag, unpause, untag, update, version, wait,
+    import, inspect, kill, load, login, logout, logs, man, ns, pause, ps, pull, push, rename, restart, rm, rmi, run,
+    save, search, start, stop, tag, unpause, untag, update, version, wait,
 };
 use crate::error::{EXIT_OWN_FAILURE, Failure, Result};
 
@@ -75,6 +75,7 @@ pub(super) const ALL: &[Verb] = &[
     verb!("rename", "Call a container otherwise", rename),
     verb!("update", "Change what may change of containers", update),
     verb!("ps", "List containers", ps),
+    verb!("logs", "Print what containers said", logs),
     verb!("rm", "Remove containers", rm),
     verb!("events", "Show what happens to containers, images and volumes", events),
     verb!("ns", "List the namespaces of running containers", ns),
@@ -109,6 +110,7 @@ pub(super) const ALL: &[Verb] = &[
     verb!("container update", "Change what may change of containers", update),
     verb!("container ls", "List containers", ps),
     verb!("container ps", "List containers", ps),
+    verb!("container logs", "Print what containers said", logs),
     verb!("container rm", "Remove containers", rm),
     verb!("container inspect", "Print all about containers as JSON", container_inspect),
     verb!("container prune", "Remove all containers that do not run", container_prune),

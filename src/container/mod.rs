@@ -18,6 +18,7 @@
 pub mod attach;
 pub mod control;
 pub mod events;
+pub mod log;
 pub mod namespaces;
 pub mod record;
 mod relay;

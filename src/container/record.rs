@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::log;
 use super::restart::RestartPolicy;
 use crate::error::{Context, Failure, Result};
 use crate::image::config::RunConfig;
@@ -75,6 +76,9 @@ pub struct Record {
     /// was asked for at the start.
     #[serde(default)]
     pub config: RunConfig,
+    /// Where its log goes.
+    #[serde(default)]
+    pub log: log::Config,
     /// Its files; `None` in a record that an older kelp wrote.
     #[serde(default)]
     pub files: Option<Files>,
@@ -195,6 +199,7 @@ impl Record {
             stopped_by_user: false,
             network: String::new(),
             config: RunConfig::default(),
+            log: log::Config::default(),
             files: None,
             unfinished: false,
             status: Status::Created,

@@ -220,6 +220,7 @@ pub(super) fn prepare(
     record.stop_signal = request.stop_signal.clone().or(prepared.image.stop_signal);
     record.stop_timeout_s = request.stop_timeout_s;
     record.restart = request.restart;
+    record.log = request.log.clone().unwrap_or_default();
     record.restarts = 0;
     record.stopped_by_user = false;
     record.mounts = volumes::mounted(&wanted, &spec);

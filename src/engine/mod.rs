@@ -18,6 +18,7 @@ pub mod inventory;
 pub mod lifecycle;
 pub mod list;
 pub mod login;
+pub mod logs;
 mod make;
 pub mod manifest;
 pub mod naming;

@@ -13,6 +13,7 @@ use super::request::{RunRequest, Stored};
 use crate::container::attach::{self, Attachment, DetachKeys, End, Observer};
 use crate::container::control::{Request, StreamsWanted, ToSupervisor};
 use crate::container::events::{self, Action};
+use crate::container::log::Driver;
 use crate::container::record::Record;
 use crate::container::store::{self, Made};
 use crate::error::{Context, Failure, Result};
@@ -75,7 +76,7 @@ pub fn run(
         .and_then(|()| make::prepare(paths, &stored, &mut base, &made.container, progress, observer));
     steps.mark("plan");
     let result = match prepared {
-        Ok((spec, record)) => start(paths, mode, &launched, made, spec, record, observer),
+        Ok((spec, record)) => start(paths, mode, &launched, made, (spec, record), request.log.is_some(), observer),
         Err(failure) => abandon(paths, &made).and(Err(failure)),
     };
     steps.mark("attach until the end");
@@ -183,13 +184,16 @@ fn start(
     mode: &Mode,
     launched: &Launched,
     made: Made,
-    spec: SandboxSpec,
-    record: Record,
+    (spec, mut record): (SandboxSpec, Record),
+    is_logged: bool,
     observer: &mut dyn Observer,
 ) -> Result<End> {
-    let (stdin, is_passed) = (record.interactive, record.auto_remove && !record.terminal);
+    let stdin = record.interactive;
     let streams = match mode {
-        Mode::Foreground { .. } if is_passed => StreamsWanted::Passed,
+        Mode::Foreground { .. } if record.auto_remove && !record.terminal && !is_logged => {
+            record.log.driver = Driver::Passthrough;
+            StreamsWanted::Passed
+        }
         Mode::Foreground { .. } => StreamsWanted::Attached { stdin },
         Mode::Detached => StreamsWanted::Kept,
     };

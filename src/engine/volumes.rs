@@ -14,15 +14,17 @@
 //! its content, the other waits or, if it made one too, throws its own away.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
 
 use super::options::mount::{Mount, TMPFS_MODE, What};
 use super::options::volumes_from::{ImageVolumes, Lender};
 use super::plan;
 use crate::container::events::{self, Event};
 use crate::container::record::{Mounted, Record};
-use crate::error::{Failure, Result};
+use crate::error::{Context, Failure, Result};
 use crate::image::config::RunConfig;
+use crate::kernel::{Errno, file, open};
 use crate::paths::Paths;
 use crate::process::base::Base;
 use crate::process::idmap::IdMap;
@@ -273,16 +275,34 @@ impl Need {
     }
 }
 
+/// Whether it is worth the start of a stage to look for `path` in an image:
+/// not where no layer has even the first directory of it.
+fn may_be_in(layers: &[HostPath], path: &ContainerPath) -> Result<bool> {
+    let Some(first) = path.relative().iter().next() else { return Ok(true) };
+    for layer in layers {
+        let root = open::open(layer.as_path(), libc::O_PATH | libc::O_DIRECTORY)
+            .doing(|| format!("open \"{}\"", layer.as_path().display()))?;
+        match file::status_at(root.as_fd(), Path::new(first)) {
+            Err(error) if error.errno == Errno::ENOENT => {}
+            // It is there, or the layer is closed to us, but not to the stage.
+            _ => return Ok(true),
+        }
+    }
+    Ok(false)
+}
+
 /// Copies what the image has into staged volumes.
 fn fill(base: &mut Base, needs: Vec<&mut Need>, content: &Content<'_>) -> Result<()> {
     let mut filling: Vec<(&mut Need, (PathBuf, PathBuf))> = Vec::new();
     for need in needs {
-        if let (Some(from), Some(staged)) = (&need.copied_from, &need.staged) {
+        if let (Some(from), Some(staged)) = (&need.copied_from, &need.staged)
+            && may_be_in(content.layers, from)?
+        {
             let pair = (from.as_path().to_owned(), staged.data());
             filling.push((need, pair));
         }
     }
-    if filling.is_empty() || content.layers.is_empty() {
+    if filling.is_empty() {
         return Ok(());
     }
     let layers: Vec<PathBuf> = content.layers.iter().map(|layer| layer.0.clone()).collect();

@@ -17,6 +17,7 @@ mod images_checked;
 mod images_mounted;
 mod images_shown;
 mod login;
+mod logs;
 mod manifest;
 mod mounts;
 mod namespaces;

@@ -31,10 +31,11 @@ use nix::poll::{PollFd, PollFlags, PollTimeout};
 
 use self::clients::{Clients, FIRST};
 use self::files::Files;
-use self::output::{Output, Stream};
+use self::output::Output;
 use self::requests::Stopping;
 use super::control::{self, FromSupervisor, Lock, Request, ToSupervisor};
 use super::events::Action;
+use super::log::{Stream, Subject, Writer};
 use super::record::{Record, Status, now_ns};
 use super::restart::Backoff;
 use super::{store, uses};
@@ -167,11 +168,20 @@ impl Supervisor {
     fn first_start(&mut self) -> Result<Started> {
         let listener = control::listen(&self.paths, &self.request.spec.id)?;
         self.clients.listen(listener);
+        self.open_log()?;
         let started = self.start()?;
         if self.owner == Some(FIRST) {
             self.clients.expect_end(FIRST);
         }
         Ok(started)
+    }
+
+    fn open_log(&mut self) -> Result<()> {
+        let Record { id, name, image, image_id, labels, config, log, .. } = &self.request.record;
+        let subject = Subject { id, name, image, image_id, labels, variables: &config.env };
+        let writer = Writer::open(log, &self.request.directory, &subject).doing(|| "open the log")?;
+        self.output.log_to(writer);
+        Ok(())
     }
 
     /// The same container once more: its own files, and a new everything else.
@@ -262,6 +272,7 @@ impl Supervisor {
             }
             self.serve(None, None)?;
         }
+        self.output.finish_log();
         (self.terminal, self.stdin) = (None, None);
         Ok(exit.status())
     }

@@ -13,6 +13,7 @@ pub mod event_filter;
 pub mod filter;
 pub mod hostname;
 pub mod label;
+pub mod log;
 pub mod moment;
 pub mod mount;
 pub mod name;
