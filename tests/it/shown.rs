@@ -83,7 +83,7 @@ fn ps_has_dockers_columns_filters_and_fields() {
         "{{.Mounts}}|{{.LocalVolumes}}|{{.Networks}}|{{.State}}",
     ]);
     let mut said = said;
-    assert_eq!(said.succeed(), "/etc,data|1|none|created\n");
+    assert_eq!(said.succeed(), "data,/etc|1|none|created\n");
     let said = home.kelp(&["ps", "--format", "table {{.Names}}\\t{{.Label \"role\"}}\\t{{.Label \"none\"}}"]).succeed();
     assert_eq!(said, "NAMES   role   none\nruns    web\n");
     let row: Value = serde_json::from_str(&home.kelp(&["ps", "--format", "{{json .}}"]).succeed()).unwrap();

@@ -19,7 +19,7 @@ impl Supervisor {
         let record = &self.request.record;
         let mut all = self.told_of_creation();
         if self.request.streams != StreamsWanted::Kept {
-            all.push(Event::of_container(record, Action::Attach));
+            all.push(Event { time_ns: self.started_ns, ..Event::of_container(record, Action::Attach) });
         }
         all.push(Event { time_ns: self.started_ns, ..Event::of_container(record, Action::Start) });
         events::write(&self.paths, &all);
