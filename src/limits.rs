@@ -57,6 +57,11 @@ pub const LAYER_DIRECTORY_BYTES_MAX: usize = 512 << 20;
 /// that the later ones become links. A full distribution needs some KiB.
 pub const LAYER_LINK_BYTES_MAX: usize = 512 << 20;
 
+/// A file of /proc or /sys that is copied, as far as it is read: these say no
+/// size, and some have no end. The longest that people ask for (smaps of a
+/// large process, kallsyms) have some MiB.
+pub const KERNEL_FILE_BYTES_MAX: u64 = 16 << 20;
+
 /// The list of what changed in a container, read whole to be sorted: ten
 /// million paths.
 pub const CHANGES_BYTES_MAX: u64 = 1 << 30;
@@ -109,6 +114,10 @@ pub const BASE_LINGER_MS: u64 = 15_000;
 
 /// How long a program may take to end after it was asked to (docker's number).
 pub const STOP_TIMEOUT_S: i64 = 10;
+
+/// Programs beside a container's own, by exec: each takes up to four of the
+/// supervisor's 1,024 descriptors (the usual RLIMIT_NOFILE).
+pub const EXEC_SESSIONS_MAX: usize = 200;
 
 /// How long a command that attached to a container may hold its program up by
 /// not reading what it writes.

@@ -17,9 +17,11 @@ mod commit;
 mod completion;
 mod container_inspect;
 mod container_prune;
+mod cp;
 mod create;
 mod diff;
 mod events;
+mod exec;
 mod exists;
 mod export;
 mod format;
@@ -101,10 +103,14 @@ struct Global {
 const WITHOUT_SETTINGS: &[&str] = &[
     "attach",
     "completion",
+    "container cp",
+    "container exec",
     "container inspect",
     "container logs",
     "container prune",
+    "cp",
     "events",
+    "exec",
     "kill",
     "login",
     "logout",

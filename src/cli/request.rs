@@ -218,7 +218,7 @@ pub(super) fn request(arguments: RequestArguments) -> Result<RunRequest> {
         terminal: tty,
         init: process.init,
         read_only: mounts.read_only,
-        variables: variables(&process)?,
+        variables: variables(&process.env_file, &process.env)?,
         user: process.user.clone(),
         groups: process.group_add.clone(),
         hostname: isolation.hostname.as_deref().map(hostname::parse).transpose()?,
@@ -287,14 +287,14 @@ fn parsed_mounts(arguments: &MountArguments) -> Result<Vec<mount::Mount>> {
 }
 
 /// Files first, so that what is on the command line wins, as with Docker.
-fn variables(arguments: &ProcessArguments) -> Result<Vec<Variable>> {
+pub(super) fn variables(files: &[PathBuf], words: &[String]) -> Result<Vec<Variable>> {
     let caller = |name: &str| std::env::var(name).ok();
     let mut variables = Vec::new();
-    for path in &arguments.env_file {
+    for path in files {
         let bytes = read_bounded(path)?;
         variables.extend(environment::parse_file(&bytes, caller).doing(|| format!("read \"{}\"", path.display()))?);
     }
-    for text in &arguments.env {
+    for text in words {
         variables.push(environment::parse(text, caller)?);
     }
     Ok(variables)

@@ -11,10 +11,10 @@ use super::volume::{
     inspect as volume_inspect, ls as volume_ls, prune as volume_prune, rm as volume_rm,
 };
 use super::{
-    Session, attach, base_command, check, commit, completion, container_inspect, container_prune, create, diff, events,
-    exists, export, history, image_inspect, image_mount, image_prune, image_tree, image_unmount, image_verify, images,
-    import, inspect, kill, load, login, logout, logs, man, ns, pause, ps, pull, push, rename, restart, rm, rmi, run,
-    save, search, start, stop, tag, unpause, untag, update, version, wait,
+    Session, attach, base_command, check, commit, completion, container_inspect, container_prune, cp, create, diff,
+    events, exec, exists, export, history, image_inspect, image_mount, image_prune, image_tree, image_unmount,
+    image_verify, images, import, inspect, kill, load, login, logout, logs, man, ns, pause, ps, pull, push, rename,
+    restart, rm, rmi, run, save, search, start, stop, tag, unpause, untag, update, version, wait,
 };
 use crate::error::{EXIT_OWN_FAILURE, Failure, Result};
 
@@ -72,11 +72,13 @@ pub(super) const ALL: &[Verb] = &[
     verb!("unpause", "Let paused containers go on", unpause),
     verb!("wait", "Wait until containers have ended", wait),
     verb!("attach", "Stay with a running container", attach),
+    verb!("exec", "Run a command in a container that runs", exec, OWN_FAILURE, 1),
     verb!("rename", "Call a container otherwise", rename),
     verb!("update", "Change what may change of containers", update),
     verb!("ps", "List containers", ps),
     verb!("logs", "Print what containers said", logs),
     verb!("rm", "Remove containers", rm),
+    verb!("cp", "Copy files between this machine and containers", cp),
     verb!("events", "Show what happens to containers, images and volumes", events),
     verb!("ns", "List the namespaces of running containers", ns),
     verb!("pull", "Fetch an image from a registry", pull),
@@ -106,12 +108,14 @@ pub(super) const ALL: &[Verb] = &[
     verb!("container unpause", "Let paused containers go on", unpause),
     verb!("container wait", "Wait until containers have ended", wait),
     verb!("container attach", "Stay with a running container", attach),
+    verb!("container exec", "Run a command in a container that runs", exec, OWN_FAILURE, 1),
     verb!("container rename", "Call a container otherwise", rename),
     verb!("container update", "Change what may change of containers", update),
     verb!("container ls", "List containers", ps),
     verb!("container ps", "List containers", ps),
     verb!("container logs", "Print what containers said", logs),
     verb!("container rm", "Remove containers", rm),
+    verb!("container cp", "Copy files between this machine and containers", cp),
     verb!("container inspect", "Print all about containers as JSON", container_inspect),
     verb!("container prune", "Remove all containers that do not run", container_prune),
     verb!("container diff", "List what a container changed", diff),

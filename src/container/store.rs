@@ -148,7 +148,8 @@ pub struct Locked {
     pub lock: File,
 }
 
-/// Takes the lock of `container`; `None` where its supervisor has it.
+/// Takes the lock of `container`; `None` where its supervisor has it, EBUSY where
+/// another command has it for long.
 pub fn lock(paths: &Paths, container: &Container) -> Result<Option<Locked>> {
     let id = &container.record.id;
     let gone = || Failure::not_found(format!("no container \"{}\"", container.record.name));
@@ -179,7 +180,7 @@ pub fn lock(paths: &Paths, container: &Container) -> Result<Option<Locked>> {
         }
         std::thread::sleep(LOCK_PAUSE);
     }
-    Err(Failure::user("another command is starting, changing or removing it"))
+    Err(Failure::user("another command is starting, changing or removing it").errno(libc::EBUSY))
 }
 
 /// Whether a name belongs to anybody, alive or not.

@@ -6,9 +6,11 @@
 pub mod base_steps;
 pub mod check;
 pub mod commit;
+pub mod copy;
 pub mod diff;
 pub mod embedded;
 pub mod events;
+pub mod exec;
 pub mod export;
 pub mod fetch;
 pub mod history;

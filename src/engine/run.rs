@@ -125,7 +125,7 @@ pub fn dry_run(paths: &Paths, request: &RunRequest, progress: &dyn Progress) -> 
 
 /// A directory as a standard stream would be a way out of the container
 /// (CVE-2024-21626: /proc/self/fd/0/../..).
-fn check_streams() -> Result<()> {
+pub(super) fn check_streams() -> Result<()> {
     let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
     for (stream, name) in [(stdin.as_fd(), "input"), (stdout.as_fd(), "output"), (stderr.as_fd(), "error")] {
         // A closed stream is none.

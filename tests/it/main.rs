@@ -9,7 +9,9 @@ mod harness;
 
 mod archives;
 mod commit;
+mod copy;
 mod crash;
+mod exec;
 mod exit;
 mod export;
 mod images;

@@ -16,6 +16,7 @@
 
 mod clients;
 mod events;
+mod exec;
 mod files;
 mod linger;
 mod output;
@@ -30,6 +31,7 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 
 use self::clients::{Clients, FIRST};
+use self::exec::Sessions;
 use self::files::Files;
 use self::output::Output;
 use self::requests::Stopping;
@@ -80,6 +82,8 @@ struct Supervisor {
     lock: Lock,
     steps: Steps,
     clients: Clients,
+    /// Programs beside the container's own.
+    sessions: Sessions,
     /// The command that the container ends with.
     owner: Option<u64>,
     /// Streams of the command's that are files, to which the program has only pipes.
@@ -124,6 +128,7 @@ impl Supervisor {
             lock,
             steps,
             clients: Clients::new(channel),
+            sessions: Sessions::default(),
             files: Files::default(),
             output: Output::default(),
             terminal: None,
@@ -261,6 +266,7 @@ impl Supervisor {
     fn stay(&mut self, started: &Started) -> Result<i32> {
         while !self.serve(Some(started), None)?.has_ended {}
         let exit = process::wait_pidfd(started.pidfd.as_fd())?;
+        self.sessions.end(&mut self.clients);
         if self.request.spec.namespaces.pid != Namespace::Private {
             kill_orphans();
         }
@@ -322,6 +328,7 @@ impl Supervisor {
         let mut fds: Vec<PollFd<'_>> =
             payload.iter().map(|started| PollFd::new(started.pidfd.as_fd(), PollFlags::POLLIN)).collect();
         fds.extend(self.clients.interests());
+        fds.extend(self.sessions.interests());
         fds.extend(self.files.interests());
         fds.extend(self.output.interests());
         match nix::poll::poll(&mut fds, timeout(deadline)) {
@@ -341,6 +348,7 @@ impl Supervisor {
         for (client, said) in self.clients.hear() {
             self.heed(client, said, payload);
         }
+        self.turn_sessions(payload);
         self.files.turn();
         self.output.turn();
         Ok(Happened { has_ended, is_late: until.is_some_and(|until| now >= until) })

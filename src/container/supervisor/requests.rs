@@ -12,6 +12,7 @@ use super::{Supervisor, pause};
 use crate::error::{Failure, Result};
 use crate::kernel::process;
 use crate::limits;
+use crate::process::channel::Received;
 use crate::sandbox::spec::Namespace;
 use crate::sandbox::start::Started;
 
@@ -26,8 +27,8 @@ pub(super) struct Stopping {
 impl Supervisor {
     /// Does what a client said. `payload` is the program, where it runs.
     pub(super) fn heed(&mut self, client: u64, said: Said, payload: Option<&Started>) {
-        let message = match said {
-            Said::Message(received) => received.message,
+        let Received { message, descriptors } = match said {
+            Said::Message(received) => received,
             Said::Left => return self.see_off(client, payload),
         };
         let result = match message {
@@ -37,6 +38,14 @@ impl Supervisor {
                 Ok(()) => return self.tell(Action::Attach),
                 failed => failed,
             },
+            ToSupervisor::Exec(exec) => match self.exec(client, &exec, &descriptors, payload) {
+                // What comes of it is the answer.
+                Ok(()) => return,
+                failed => failed,
+            },
+            ToSupervisor::Signal(number) if self.sessions.has(client) => return self.sessions.signal(client, number),
+            ToSupervisor::Hangup if self.sessions.has(client) => return self.sessions.hang_up(client),
+            ToSupervisor::Detach if self.sessions.has(client) => return self.sessions.leave(client),
             ToSupervisor::Detach => {
                 self.owner = self.owner.filter(|owner| *owner != client);
                 self.output.untap(client);
@@ -76,6 +85,7 @@ impl Supervisor {
     /// A client is gone.
     fn see_off(&mut self, client: u64, payload: Option<&Started>) {
         self.output.untap(client);
+        self.sessions.leave(client);
         if self.owner == Some(client) {
             self.owner = None;
             // A container in the foreground ends with its command.
@@ -127,7 +137,7 @@ impl Supervisor {
         self.stopping = Some(Stopping { kill_at, then_start });
     }
 
-    fn is_paused(&self) -> bool {
+    pub(super) fn is_paused(&self) -> bool {
         matches!(self.request.record.status, Status::Running { paused: true, .. })
     }
 
