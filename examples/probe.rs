@@ -79,8 +79,6 @@ fn act(action: &str, words: &[&str]) {
         "stubborn" => wait_for_signal(true),
         "sizes" => wait_for_sizes(),
         "orphan" => say(&orphan()),
-        "fifo" => answer(made(nix::unistd::mkfifo(word(0), nix::sys::stat::Mode::S_IRWXU))),
-        "symlink" => answer(std::os::unix::fs::symlink(word(0), word(1)).map(|()| "ok".to_owned())),
         "grow" => answer(grow(word(0), number(1) as u64).map(|()| "ok".to_owned())),
         "mount-memory" => answer(made(mount_memory(word(0)))),
         "hold" => hold(),
