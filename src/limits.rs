@@ -240,6 +240,17 @@ pub const FORMAT_BYTES_MAX: usize = 64 << 20;
 /// any terminal is wide.
 pub const FORMAT_PAD_MAX: usize = 4_096;
 
+/// The one line of /proc/PID/stat: 52 numbers of up to 20 digits and a name.
+pub const PROCESS_STAT_BYTES_MAX: u64 = 2 << 10;
+
+/// Another file that the kernel makes up of a process or a cgroup. The longest
+/// have a line for each device; what is beyond is left out.
+pub const PROCESS_FILE_BYTES_MAX: u64 = 64 << 10;
+
+/// What is shown of a program's command line, which it may rewrite to be as
+/// long as its memory: what ps(1) could show at most for most of its life.
+pub const COMMAND_LINE_BYTES_MAX: u64 = 4 << 10;
+
 /// The whole of a file of at most `max` bytes; a larger one is refused, never
 /// cut. The caller says what was being read.
 pub fn read_file(path: &Path, max: u64) -> Result<Vec<u8>> {

@@ -57,6 +57,7 @@ mod stop;
 mod tag;
 #[doc(hidden)]
 pub mod template;
+mod top;
 mod units;
 mod unpause;
 mod untag;
@@ -106,6 +107,7 @@ const WITHOUT_SETTINGS: &[&str] = &[
     "rename",
     "rm",
     "stop",
+    "top",
     "unpause",
     "update",
     "version",

@@ -9,8 +9,8 @@ use super::manifest::{
 use super::{
     Session, attach, base_command, check, commit, completion, create, diff, exists, export, history, image_inspect,
     image_mount, image_prune, image_tree, image_unmount, image_verify, images, import, inspect, kill, load, login,
-    logout, man, ns, pause, ps, pull, push, rename, restart, rm, rmi, run, save, search, start, stop, tag, unpause,
-    untag, update, version, wait,
+    logout, man, ns, pause, ps, pull, push, rename, restart, rm, rmi, run, save, search, start, stop, tag, top,
+    unpause, untag, update, version, wait,
 };
 use crate::error::{EXIT_OWN_FAILURE, Failure, Result};
 
@@ -71,6 +71,7 @@ pub(super) const ALL: &[Verb] = &[
     verb!("update", "Change what may change of containers", update),
     verb!("ps", "List containers", ps),
     verb!("rm", "Remove containers", rm),
+    verb!("top", "List the processes of a container", top),
     verb!("ns", "List the namespaces of running containers", ns),
     verb!("pull", "Fetch an image from a registry", pull),
     verb!("push", "Send an image to a registry", push),
@@ -103,6 +104,7 @@ pub(super) const ALL: &[Verb] = &[
     verb!("container update", "Change what may change of containers", update),
     verb!("container ls", "List containers", ps),
     verb!("container ps", "List containers", ps),
+    verb!("container top", "List the processes of a container", top),
     verb!("container rm", "Remove containers", rm),
     verb!("container diff", "List what a container changed", diff),
     verb!("container commit", "Make an image of a container", commit),

@@ -18,6 +18,8 @@
 pub mod attach;
 pub mod control;
 pub mod namespaces;
+pub mod processes;
+pub mod procfs;
 pub mod record;
 mod relay;
 pub mod restart;

@@ -30,6 +30,7 @@ pub mod run;
 pub mod save;
 pub mod search;
 pub mod start;
+pub mod top;
 pub mod transfer;
 pub mod tree;
 pub mod unpack;

@@ -5,6 +5,7 @@
 //! may not be is refused here, by name, with what to write instead. Whether it
 //! fits this host or this image is decided later, in the plan.
 
+pub mod columns;
 pub mod detach_keys;
 pub mod device;
 pub mod environment;
