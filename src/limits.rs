@@ -65,6 +65,10 @@ pub const CHANGES_BYTES_MAX: u64 = 1 << 30;
 /// kernel's own bound (path_resolution(7)).
 pub const ENTRY_LINKS_MAX: usize = 40;
 
+/// Directories above a mount point in an image that a volume takes its content
+/// from: each holds descriptors, one for each layer that has it.
+pub const MOUNT_DEPTH_MAX: usize = 128;
+
 /// /etc/passwd and /etc/group of an image are read whole up to this size.
 pub const PASSWD_BYTES_MAX: u64 = 4 << 20;
 

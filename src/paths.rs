@@ -11,7 +11,8 @@
 //!   layers/IDMAP/HEX/          one layer unpacked for one id mapping, by diff id
 //!   containers/ID/             record.json, lock; upper and work of the overlay; changes: those of --rootfs /
 //!   names/NAME                 symbolic link to a container's id: unique by symlink(2)
-//!   volumes/NAME/              named volumes: data, volume.json
+//!   volumes/NAME/              volumes: data, volume.json; new: until a container uses it
+//!   volumes.lock               shared while a container is made of volumes, exclusive while they are removed
 //!   embedded.json              which image is the embedded one
 //!   staging/                   writes in progress, on the same file system
 //!   trash/                     renamed away, deleted when there is time
@@ -174,6 +175,14 @@ impl Paths {
     /// Named volumes.
     pub fn volumes(&self) -> PathBuf {
         self.data.join("volumes")
+    }
+
+    /// Shared by whoever makes a container, from the moment its volumes are
+    /// there until its record says that it uses them; exclusive for whoever
+    /// removes volumes. Taken after a container's own lock and after a new
+    /// volume's; nothing may be locked after it.
+    pub fn volumes_lock(&self) -> PathBuf {
+        self.data.join("volumes.lock")
     }
 
     /// Which image is the embedded one (engine/embedded.rs).

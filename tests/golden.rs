@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use kelp::engine::options::namespaces::{Choice, UserChoice};
+use kelp::engine::options::volumes_from::ImageVolumes;
 use kelp::engine::options::{device, mount, security, tmpfs, volume};
 use kelp::engine::plan::{self, HostFacts, Input};
 use kelp::engine::request::{Pull, RootSource, RunRequest, Stored};
@@ -39,6 +40,8 @@ fn request() -> RunRequest {
         user_namespace: UserChoice::Default,
         time_offsets: None,
         mounts: Vec::new(),
+        volumes_from: Vec::new(),
+        image_volumes: ImageVolumes::Anonymous,
         devices: Vec::new(),
         shm_bytes: None,
         directory: None,
@@ -78,6 +81,7 @@ fn planned(request: &RunRequest, image: &RunConfig, base_map: &IdMap) -> serde_j
     let stored = Stored::new(request, Path::new("/home/alice"), None).expect("a request without a root directory");
     let spec = plan::plan(Input {
         request: &stored.request,
+        mounts: &stored.request.mounts,
         image,
         id: "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
         base_map,

@@ -6,13 +6,14 @@ use serde_json::{Map, Value, json};
 
 use super::format::DocumentFormat;
 use super::{Session, output};
-use crate::container::record::{Record, Status};
+use crate::container::record::{Mounted, Record, Status};
 use crate::engine::inventory::{self, Sizes};
 use crate::engine::lifecycle;
 use crate::error::{Failure, Kind, Result};
 use crate::image::lookup::StoredImage;
 use crate::image::reference::Reference;
 use crate::paths::Paths;
+use crate::sandbox::spec::{Propagation, Source};
 
 /// A time that is not known, as Go prints it.
 const NEVER: &str = "0001-01-01T00:00:00Z";
@@ -152,7 +153,32 @@ fn of_container(record: &Record) -> Value {
             "StopSignal": record.stop_signal,
         },
         "HostConfig": {"AutoRemove": record.auto_remove},
+        "Mounts": record.mounts.iter().map(mounted).collect::<Vec<_>>(),
     })
+}
+
+fn mounted(mounted: &Mounted) -> Value {
+    let Mounted { volume, mount } = mounted;
+    let (source, propagation) = match &mount.source {
+        Source::Bind { path, propagation, .. } => (path.as_path().display().to_string(), propagation),
+        _ => (String::new(), &None),
+    };
+    let propagation = match propagation {
+        None | Some(Propagation::Private) => "rprivate",
+        Some(Propagation::Slave) => "rslave",
+        Some(Propagation::Shared) => "rshared",
+    };
+    let (target, is_writable) = (mount.target.to_string(), !mount.attributes.read_only);
+    match volume {
+        Some(name) => json!({
+            "Type": "volume", "Name": name, "Source": source, "Destination": target, "Driver": "local",
+            "Mode": "", "RW": is_writable, "Propagation": "",
+        }),
+        None => json!({
+            "Type": "bind", "Source": source, "Destination": target,
+            "Mode": "", "RW": is_writable, "Propagation": propagation,
+        }),
+    }
 }
 
 fn state(status: &Status) -> Value {

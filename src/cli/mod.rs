@@ -64,6 +64,7 @@ mod untag;
 mod update;
 mod verbs;
 mod version;
+mod volume;
 mod wait;
 
 use std::collections::BTreeSet;
@@ -111,6 +112,14 @@ const WITHOUT_SETTINGS: &[&str] = &[
     "unpause",
     "update",
     "version",
+    "volume create",
+    "volume exists",
+    "volume export",
+    "volume import",
+    "volume inspect",
+    "volume ls",
+    "volume prune",
+    "volume rm",
     "wait",
 ];
 

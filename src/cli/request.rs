@@ -8,7 +8,7 @@ use crate::container::restart::RestartPolicy;
 use crate::engine::options::environment::Variable;
 use crate::engine::options::{
     device, environment, hostname, label, mount, name, namespaces, restart, security, size, stop_signal, time_offset,
-    tmpfs, volume,
+    tmpfs, volume, volumes_from,
 };
 use crate::engine::request::{Pull, RootSource, RunRequest};
 use crate::error::{Context, Failure, Result};
@@ -113,6 +113,12 @@ struct MountArguments {
     /// Mount a file system, in key=value form
     #[arg(long, value_name = "type=TYPE,...")]
     mount: Vec<String>,
+    /// Mount what another container has of volumes and host paths
+    #[arg(long, value_name = "CONTAINER[:ro]")]
+    volumes_from: Vec<String>,
+    /// What becomes of the image's VOLUMEs: anonymous, tmpfs or ignore
+    #[arg(long, value_name = "MODE", default_value = "anonymous")]
+    image_volume: String,
     /// Mount memory
     #[arg(long, value_name = "TARGET[:OPTIONS]")]
     tmpfs: Vec<String>,
@@ -221,6 +227,8 @@ pub(super) fn request(arguments: RequestArguments) -> Result<RunRequest> {
         user_namespace: namespaces::user(&isolation.userns)?,
         time_offsets: time_offset::parse(&isolation.time_offset)?,
         mounts: parsed_mounts(&mounts)?,
+        volumes_from: each(&mounts.volumes_from, volumes_from::parse)?,
+        image_volumes: volumes_from::parse_image_volumes(&mounts.image_volume)?,
         devices: each(&mounts.device, device::parse)?,
         shm_bytes: mounts.shm_size.as_deref().map(size::parse).transpose().doing(|| "use --shm-size")?,
         directory: process.workdir,

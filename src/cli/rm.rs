@@ -12,6 +12,9 @@ pub(super) struct Arguments {
     /// Kill a running container first
     #[arg(short, long)]
     force: bool,
+    /// Remove the volumes that were made for them and that nobody named
+    #[arg(short, long)]
+    volumes: bool,
     /// Names or ids
     #[arg(required = true, value_name = "CONTAINER")]
     containers: Vec<String>,
@@ -20,7 +23,7 @@ pub(super) struct Arguments {
 /// Removes each; goes on behind one that cannot be removed.
 pub(super) fn run(arguments: Arguments, session: &Session) -> Result<i32> {
     let code = each(&arguments.containers, |name| {
-        lifecycle::remove(&session.paths, name, arguments.force)?;
+        lifecycle::remove(&session.paths, name, arguments.force, arguments.volumes)?;
         output::line(name);
         Ok(())
     });

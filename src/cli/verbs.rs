@@ -6,6 +6,10 @@ use super::manifest::{
     add as manifest_add, annotate as manifest_annotate, create as manifest_create, inspect as manifest_inspect,
     ls as manifest_ls, push as manifest_push, rm as manifest_rm,
 };
+use super::volume::{
+    create as volume_create, exists as volume_exists, export as volume_export, import as volume_import,
+    inspect as volume_inspect, ls as volume_ls, prune as volume_prune, rm as volume_rm,
+};
 use super::{
     Session, attach, base_command, check, commit, completion, create, diff, exists, export, history, image_inspect,
     image_mount, image_prune, image_tree, image_unmount, image_verify, images, import, inspect, kill, load, login,
@@ -52,6 +56,7 @@ const GROUPS: &[(&str, &str)] = &[
     ("container", "Work with containers"),
     ("image", "Work with images"),
     ("manifest", "Make lists of images for several platforms"),
+    ("volume", "Work with directories that outlive containers"),
     ("system", "Look after what kelp keeps"),
 ];
 
@@ -134,6 +139,14 @@ pub(super) const ALL: &[Verb] = &[
     verb!("manifest inspect", "Print the document that a name stands for", manifest_inspect),
     verb!("manifest push", "Send a list and its images to a registry", manifest_push),
     verb!("manifest rm", "Remove lists", manifest_rm),
+    verb!("volume create", "Make a volume", volume_create),
+    verb!("volume ls", "List volumes", volume_ls),
+    verb!("volume inspect", "Print all about volumes as JSON", volume_inspect),
+    verb!("volume rm", "Remove volumes", volume_rm),
+    verb!("volume prune", "Remove volumes that no container uses", volume_prune),
+    verb!("volume exists", "Tell by the exit status whether a volume is there", volume_exists, 125, 125),
+    verb!("volume export", "Write all files of a volume to a tar", volume_export),
+    verb!("volume import", "Put files of a tar into an empty volume", volume_import),
     verb!("system check", "Verify all that kelp keeps, and repair it", check),
     verb!("version", "Print the version", version),
     verb!("man", "Write the manual pages to a directory", man),

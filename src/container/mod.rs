@@ -26,3 +26,4 @@ pub mod restart;
 pub mod signals;
 pub mod store;
 pub mod supervisor;
+pub mod uses;

@@ -2,6 +2,7 @@
 //! rename, version 2. Who holds `containers/ID/lock` writes it, nobody else:
 //! the supervisor while the container lives, else a command for a moment.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -13,6 +14,7 @@ use crate::image::config::RunConfig;
 use crate::limits;
 use crate::process::identity::Identity;
 use crate::process::idmap::IdMap;
+use crate::sandbox::spec::Mount;
 
 /// The version this kelp writes.
 const VERSION: u32 = 2;
@@ -47,6 +49,9 @@ pub struct Record {
     /// Volumes that belong to it alone.
     #[serde(default)]
     pub anonymous_volumes: Vec<String>,
+    /// Volumes and directories of the host that it sees.
+    #[serde(default)]
+    pub mounts: Vec<Mounted>,
     /// The signal that asks its program to end; `None` is SIGTERM.
     #[serde(default)]
     pub stop_signal: Option<String>,
@@ -69,8 +74,22 @@ pub struct Record {
     /// Its files; `None` in a record that an older kelp wrote.
     #[serde(default)]
     pub files: Option<Files>,
+    /// It is being made: once nobody holds its lock, it is nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unfinished: bool,
     /// Where in its life it is.
     pub status: Status,
+}
+
+/// Something that the user, another container or the image had mounted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mounted {
+    /// Of a volume, its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<String>,
+    /// What and where.
+    #[serde(flatten)]
+    pub mount: Mount,
 }
 
 /// What it takes to read a container's files as the container sees them.
@@ -164,6 +183,7 @@ impl Record {
             terminal: false,
             interactive: false,
             anonymous_volumes: Vec::new(),
+            mounts: Vec::new(),
             stop_signal: None,
             stop_timeout_s: None,
             restart: RestartPolicy::default(),
@@ -171,6 +191,7 @@ impl Record {
             stopped_by_user: false,
             config: RunConfig::default(),
             files: None,
+            unfinished: false,
             status: Status::Created,
         }
     }
@@ -178,6 +199,12 @@ impl Record {
     /// The first twelve digits of the id, as people see it.
     pub fn short_id(&self) -> &str {
         self.id.get(..12).unwrap_or(&self.id)
+    }
+
+    /// The names of the volumes that it uses.
+    pub fn volumes(&self) -> BTreeSet<&str> {
+        let named = self.mounts.iter().filter_map(|mounted| mounted.volume.as_deref());
+        named.chain(self.anonymous_volumes.iter().map(String::as_str)).collect()
     }
 
     /// Reads the record of the container at `directory`.

@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use super::control;
 use super::record::{Record, Status, now_ns};
-use crate::error::{Context, Failure, Kind, Result};
+use super::uses;
+use crate::error::{Context, Failure, Result};
 use crate::kernel::process;
 use crate::paths::{self, Paths};
 use crate::storage::{sweep, volumes};
@@ -267,15 +268,6 @@ pub fn is_one_being_made(paths: &Paths) -> Result<bool> {
     Ok(directories.any(|directory| is_alive(&directory) && !directory.join("record.json").exists()))
 }
 
-/// Throws away volumes that belonged to a container alone.
-pub fn remove_volumes(paths: &Paths, names: &[String]) -> Result<()> {
-    for name in names {
-        volumes::remove(paths, &volumes::VolumeName::parse(name)?)
-            .or_else(|failure| if failure.kind == Kind::NotFound { Ok(()) } else { Err(failure) })?;
-    }
-    Ok(())
-}
-
 /// Throws a container away. It must not be alive.
 pub fn remove(paths: &Paths, container: &Container) -> Result<()> {
     fs::remove_dir_all(paths.container_run(&container.record.id)).ok();
@@ -302,6 +294,7 @@ fn load(paths: &Paths, id: &str) -> Result<Option<Container>> {
         // Its supervisor writes the record; before that there is nothing to show.
         return match Record::load(&directory) {
             Err(failure) if failure.is_errno(libc::ENOENT) => Ok(None),
+            Ok(record) if record.unfinished => Ok(None),
             record => Ok(Some(Container { directory, record: record? })),
         };
     }
@@ -338,8 +331,8 @@ fn load_locked(paths: &Paths, id: &str) -> Result<Option<Container>> {
         // On a full disk the next reader does it: removing must stay possible.
         record.save(&directory).ok();
     }
-    if record.auto_remove && !matches!(record.status, Status::Created) {
-        remove_volumes(paths, &record.anonymous_volumes)?;
+    if record.unfinished || record.auto_remove && !matches!(record.status, Status::Created) {
+        uses::remove_own(paths, id, &record.anonymous_volumes)?;
         fs::remove_dir_all(paths.container_run(id)).ok();
         discard(paths, &directory, id, Some(&record.name))?;
         return Ok(None);
@@ -362,10 +355,8 @@ pub fn remove_orphans(paths: &Paths) -> Result<()> {
             fs::remove_dir_all(entry.path()).or_else(ignore_missing).doing(|| "remove stale files")?;
         }
     }
-    for volume in volumes::list(paths)? {
-        if volume.labels.get(volumes::ANONYMOUS_OF).is_some_and(|id| is_gone(id)) {
-            remove_volumes(paths, &[volume.name.as_str().to_owned()])?;
-        }
+    for (name, owner) in volumes::owned(paths)?.into_iter().filter(|(_, owner)| is_gone(owner)) {
+        uses::remove_own(paths, &owner, &[name.as_str().to_owned()])?;
     }
     Ok(())
 }

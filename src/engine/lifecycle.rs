@@ -12,6 +12,7 @@ use crate::container::attach::Observer;
 use crate::container::control::{self, FromSupervisor, Stop, ToSupervisor, Update};
 use crate::container::record::Status;
 use crate::container::store::{self, Container, Locked};
+use crate::container::uses;
 use crate::error::{Context, Failure, Kind, Result};
 use crate::image::registry::Progress;
 use crate::kernel::process;
@@ -195,15 +196,16 @@ fn change(
     Err(Failure::user("it is being started and stopped by somebody else"))
 }
 
-/// Removes the container called `name`; one that runs only with `force`.
-pub fn remove(paths: &Paths, name: &str, force: bool) -> Result<()> {
+/// Removes the container called `name`; one that runs only with `force`. The
+/// volumes that nobody named go with it if `volumes` says so, as with docker.
+pub fn remove(paths: &Paths, name: &str, force: bool, volumes: bool) -> Result<()> {
     let container = store::find(paths, name)?;
     let doing = || format!("remove container \"{name}\"");
     if force {
         kill_for_good(paths, &container).doing(doing)?;
     }
     match store::lock(paths, &container) {
-        Ok(Some(Locked { container, lock: _lock })) => store::remove(paths, &container).doing(doing),
+        Ok(Some(locked)) => remove_locked(paths, &locked, volumes).doing(doing),
         Ok(None) => {
             let word = store::find(paths, name).map_or("running", |container| container.record.status.word());
             Err(Failure::user(format!("container \"{name}\" is {word}")).hint("rm --force kills it first"))
@@ -212,6 +214,16 @@ pub fn remove(paths: &Paths, name: &str, force: bool) -> Result<()> {
         Err(failure) if failure.kind == Kind::NotFound && container.record.auto_remove => Ok(()),
         Err(failure) => Err(failure).doing(doing),
     }
+}
+
+fn remove_locked(paths: &Paths, Locked { container, .. }: &Locked, volumes: bool) -> Result<()> {
+    let record = &container.record;
+    if !volumes {
+        uses::keep_own(paths, &record.anonymous_volumes)?;
+        return store::remove(paths, container);
+    }
+    store::remove(paths, container)?;
+    uses::remove_own(paths, &record.id, &record.anonymous_volumes)
 }
 
 /// Ends a container whatever it does, so that nothing starts it again.

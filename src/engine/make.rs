@@ -5,7 +5,6 @@
 //! plan anew from what was asked for then ([`Stored`]), on what the host is
 //! now, but on the same image, the same volumes and the same files.
 
-use std::cell::RefCell;
 use std::fs;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -20,6 +19,7 @@ use super::plan::{self, HostFacts, Input};
 use super::request::{RootSource, RunRequest, Stored};
 use super::rootfs;
 use super::unpack;
+use super::volumes::{self, Askers, Wanted};
 use crate::container::attach::Observer;
 use crate::container::namespaces;
 use crate::container::record::{Files, Record, Status};
@@ -29,13 +29,12 @@ use crate::image::blobs::Blobs;
 use crate::image::config::{ImageConfig, RunConfig};
 use crate::image::digest::Digest;
 use crate::image::registry::Progress;
-use crate::kernel::process;
 use crate::limits;
 use crate::paths::Paths;
 use crate::process::base::Base;
 use crate::process::idmap::IdMap;
 use crate::sandbox::spec::{HostPath, Mount, Namespace, Root, SandboxSpec, Source, Step};
-use crate::storage::volumes::{self, VolumeName};
+use crate::storage::volumes::VolumeName;
 
 /// Whether directories are made and layers unpacked, or only named.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -51,11 +50,8 @@ pub(super) fn dry_run(paths: &Paths, request: &RunRequest, progress: &dyn Progre
         Container { directory: paths.containers().join("ID"), record: Record::new("ID".to_owned(), String::new()) };
     let stored = stored(request)?;
     let prepared = Prepared::of(paths, &stored, &mut base, &container, Effort::Name, progress)?;
-    let volumes = |name: Option<&str>| match name {
-        Some(name) => Ok(HostPath(volumes::data_directory(paths, &VolumeName::parse(name)?))),
-        None => Ok(HostPath(paths.volumes().join("ANONYMOUS/data"))),
-    };
-    prepared.plan(paths, &stored, &base, "ID", &volumes)
+    let wanted = prepared.wanted(paths, &stored.request, &container.record, &|| Ok("ANONYMOUS".to_owned()))?;
+    prepared.plan(paths, &stored, &base, "ID", &wanted)
 }
 
 /// The request as it is kept for later starts.
@@ -118,17 +114,29 @@ impl Prepared {
         Ok(Self { image: config.config, image_name: text.clone(), image_id: id.to_string(), root, host })
     }
 
-    fn plan(
+    /// The mounts of the user, of other containers and of the image.
+    fn wanted(
         &self,
         paths: &Paths,
-        stored: &Stored,
-        base: &Base,
-        id: &str,
-        volumes: &dyn Fn(Option<&str>) -> Result<HostPath>,
-    ) -> Result<SandboxSpec> {
+        request: &RunRequest,
+        before: &Record,
+        name: &dyn Fn() -> Result<String>,
+    ) -> Result<Wanted> {
+        let askers = Askers {
+            mounts: &request.mounts,
+            volumes_from: &request.volumes_from,
+            image: &self.image,
+            image_volumes: request.image_volumes,
+            before,
+        };
+        volumes::wanted(&askers, &|name| Ok(store::find(paths, name)?.record), name)
+    }
+
+    fn plan(&self, paths: &Paths, stored: &Stored, base: &Base, id: &str, wanted: &Wanted) -> Result<SandboxSpec> {
         let run_directory = paths.container_run(id);
         plan::plan(Input {
             request: &stored.request,
+            mounts: &wanted.mounts,
             image: &self.image,
             id,
             base_map: &base.map,
@@ -136,7 +144,7 @@ impl Prepared {
             root: self.root.clone(),
             run_directory: &run_directory,
             joined: &|name, kind| namespace_of(paths, name, kind),
-            volumes,
+            volumes: &|name| volumes::place(paths, name),
             profile: stored.profile.as_deref().map(str::as_bytes),
             host: &self.host,
         })
@@ -194,10 +202,9 @@ pub(super) fn prepare(
     let run_directory = paths.container_run(&record.id);
     fs::create_dir_all(&run_directory).doing(|| format!("make {}", run_directory.display()))?;
     tell_of_degradations(request, observer);
-    let anonymous = RefCell::new(Anonymous { names: record.anonymous_volumes.clone(), used: 0 });
-    let volumes = |name: Option<&str>| volume(paths, name, &record.id, &mut anonymous.borrow_mut());
-    let spec = prepared.plan(paths, stored, base, &record.id, &volumes)?;
-    record.anonymous_volumes = anonymous.into_inner().names;
+    let name = || Ok(VolumeName::random()?.as_str().to_owned());
+    let wanted = prepared.wanted(paths, request, &record, &name)?;
+    let spec = prepared.plan(paths, stored, base, &record.id, &wanted)?;
     make_missing_sources(request)?;
     write_contents(&spec)?;
     record.image = prepared.image_name;
@@ -214,6 +221,14 @@ pub(super) fn prepare(
     record.restart = request.restart;
     record.restarts = 0;
     record.stopped_by_user = false;
+    record.mounts = volumes::mounted(&wanted, &spec);
+    let content = volumes::Content { layers: &spec.root.lowers, id_map: &spec.id_map };
+    let guard = volumes::make(paths, base, &record.id, &wanted, &content, request.auto_remove)?;
+    record.anonymous_volumes = wanted.anonymous;
+    if guard.is_some() {
+        // From here on they are seen to be used.
+        Record { unfinished: container.record.files.is_none(), ..record.clone() }.save(&container.directory)?;
+    }
     Ok((spec, record))
 }
 
@@ -291,29 +306,6 @@ fn namespace_of(paths: &Paths, name: &str, kind: &str) -> Result<Namespace> {
         Some(_) => Ok(Namespace::Join(payload)),
         None => Err(Failure::user(format!("container \"{name}\" has just ended"))),
     }
-}
-
-/// Volumes that belong to one container alone, in the order of its mounts.
-struct Anonymous {
-    names: Vec<String>,
-    used: usize,
-}
-
-/// The data directory of a named volume, made where it is missing; an
-/// anonymous one gets a random name and is marked as container `id`'s.
-fn volume(paths: &Paths, name: Option<&str>, id: &str, anonymous: &mut Anonymous) -> Result<HostPath> {
-    if let Some(name) = name {
-        return Ok(HostPath(volumes::ensure(paths, &VolumeName::parse(name)?)?.data));
-    }
-    anonymous.used += 1;
-    if let Some(name) = anonymous.names.get(anonymous.used - 1) {
-        return Ok(HostPath(volumes::data_directory(paths, &VolumeName::parse(name)?)));
-    }
-    let text = process::random_hex::<32>()?;
-    let name = VolumeName::parse(&text)?;
-    volumes::create(paths, &name, [(volumes::ANONYMOUS_OF.to_owned(), id.to_owned())].into())?;
-    anonymous.names.push(text);
-    Ok(HostPath(volumes::data_directory(paths, &name)))
 }
 
 /// `-v` makes a missing host directory, as Docker does; `--mount` refuses it.

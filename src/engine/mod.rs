@@ -35,3 +35,7 @@ pub mod transfer;
 pub mod tree;
 pub mod unpack;
 pub mod view;
+pub mod volume_inventory;
+pub mod volume_removal;
+pub mod volume_transfer;
+pub mod volumes;

@@ -142,17 +142,19 @@ pub(super) fn check_still_there(paths: &Paths, container: &Container) -> Result<
 /// What the user should know about what was packed: one line each.
 pub(super) fn notices(summary: &Summary) -> Vec<String> {
     let Summary { changed, skipped_sockets, dropped_attributes, .. } = summary;
-    let many = |count: &u64, one: &str, many: &str| match count {
+    counted(&[
+        (*changed, "file changed while it was read", "files changed while they were read"),
+        (*skipped_sockets, "socket was left out", "sockets were left out"),
+        (*dropped_attributes, "extended attribute was left out", "extended attributes were left out"),
+    ])
+}
+
+/// A line for each count that is not 0, with its words for one and for many.
+pub(super) fn counted(counts: &[(u64, &str, &str)]) -> Vec<String> {
+    let line = |(count, one, many): &(u64, &str, &str)| match count {
         0 => None,
         1 => Some(format!("1 {one}")),
         count => Some(format!("{count} {many}")),
     };
-    [
-        many(changed, "file changed while it was read", "files changed while they were read"),
-        many(skipped_sockets, "socket was left out", "sockets were left out"),
-        many(dropped_attributes, "extended attribute was left out", "extended attributes were left out"),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
+    counts.iter().filter_map(line).collect()
 }

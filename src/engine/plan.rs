@@ -3,7 +3,8 @@
 //! tests hold its output and `--dry-run` prints it.
 //!
 //! Rule P4: nothing of an image but its command, environment, user, working
-//! directory and stop signal gets in here. Labels and annotations do not.
+//! directory, stop signal and the paths of its volumes gets in here. Labels and
+//! annotations do not.
 
 use std::path::Path;
 
@@ -34,6 +35,9 @@ const SPEC_VERSION: u32 = 1;
 pub struct Input<'a> {
     /// What was asked for.
     pub request: &'a RunRequest,
+    /// What is mounted for the user: what the request says, and what
+    /// [`volumes`](super::volumes) added.
+    pub mounts: &'a [mount::Mount],
     /// The image's defaults; empty for `--rootfs`.
     pub image: &'a RunConfig,
     /// The container's id.
@@ -70,7 +74,7 @@ pub struct HostFacts {
 /// Plans one container.
 pub fn plan(input: Input<'_>) -> Result<SandboxSpec> {
     let request = input.request;
-    if request.mounts.len() + request.devices.len() > limits::MOUNTS_MAX {
+    if input.mounts.len() + request.devices.len() > limits::MOUNTS_MAX {
         return Err(Failure::usage(format!("more than {} mounts and devices", limits::MOUNTS_MAX)));
     }
     let namespaces = namespaces(&input)?;
@@ -229,7 +233,7 @@ fn generated_files(input: &Input<'_>, namespaces: &Namespaces, hostname: Option<
             files.push(("resolv.conf", content("resolv.conf", String::new())));
         }
     }
-    let is_free = |target: &ContainerPath| !input.request.mounts.iter().any(|mount| mount.target == *target);
+    let is_free = |target: &ContainerPath| !input.mounts.iter().any(|mount| mount.target == *target);
     files
         .into_iter()
         .map(|(name, source)| (ContainerPath::new(format!("/etc/{name}")), source))
@@ -241,7 +245,7 @@ fn generated_files(input: &Input<'_>, namespaces: &Namespaces, hostname: Option<
 /// Volumes, binds, tmpfs and devices; parents before what is mounted in them.
 fn user_mounts(input: &Input<'_>) -> Result<Vec<Step>> {
     let mut mounts = Vec::new();
-    for wish in &input.request.mounts {
+    for wish in input.mounts {
         let source = source(input, wish).doing(|| format!("mount on {}", wish.target))?;
         check_target(&wish.target)?;
         mounts.push(Mount { target: wish.target.clone(), source, attributes: wish.attributes });
@@ -262,7 +266,7 @@ fn user_mounts(input: &Input<'_>) -> Result<Vec<Step>> {
 
 /// A mount on /, /dev or /sys would hide what kelp needs there, one below /proc
 /// could undo a mask (CVE-2019-19921).
-fn check_target(target: &ContainerPath) -> Result<()> {
+pub(super) fn check_target(target: &ContainerPath) -> Result<()> {
     let whole = ["/", "/dev", "/sys"].iter().any(|tree| target.as_path() == Path::new(tree));
     if whole || target.as_path().starts_with("/proc") {
         return Err(Failure::usage(format!("nothing can be mounted on {target}")));

@@ -10,6 +10,7 @@ use super::options::environment::Variable;
 use super::options::mount::{Mount, What};
 use super::options::namespaces::{Choice, UserChoice};
 use super::options::security::Security;
+use super::options::volumes_from::{ImageVolumes, Lender};
 use crate::container::restart::RestartPolicy;
 use crate::error::{Context, Failure, Result};
 use crate::image::platform::Platform;
@@ -88,6 +89,10 @@ pub struct RunRequest {
     pub time_offsets: Option<TimeOffsets>,
     /// Volumes, binds and tmpfs.
     pub mounts: Vec<Mount>,
+    /// Containers whose volumes it gets too.
+    pub volumes_from: Vec<Lender>,
+    /// What becomes of the image's VOLUMEs.
+    pub image_volumes: ImageVolumes,
     /// Device nodes.
     pub devices: Vec<Device>,
     /// Size of /dev/shm; `None` is the usual.

@@ -116,6 +116,14 @@ pub fn rename(from_dir: BorrowedFd<'_>, from: &Path, to_dir: BorrowedFd<'_>, to:
     nix::fcntl::renameat(from_dir, from, to_dir, to).named("renameat", || shown(to))
 }
 
+/// Exchanges two names in one step (renameat2(2), RENAME_EXCHANGE; EINVAL on a
+/// file system that cannot).
+pub fn exchange(one: &Path, other: &Path) -> Result<()> {
+    let cwd = super::open::cwd();
+    nix::fcntl::renameat2(cwd, one, cwd, other, nix::fcntl::RenameFlags::RENAME_EXCHANGE)
+        .named("renameat2", || shown(other))
+}
+
 /// Removes a name that is not a directory (unlinkat(2)).
 pub fn remove(dir: BorrowedFd<'_>, name: &Path) -> Result<()> {
     nix::unistd::unlinkat(dir, name, UnlinkatFlags::NoRemoveDir).named("unlinkat", || shown(name))

@@ -22,6 +22,8 @@ pub enum Stage {
     Unpack,
     /// Packs layers (storage/pack).
     Pack,
+    /// Fills new volumes (storage/fill).
+    Fill,
     /// Deletes what was thrown away (storage/sweep).
     Sweep,
     /// Looks into unpacked layers (storage/census).
@@ -32,7 +34,8 @@ pub enum Stage {
 
 impl Stage {
     /// All of them.
-    pub const ALL: [Self; 6] = [Self::Supervisor, Self::Unpack, Self::Pack, Self::Sweep, Self::Census, Self::View];
+    pub const ALL: [Self; 7] =
+        [Self::Supervisor, Self::Unpack, Self::Pack, Self::Fill, Self::Sweep, Self::Census, Self::View];
 
     /// The stage's argv[0], as ps(1) shows it.
     pub fn name(self) -> &'static str {
@@ -40,6 +43,7 @@ impl Stage {
             Self::Supervisor => "kelp-supervisor",
             Self::Unpack => "kelp-unpack",
             Self::Pack => "kelp-pack",
+            Self::Fill => "kelp-fill",
             Self::Sweep => "kelp-sweep",
             Self::Census => "kelp-census",
             Self::View => "kelp-view",

@@ -5,7 +5,8 @@
 //! - [`census`] counts what is in unpacked layers.
 //! - [`layers`] keeps those directories by id mapping and diff id.
 //! - [`overlay`] knows what overlayfs asks of a container's directories.
-//! - [`volumes`] keeps named volumes.
+//! - [`volumes`] keeps volumes.
+//! - [`fill`] puts files into a new one.
 //! - [`sweep`] renames things away and deletes them when there is time.
 //!
 //! Everything appears by rename(2) from `staging/` and disappears by rename(2)
@@ -18,6 +19,7 @@
 mod as_root;
 
 pub mod census;
+pub mod fill;
 pub mod layers;
 pub mod overlay;
 pub mod pack;

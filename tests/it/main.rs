@@ -29,3 +29,4 @@ mod security;
 mod stores;
 mod terminal;
 mod user;
+mod volumes;

@@ -35,7 +35,7 @@ use self::requests::Stopping;
 use super::control::{self, FromSupervisor, Lock, Request, ToSupervisor};
 use super::record::{Record, Status, now_ns};
 use super::restart::Backoff;
-use super::store;
+use super::{store, uses};
 use crate::error::{Context, EXIT_OWN_FAILURE, Failure, Kind, Result};
 use crate::kernel::{self, process, signal};
 use crate::paths::Paths;
@@ -393,7 +393,7 @@ impl Supervisor {
     fn discard(&self) -> Result<()> {
         let Record { id, name, anonymous_volumes, .. } = &self.request.record;
         store::discard(&self.paths, &self.request.directory, id, Some(name))?;
-        store::remove_volumes(&self.paths, anonymous_volumes)
+        uses::remove_own(&self.paths, id, anonymous_volumes)
     }
 }
 

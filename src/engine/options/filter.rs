@@ -1,4 +1,5 @@
-//! `--filter KEY=VALUE` of images, as docker's `image ls` and `image prune`.
+//! `--filter KEY=VALUE` of images, as docker's `image ls` and `image prune`, and
+//! of volumes, as its `volume ls` and `volume prune`.
 
 use std::collections::BTreeMap;
 
@@ -61,14 +62,7 @@ impl ImageFilter {
     fn parse_at(texts: &[String], now: Timestamp, zone: &TimeZone) -> Result<Self> {
         let mut filter = Self::default();
         for text in texts {
-            let (key, value) = match text.split_once("!=") {
-                Some((key, value)) if !key.contains('=') => (format!("{key}!"), value),
-                _ => text
-                    .split_once('=')
-                    .map(|(key, value)| (key.to_owned(), value))
-                    .ok_or_else(|| Failure::usage(format!("filter \"{text}\" is not KEY=VALUE")).hint(known()))?,
-            };
-            let value = field::required(&key, Some(value))?;
+            let (key, value) = pair(text, &KEYS)?;
             match key.as_str() {
                 "dangling" => field::once(&mut filter.dangling, field::boolean(&key, Some(value))?, text)?,
                 "label" => filter.labels.push(Label::parse(value)),
@@ -77,7 +71,7 @@ impl ImageFilter {
                 "since" | "after" => filter.since.push(value.to_owned()),
                 "reference" => filter.references.push(Pattern::parse(value)?),
                 "until" => field::once(&mut filter.until, moment::parse(value, now, zone)?, text)?,
-                _ => return Err(field::unknown("filter", &key, &KEYS).hint(known())),
+                _ => return Err(field::unknown("filter", &key, &KEYS).hint(known(&KEYS))),
             }
         }
         Ok(filter)
@@ -85,13 +79,84 @@ impl ImageFilter {
 
     /// Whether an image with these labels may pass.
     pub fn accepts_labels(&self, labels: &BTreeMap<String, String>) -> bool {
-        self.labels.iter().all(|label| label.is_in(labels))
-            && !self.absent_labels.iter().any(|label| label.is_in(labels))
+        are_like(labels, &self.labels, &self.absent_labels)
     }
 }
 
-fn known() -> String {
-    format!("the filters are {}", KEYS.join(", "))
+fn are_like(labels: &BTreeMap<String, String>, wanted: &[Label], absent: &[Label]) -> bool {
+    wanted.iter().all(|label| label.is_in(labels)) && !absent.iter().any(|label| label.is_in(labels))
+}
+
+/// Reads `KEY=VALUE` or `KEY!=VALUE`, whose key is then `KEY!`.
+fn pair<'a>(text: &'a str, keys: &[&str]) -> Result<(String, &'a str)> {
+    let (key, value) = match text.split_once("!=") {
+        Some((key, value)) if !key.contains('=') => (format!("{key}!"), value),
+        _ => text
+            .split_once('=')
+            .map(|(key, value)| (key.to_owned(), value))
+            .ok_or_else(|| Failure::usage(format!("filter \"{text}\" is not KEY=VALUE")).hint(known(keys)))?,
+    };
+    let value = field::required(&key, Some(value))?;
+    Ok((key, value))
+}
+
+fn known(keys: &[&str]) -> String {
+    format!("the filters are {}", keys.join(", "))
+}
+
+/// The keys that choose among volumes; the labels are those that a prune knows.
+const VOLUME_KEYS: [&str; 5] = ["label", "label!", "dangling", "driver", "name"];
+const VOLUME_PRUNE_KEYS: usize = 2;
+
+/// What volumes must be like. Several filters hold together; of several names
+/// one is enough, and of several drivers.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct VolumeFilter {
+    /// Used by no container, or by one.
+    pub dangling: Option<bool>,
+    /// Parts of names.
+    pub names: Vec<String>,
+    drivers: Vec<String>,
+    labels: Vec<Label>,
+    absent_labels: Vec<Label>,
+}
+
+impl VolumeFilter {
+    /// Reads the values of all `--filter` of a list.
+    pub fn parse(texts: &[String]) -> Result<Self> {
+        Self::parse_keys(texts, &VOLUME_KEYS)
+    }
+
+    /// Reads those of a prune.
+    pub fn parse_for_prune(texts: &[String]) -> Result<Self> {
+        Self::parse_keys(texts, VOLUME_KEYS.split_at(VOLUME_PRUNE_KEYS).0)
+    }
+
+    fn parse_keys(texts: &[String], keys: &[&str]) -> Result<Self> {
+        let mut filter = Self::default();
+        for text in texts {
+            let (key, value) = pair(text, keys)?;
+            match key.as_str() {
+                key if !keys.contains(&key) => {
+                    return Err(field::unknown("filter", key, keys).hint(known(keys)));
+                }
+                "label" => filter.labels.push(Label::parse(value)),
+                "label!" => filter.absent_labels.push(Label::parse(value)),
+                "name" => filter.names.push(value.to_owned()),
+                "driver" => filter.drivers.push(value.to_owned()),
+                _ => field::once(&mut filter.dangling, field::boolean(&key, Some(value))?, text)?,
+            }
+        }
+        Ok(filter)
+    }
+
+    /// Whether a volume of this name and with these labels may pass. All are of
+    /// the driver `local`.
+    pub fn accepts(&self, name: &str, labels: &BTreeMap<String, String>) -> bool {
+        let is_named = self.names.is_empty() || self.names.iter().any(|part| name.contains(part));
+        let is_local = self.drivers.is_empty() || self.drivers.iter().any(|driver| driver == "local");
+        is_named && is_local && are_like(labels, &self.labels, &self.absent_labels)
+    }
 }
 
 #[cfg(test)]
@@ -142,5 +207,27 @@ mod tests {
         ] {
             assert_eq!(parse(texts).unwrap().accepts_labels(&labels), expected, "{texts:?}");
         }
+    }
+
+    #[test]
+    fn volumes_are_chosen_as_dockers() {
+        let labels = BTreeMap::from([("a".to_owned(), "1".to_owned())]);
+        let parse =
+            |texts: &[&str]| VolumeFilter::parse(&texts.iter().map(|text| text.to_string()).collect::<Vec<_>>());
+        for (texts, expected) in [
+            (&["name=at", "name=x"][..], true),
+            (&["name=x"], false),
+            (&["driver=local"], true),
+            (&["driver=nfs"], false),
+            (&["label=a", "name=data"], true),
+            (&["label!=a"], false),
+            (&["dangling=true"], true),
+        ] {
+            assert_eq!(parse(texts).unwrap().accepts("data", &labels), expected, "{texts:?}");
+        }
+        assert_eq!(parse(&["dangling=0"]).unwrap().dangling, Some(false));
+        assert!(parse(&["until=1h"]).is_err() && parse(&["name"]).is_err());
+        assert!(VolumeFilter::parse_for_prune(&["name=a".to_owned()]).is_err());
+        assert!(VolumeFilter::parse_for_prune(&["label!=a".to_owned()]).is_ok());
     }
 }

@@ -24,5 +24,6 @@ pub mod sysctl;
 pub mod time_offset;
 pub mod tmpfs;
 pub mod volume;
+pub mod volumes_from;
 
 mod field;

@@ -57,7 +57,7 @@ pub enum What {
 }
 
 /// Mode of a tmpfs that has none given: as /tmp.
-pub(super) const TMPFS_MODE: u32 = 0o1777;
+pub(in crate::engine) const TMPFS_MODE: u32 = 0o1777;
 
 const KEYS: &[&str] = &[
     "type",

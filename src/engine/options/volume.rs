@@ -88,8 +88,7 @@ impl Options {
             "private" | "rprivate" | "slave" | "rslave" | "shared" | "rshared" => {
                 once(&mut self.propagation, propagation(word)?, word)
             }
-            "copy" => Err(Failure::usage("\"copy\" is not supported: a new volume is empty")),
-            "nocopy" => once(&mut self.copy, false, word),
+            "copy" | "nocopy" => once(&mut self.copy, word == "copy", word),
             "z" | "Z" => once(&mut self.relabel, (), word),
             // Hints for file sharing with virtual machines, without a meaning on Linux.
             "cached" | "delegated" | "consistent" => Ok(()),

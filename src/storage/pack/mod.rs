@@ -41,6 +41,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Context, Result};
 
 pub use changes::{Change, Kind, parse as parse_changes};
+pub use stack::locate;
 
 /// What comes out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

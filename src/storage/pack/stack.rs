@@ -107,6 +107,68 @@ pub(super) fn enter(dirs: &[Dir], name: &[u8], sources: &[u16]) -> Result<Option
     Ok((!found.is_empty()).then_some(found))
 }
 
+/// The directory `path` of the stack `roots`, topmost first, as its parts;
+/// symbolic links lead where they do with the stack as root. `None` if there is
+/// no such directory, or too many links lead to it.
+pub fn locate(roots: &[OwnedFd], path: &Path) -> Result<Option<Vec<OwnedFd>>> {
+    // The directories on the way, and the components to go, the next one last.
+    let mut way = vec![open_roots(roots)?];
+    let mut left = components(path);
+    let mut links = 0;
+    while let Some(name) = left.pop() {
+        let Some(dirs) = way.last() else { break };
+        if name == b".." {
+            // The root is above itself.
+            way.truncate(way.len().saturating_sub(1).max(1));
+            continue;
+        }
+        let Some(found) = find(dirs, &name)? else { return Ok(None) };
+        if found.is_directory {
+            let Some(next) = enter(dirs, &name, &found.sources)? else { return Ok(None) };
+            if way.len() > limits::MOUNT_DEPTH_MAX {
+                return Err(Failure::user(format!("it is deeper than {} directories", limits::MOUNT_DEPTH_MAX)));
+            }
+            way.push(next);
+            continue;
+        }
+        let dir = found.sources.first().and_then(|source| dirs.get(usize::from(*source)));
+        let Some(target) = dir.map(|dir| read_link(dir.fd.as_fd(), &name)).transpose()?.flatten() else {
+            return Ok(None);
+        };
+        links += 1;
+        if links > limits::ENTRY_LINKS_MAX {
+            return Ok(None);
+        }
+        if target.starts_with(b"/") {
+            way.truncate(1);
+        }
+        left.extend(components(as_path(&target)));
+    }
+    Ok(way.pop().map(|dirs| dirs.into_iter().map(|dir| dir.fd).collect()))
+}
+
+/// The components of a path, last one first.
+fn components(path: &Path) -> Vec<Vec<u8>> {
+    let all = path.as_os_str().as_bytes().split(|byte| *byte == b'/').rev();
+    all.filter(|name| !matches!(*name, b"" | b".")).map(<[u8]>::to_vec).collect()
+}
+
+/// What the merged directory `dirs` has under one name.
+fn find(dirs: &[Dir], name: &[u8]) -> Result<Option<Name>> {
+    let mut sources = Vec::new();
+    for (place, dir) in (0_u16..).zip(dirs) {
+        match look(dir, name, None)? {
+            Some(Found::Directory) => sources.push(place),
+            Some(Found::File) if sources.is_empty() => {
+                return Ok(Some(Name { is_directory: false, sources: vec![place] }));
+            }
+            Some(Found::File | Found::Whiteout) => break,
+            None => {}
+        }
+    }
+    Ok((!sources.is_empty()).then_some(Name { is_directory: true, sources }))
+}
+
 /// Opens the directory `path` below `roots` again, in the layers it was in.
 /// `None` if another one is there by now.
 pub(super) fn open_again(roots: &[Dir], places: &[(u16, Id)], path: &[u8]) -> Result<Option<Vec<Dir>>> {

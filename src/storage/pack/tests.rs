@@ -343,6 +343,60 @@ fn capabilities_and_lists_of_access_come_as_the_container_sees_them() {
 }
 
 #[test]
+fn a_directory_of_a_stack_is_found_as_a_container_finds_it() {
+    if !in_namespace("storage::pack::tests::a_directory_of_a_stack_is_found_as_a_container_finds_it") {
+        return;
+    }
+    let (top, bottom) = (Place::new(), Place::new());
+    for path in ["srv/low", "gone/low", "opaque/low", "covered/low", "over/low", "a/b/c"] {
+        bottom.write(path, "");
+    }
+    for path in ["srv/high", "opaque/high", "covered", "deep/d/file"] {
+        top.write(path, "");
+    }
+    top.mark_opaque("opaque");
+    top.whiteout("gone");
+    fs::write(bottom.path("under"), "").unwrap();
+    fs::create_dir(top.path("under")).unwrap();
+    let link = |place: &Place, name: &str, to: &str| std::os::unix::fs::symlink(to, place.path(name)).unwrap();
+    link(&top, "over", "srv");
+    link(&bottom, "abs", "/a/../../srv/.");
+    link(&bottom, "a/up", "../../../a/b/../b");
+    link(&bottom, "to-gone", "gone");
+    link(&bottom, "to-file", "covered");
+    link(&top, "round", "about");
+    link(&bottom, "about", "./round");
+    let open = |place: &Place| open::open(&place.root(), libc::O_PATH | libc::O_DIRECTORY).unwrap();
+    let roots = [open(&top), open(&bottom)];
+    let found = |path: &str| {
+        let found = locate(&roots, Path::new(path)).unwrap()?;
+        let mut bytes = Vec::new();
+        pack(&found, &[], &Options::of(Form::Tree), &mut bytes).unwrap();
+        Some(names(&bytes).join(" "))
+    };
+    for (path, expected) in [
+        ("/srv", Some("high low")),
+        ("srv//./", Some("high low")),
+        ("/over", Some("high low")),
+        ("/abs", Some("high low")),
+        ("/a/up", Some("c")),
+        ("/opaque", Some("high")),
+        ("/under", Some("")),
+        ("/gone", None),
+        ("/to-gone", None),
+        ("/covered", None),
+        ("/to-file", None),
+        ("/srv/low", None),
+        ("/srv/low/x", None),
+        ("/nothing/at/all", None),
+        ("/round", None),
+    ] {
+        assert_eq!(found(path).as_deref(), expected, "{path}");
+    }
+    assert!(found("/").unwrap().starts_with("a/ a/b/ a/b/c a/up about abs"));
+}
+
+#[test]
 fn deep_trees_need_few_descriptors() {
     if !in_namespace("storage::pack::tests::deep_trees_need_few_descriptors") {
         return;

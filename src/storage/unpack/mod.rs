@@ -56,6 +56,8 @@ pub enum Whiteouts {
     Nodes,
     /// As a file with an extended attribute, since Linux 6.7.
     Files,
+    /// Not at all: the archive is no layer, and a file may have such a name.
+    None,
 }
 
 /// How to unpack.
@@ -142,7 +144,12 @@ fn place<R: BufRead>(
     clean: &mut Vec<u8>,
 ) -> Result<()> {
     path::clean(&entry.path, clean).map_err(refused)?;
-    match path::role(clean).map_err(refused)? {
+    let role = match tree.knows_whiteouts() {
+        true => path::role(clean).map_err(refused)?,
+        false if clean.is_empty() => Role::Root,
+        false => Role::File,
+    };
+    match role {
         Role::Ignored => Ok(()),
         Role::Opaque => tree.make_opaque(path::parent(clean)),
         Role::Whiteout => tree.make_whiteout(path::parent(clean), path::hidden(path::name(clean))),

@@ -115,6 +115,11 @@ impl<'a> Tree<'a> {
         })
     }
 
+    /// Whether names can stand for deleted files.
+    pub(super) fn knows_whiteouts(&self) -> bool {
+        self.whiteouts != Whiteouts::None
+    }
+
     /// Makes `parent` the directory that the next entry goes into.
     pub(super) fn enter(&mut self, parent: &[u8]) -> Result<()> {
         if parent != self.parent.asked {
@@ -264,7 +269,7 @@ impl<'a> Tree<'a> {
                 }
                 result => result,
             },
-            Whiteouts::Files => self.make_whiteout_file(name),
+            Whiteouts::Files | Whiteouts::None => self.make_whiteout_file(name),
         };
         let dir = self.parent.fd.as_fd();
         match made {

@@ -26,6 +26,10 @@ pub enum Entry<'a> {
     File(&'a str, u32, u64, &'a [u8]),
     /// A symbolic link.
     Link(&'a str, &'a str),
+    /// One more name of a file of the layer.
+    HardLink(&'a str, &'a str),
+    /// A fifo.
+    Fifo(&'a str),
 }
 
 /// An uncompressed layer.
@@ -55,6 +59,18 @@ pub fn layer(entries: &[Entry<'_>]) -> Vec<u8> {
                 header.set_mode(0o777);
                 header.set_size(0);
                 builder.append_link(&mut header, path, target).unwrap();
+            }
+            Entry::HardLink(path, target) => {
+                header.set_entry_type(tar::EntryType::Link);
+                header.set_mode(0o644);
+                header.set_size(0);
+                builder.append_link(&mut header, path, target).unwrap();
+            }
+            Entry::Fifo(path) => {
+                header.set_entry_type(tar::EntryType::Fifo);
+                header.set_mode(0o644);
+                header.set_size(0);
+                builder.append_data(&mut header, path, &[][..]).unwrap();
             }
         }
     }
