@@ -16,6 +16,7 @@ mod check;
 mod commit;
 mod completion;
 mod create;
+mod df;
 mod diff;
 mod exists;
 mod export;
@@ -29,6 +30,7 @@ mod image_unmount;
 mod image_verify;
 mod images;
 mod import;
+mod info;
 mod inspect;
 mod kill;
 mod load;
@@ -38,6 +40,7 @@ mod man;
 mod manifest;
 mod ns;
 mod pause;
+mod port;
 mod progress;
 mod prompt;
 mod ps;
@@ -53,6 +56,7 @@ mod run;
 mod save;
 mod search;
 mod start;
+mod stats;
 mod stop;
 mod tag;
 #[doc(hidden)]
@@ -104,9 +108,11 @@ const WITHOUT_SETTINGS: &[&str] = &[
     "man",
     "ns",
     "pause",
+    "port",
     "ps",
     "rename",
     "rm",
+    "stats",
     "stop",
     "top",
     "unpause",

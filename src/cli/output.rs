@@ -93,6 +93,11 @@ pub fn table(headings: &[&str], rows: Vec<Vec<String>>) {
     }
 }
 
+/// Empties the terminal and begins at its top.
+pub fn clear() {
+    raw(b"\x1b[H\x1b[J");
+}
+
 /// Prints a heading of a longer text.
 pub fn heading(text: &str) {
     line(format!("{HEADING}{text}{HEADING:#}"));

@@ -5,6 +5,7 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, ZonedDateTime};
 
 use super::{Session, output};
+use crate::container::processes;
 use crate::container::procfs::Stat;
 use crate::engine::options::columns::{self, Column, Headed};
 use crate::engine::top::{self, Listing, Process};
@@ -77,8 +78,7 @@ fn user(uid: u32) -> String {
 }
 
 fn resident_kib(stat: &Stat) -> u64 {
-    let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten();
-    stat.resident_pages.saturating_mul(page.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(4096)) / 1024
+    stat.resident_pages.saturating_mul(processes::page_bytes()) / 1024
 }
 
 /// A terminal by its device number (proc_pid_stat(5), `tty_nr`): the

@@ -26,4 +26,5 @@ pub mod restart;
 pub mod signals;
 pub mod store;
 pub mod supervisor;
+pub mod usage;
 pub mod uses;

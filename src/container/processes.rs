@@ -95,6 +95,20 @@ fn read_at(path: &Path, max: u64) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
+/// Clock ticks in a second (sysconf(3), _SC_CLK_TCK).
+pub fn ticks_per_second() -> u64 {
+    sysconf(nix::unistd::SysconfVar::CLK_TCK).unwrap_or(100)
+}
+
+/// Bytes of a page (sysconf(3), _SC_PAGESIZE).
+pub fn page_bytes() -> u64 {
+    sysconf(nix::unistd::SysconfVar::PAGE_SIZE).unwrap_or(4096)
+}
+
+fn sysconf(name: nix::unistd::SysconfVar) -> Option<u64> {
+    nix::unistd::sysconf(name).ok().flatten().and_then(|value| u64::try_from(value).ok()).filter(|value| *value > 0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -167,7 +167,8 @@ impl Reader {
     fn memory_limit(&self, directory: &Path) -> u64 {
         let top = self.cgroups.as_ref().map(|mount| mount.target.as_path());
         let around = directory.ancestors().take_while(|directory| top.is_some_and(|top| directory.starts_with(top)));
-        let limits = around.filter_map(|directory| read_kernel_text(&directory.join("memory.max"))?.trim().parse().ok());
+        let limits =
+            around.filter_map(|directory| read_kernel_text(&directory.join("memory.max"))?.trim().parse().ok());
         limits.min().unwrap_or(u64::MAX)
     }
 

@@ -58,7 +58,7 @@ impl Clock {
         let text = processes::read_kernel_text(Path::new("/proc/uptime")).unwrap_or_default();
         let uptime = text.split_ascii_whitespace().next().and_then(|seconds| seconds.parse().ok());
         let uptime_s = uptime.ok_or_else(|| Failure::host("/proc/uptime cannot be read"))?;
-        Ok(Self { ticks: ticks_per_second(), uptime_s })
+        Ok(Self { ticks: processes::ticks_per_second(), uptime_s })
     }
 
     /// Seconds since a process began.
@@ -79,13 +79,6 @@ impl Clock {
         }
         stat.ticks() as f64 / self.ticks as f64 / age_s * 100.0
     }
-}
-
-/// Clock ticks in a second (sysconf(3), _SC_CLK_TCK): 100 on every machine
-/// that there is.
-pub fn ticks_per_second() -> u64 {
-    let ticks = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK);
-    ticks.ok().flatten().and_then(|ticks| u64::try_from(ticks).ok()).filter(|ticks| *ticks > 0).unwrap_or(100)
 }
 
 /// The processes of the container called `name`.

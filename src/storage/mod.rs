@@ -2,7 +2,8 @@
 //!
 //! - [`unpack`] turns a layer's blob into a directory that overlayfs can stack.
 //! - [`pack`] turns directories into the tar of a layer again.
-//! - [`census`] counts what is in unpacked layers.
+//! - [`census`] counts what is in unpacked layers, [`measure`] how much is in
+//!   containers and volumes.
 //! - [`layers`] keeps those directories by id mapping and diff id.
 //! - [`overlay`] knows what overlayfs asks of a container's directories.
 //! - [`volumes`] keeps volumes.
@@ -21,6 +22,7 @@ mod as_root;
 pub mod census;
 pub mod fill;
 pub mod layers;
+pub mod measure;
 pub mod overlay;
 pub mod pack;
 pub mod sweep;

@@ -28,5 +28,6 @@ mod run;
 mod security;
 mod stores;
 mod terminal;
+mod usage;
 mod user;
 mod volumes;
