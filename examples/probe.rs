@@ -57,6 +57,11 @@ fn act(action: &str, words: &[&str]) {
         "fill" => answer(fs::write(word(0), vec![b'x'; number(1) as usize]).map(|()| "ok".to_owned())),
         "mkdir" => answer(fs::DirBuilder::new().mode(0o755).create(word(0)).map(|()| "ok".to_owned())),
         "remove" => answer(remove(Path::new(word(0))).map(|()| "ok".to_owned())),
+        "symlink" => answer(std::os::unix::fs::symlink(word(0), word(1)).map(|()| "ok".to_owned())),
+        "fifo" => answer(fifo(word(0)).map(|()| "ok".to_owned())),
+        "socket-file" => answer(std::os::unix::net::UnixListener::bind(word(0)).map(|_| "ok".to_owned())),
+        "extend" => answer(extend(word(0), number(1) as u64).map(|()| "ok".to_owned())),
+        "exchange" => answer(Err(exchange(word(0), word(1)))),
         "hard-link" => answer(fs::hard_link(word(0), word(1)).map(|()| "ok".to_owned())),
         "chmod" => answer(chmod(word(0), word(1)).map(|()| "ok".to_owned())),
         "set-attribute" => answer(set_attribute(word(0), word(1), word(2)).map(|()| "ok".to_owned())),
@@ -76,10 +81,14 @@ fn act(action: &str, words: &[&str]) {
         "burn" => loop {
             std::hint::black_box(number(0));
         },
-        "hold" => hold(number(0) as usize),
+        "allocate" => allocate(number(0) as usize),
         "children" => children(number(0)),
         "stray" => stray(),
         "rename" => answer(rename(word(0))),
+        "grow" => answer(grow(word(0), number(1) as u64).map(|()| "ok".to_owned())),
+        "mount-memory" => answer(made(mount_memory(word(0)))),
+        "hold" => hold(),
+        "intrude" => intrude(number(0)),
         "forever" => loop {
             std::thread::sleep(Duration::from_secs(3600));
         },
@@ -91,7 +100,7 @@ fn act(action: &str, words: &[&str]) {
 }
 
 /// Keeps so many MiB of memory, all of it written to.
-fn hold(mebibytes: usize) {
+fn allocate(mebibytes: usize) {
     let memory = vec![1_u8; mebibytes << 20];
     say("ready");
     std::thread::sleep(Duration::from_secs(3600));
@@ -135,6 +144,66 @@ fn answer(result: io::Result<String>) {
     }
 }
 
+fn made(result: nix::Result<()>) -> io::Result<String> {
+    Ok(result.map(|()| "ok".to_owned())?)
+}
+
+/// A file of so many bytes that takes no room.
+fn grow(path: &str, bytes: u64) -> io::Result<()> {
+    fs::OpenOptions::new().create(true).truncate(false).write(true).open(path)?.set_len(bytes)
+}
+
+fn mount_memory(path: &str) -> nix::Result<()> {
+    nix::mount::mount(Some("tmpfs"), path, Some("tmpfs"), nix::mount::MsFlags::empty(), None::<&str>)
+}
+
+/// Stops the next process that comes into the pid namespace after `last`.
+fn stop_next(last: i32) -> i32 {
+    // Some will have ended before they were met; one behind them will be.
+    let is_met = |pid: &i32| nix::sys::signal::kill(nix::unistd::Pid::from_raw(*pid), Signal::SIGSTOP).is_ok();
+    loop {
+        if let Some(pid) = (last + 1..last + 400).find(is_met) {
+            return pid;
+        }
+    }
+}
+
+/// Stops the next process that comes in, and leaves it so.
+fn hold() {
+    say("ready");
+    stop_next(processes().keys().max().copied().unwrap_or(1));
+    say("held");
+}
+
+/// Stops each of the next processes that come into the pid namespace as soon as
+/// it is there, tells its name and what can be had of it, and lets it go on.
+fn intrude(count: i64) {
+    let mut last = processes().keys().max().copied().unwrap_or(1);
+    say("ready");
+    for _ in 0..count {
+        last = stop_next(last);
+        let pid = nix::unistd::Pid::from_raw(last);
+        let path = |name: &str| format!("/proc/{pid}/{name}");
+        let link = |name: &str| fs::read_link(path(name)).map(|target| target.display().to_string());
+        let open = |name: &str| fs::OpenOptions::new().write(true).open(path(name)).map(|_| "opened".to_owned());
+        let mut had =
+            vec![link("exe"), open("exe"), open("mem"), link("root"), link("cwd"), link("fd/0"), link("fd/3")];
+        let name = fs::read_to_string(path("comm")).unwrap_or_default();
+        // Who traces a program that has ended keeps its parent from hearing of it.
+        if name.trim() != "probe" {
+            // SAFETY: PTRACE_SEIZE takes a pid and two numbers, which are 0.
+            let result = unsafe { libc::syscall(libc::SYS_ptrace, libc::PTRACE_SEIZE, last, 0, 0) };
+            had.push(if result == 0 { Ok("seized".to_owned()) } else { Err(io::Error::last_os_error()) });
+            if result == 0 {
+                nix::sys::signal::kill(pid, Signal::SIGKILL).ok();
+            }
+        }
+        let had: Vec<String> = had.into_iter().map(|one| one.unwrap_or_else(|error| name_of(&error))).collect();
+        say(&format!("{} {}", name.trim(), had.join(" ")));
+        nix::sys::signal::kill(pid, Signal::SIGCONT).ok();
+    }
+}
+
 fn name_of(error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(number) => format!("{:?}", nix::errno::Errno::from_raw(number)),
@@ -144,6 +213,25 @@ fn name_of(error: &io::Error) -> String {
 
 fn id(text: &str) -> Option<u32> {
     text.parse().ok()
+}
+
+fn fifo(path: &str) -> io::Result<()> {
+    Ok(nix::unistd::mkfifo(path, nix::sys::stat::Mode::from_bits_truncate(0o644))?)
+}
+
+/// A file with a hole behind what it has.
+fn extend(path: &str, length: u64) -> io::Result<()> {
+    fs::OpenOptions::new().write(true).create(true).truncate(false).open(path)?.set_len(length)
+}
+
+/// Exchanges two names again and again, until that fails.
+fn exchange(one: &str, other: &str) -> io::Error {
+    use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+    loop {
+        if let Err(errno) = renameat2(AT_FDCWD, one, AT_FDCWD, other, RenameFlags::RENAME_EXCHANGE) {
+            return errno.into();
+        }
+    }
 }
 
 /// A file, or a directory with all that is in it.

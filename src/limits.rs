@@ -57,6 +57,11 @@ pub const LAYER_DIRECTORY_BYTES_MAX: usize = 512 << 20;
 /// that the later ones become links. A full distribution needs some KiB.
 pub const LAYER_LINK_BYTES_MAX: usize = 512 << 20;
 
+/// A file of /proc or /sys that is copied, as far as it is read: these say no
+/// size, and some have no end. The longest that people ask for (smaps of a
+/// large process, kallsyms) have some MiB.
+pub const KERNEL_FILE_BYTES_MAX: u64 = 16 << 20;
+
 /// The list of what changed in a container, read whole to be sorted: ten
 /// million paths.
 pub const CHANGES_BYTES_MAX: u64 = 1 << 30;
@@ -109,6 +114,10 @@ pub const BASE_LINGER_MS: u64 = 15_000;
 
 /// How long a program may take to end after it was asked to (docker's number).
 pub const STOP_TIMEOUT_S: i64 = 10;
+
+/// Programs beside a container's own, by exec: each takes up to four of the
+/// supervisor's 1,024 descriptors (the usual RLIMIT_NOFILE).
+pub const EXEC_SESSIONS_MAX: usize = 200;
 
 /// How long a command that attached to a container may hold its program up by
 /// not reading what it writes.
@@ -232,6 +241,13 @@ pub const HOST_VIEW_BYTES_MAX: u64 = 1 << 20;
 /// holds argv and labels that came in one message ([`FRAME_BYTES_MAX`]).
 pub const RECORD_BYTES_MAX: u64 = 16 << 20;
 
+/// The file of events: a busy machine's day at some hundred bytes each. There
+/// is a second one, the previous.
+pub const EVENTS_BYTES_MAX: u64 = 8 << 20;
+
+/// One event. Labels can be longer than all else in it; they are left out then.
+pub const EVENT_BYTES_MAX: usize = 64 << 10;
+
 /// Threads that verify blobs. A disk is busy with fewer; the bound is for
 /// machines with hundreds of cores that others use too.
 pub const HASH_THREADS_MAX: usize = 8;
@@ -255,10 +271,39 @@ pub const PROCESS_FILE_BYTES_MAX: u64 = 64 << 10;
 /// long as its memory: what ps(1) could show at most for most of its life.
 pub const COMMAND_LINE_BYTES_MAX: u64 = 4 << 10;
 
+/// A line of a container's log: what is longer becomes several entries, as
+/// Docker cuts it, so that no program can make kelp remember more.
+pub const LOG_LINE_BYTES: usize = 16 << 10;
+
+/// What `--log-opt` may add to every line of a log: labels and variables. A
+/// line of its own would otherwise cost megabytes.
+pub const LOG_EXTRAS_BYTES_MAX: usize = 32 << 10;
+
+/// One line of a log's file. A longest line of control characters takes six
+/// times its size ([`LOG_LINE_BYTES`]), with extras 128 KiB.
+pub const LOG_ENTRY_BYTES_MAX: usize = 256 << 10;
+
+/// Entries that are collected before they are written: what a full pipe
+/// (64 KiB) becomes goes out at once or twice, and 500 supervisors stay small.
+pub const LOG_BATCH_BYTES: usize = 64 << 10;
+
+/// A log's file when nothing is said: Docker's has no end, which fills disks
+/// and quotas in the dark. With [`LOG_FILES`] a container may keep 1 GB, more
+/// than anybody reads.
+pub const LOG_FILE_BYTES: u64 = 64_000_000;
+
+/// Files of a log when nothing is said.
+pub const LOG_FILES: u32 = 16;
+
+/// Files of one log. A reader holds them all open, and 1,024 descriptors are
+/// what a process usually may have (RLIMIT_NOFILE).
+pub const LOG_FILES_MAX: u32 = 256;
+
 /// The whole of a file of at most `max` bytes; a larger one is refused, never
 /// cut. The caller says what was being read.
 pub fn read_file(path: &Path, max: u64) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
+    // Most of what is read so is smaller than that, and read at once.
+    let mut bytes = Vec::with_capacity(8 << 10);
     File::open(path)?.take(max.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > max {
         return Err(Failure::user(format!("it is larger than {max} bytes")));

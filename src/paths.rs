@@ -9,10 +9,12 @@
 //!   lists.lock                 held while a list is changed
 //!   images.lock                shared while images are brought, exclusive while garbage is collected
 //!   layers/IDMAP/HEX/          one layer unpacked for one id mapping, by diff id
-//!   containers/ID/             record.json, lock; upper and work of the overlay; changes: those of --rootfs /
+//!   containers/ID/             record.json, request.json, lock; upper, work: of the overlay; changes: of --rootfs /
+//!                              ID-json.log, .1, …: what it said
 //!   names/NAME                 symbolic link to a container's id: unique by symlink(2)
 //!   volumes/NAME/              volumes: data, volume.json; new: until a container uses it
 //!   volumes.lock               shared while a container is made of volumes, exclusive while they are removed
+//!   events/                    what happened: current.jsonl, previous.jsonl (container/events)
 //!   embedded.json              which image is the embedded one
 //!   staging/                   writes in progress, on the same file system
 //!   trash/                     renamed away, deleted when there is time
@@ -170,6 +172,11 @@ impl Paths {
     /// Links from names to container ids.
     pub fn names(&self) -> PathBuf {
         self.data.join("names")
+    }
+
+    /// What happened.
+    pub fn events(&self) -> PathBuf {
+        self.data.join("events")
     }
 
     /// Named volumes.

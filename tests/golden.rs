@@ -53,6 +53,7 @@ fn request() -> RunRequest {
         stop_signal: None,
         platform: None,
         pull: Pull::Missing,
+        log: None,
         restart: Default::default(),
         stop_timeout_s: None,
     }
@@ -192,4 +193,90 @@ fn refusals() {
     check("refused-proc", &over_proc, &RunConfig::default(), &full_map());
     let nothing = RunRequest { command: Vec::new(), ..request() };
     check("refused-no-command", &nothing, &RunConfig::default(), &full_map());
+}
+
+/// What `inspect` says of a container that was asked for all there is.
+#[test]
+fn a_container_as_docker_describes_it() {
+    use kelp::container::record::{Mounted, Record, Status};
+    use kelp::container::restart::RestartPolicy;
+    use kelp::engine::inspect::{Facts, of_container};
+    use kelp::engine::list::Sizes;
+    use kelp::sandbox::rlimits;
+    use kelp::sandbox::spec::{Attributes, ContainerPath, Mount, Source};
+
+    let asked = RunRequest {
+        hostname: Some("db".to_owned()),
+        groups: vec!["audio".to_owned()],
+        pid: Choice::Host,
+        ipc: Choice::Container("other".to_owned()),
+        user_namespace: UserChoice::KeepId { uid: Some(1000), gid: None },
+        mounts: vec![
+            volume::parse("/srv:/srv:ro").expect("a bind"),
+            volume::parse("pg:/var/db").expect("a volume"),
+            mount::parse("type=bind,src=/etc,dst=/conf,ro").expect("a mount"),
+            tmpfs::parse("/tmp:size=1m").expect("a tmpfs"),
+        ],
+        devices: vec![device::parse("/dev/fuse:rw").expect("a device")],
+        limits: vec![rlimits::parse("nofile=1024:-1").expect("a limit")],
+        sysctls: vec!["net.ipv4.ip_forward=1".to_owned()],
+        capabilities_added: vec!["NET_ADMIN".to_owned()],
+        capabilities_dropped: vec!["ALL".to_owned()],
+        security: security::parse(&["no-new-privileges".to_owned(), "mask=/secret".to_owned()]).expect("options"),
+        restart: RestartPolicy::OnFailure { max: Some(3) },
+        ..request()
+    };
+    let mut record = Record::new("0123456789abcdef".repeat(4), "db".to_owned());
+    record.created_ns = 1_767_366_245_000_000_000;
+    record.image = "postgres:17".to_owned();
+    record.image_id = format!("sha256:{}", "ab".repeat(32));
+    record.command = vec!["/entry".to_owned(), "postgres".to_owned()];
+    record.restart = asked.restart;
+    record.restarts = 2;
+    record.network = asked.network.docker_word();
+    record.stop_signal = Some("SIGINT".to_owned());
+    record.stop_timeout_s = Some(30);
+    record.config = RunConfig {
+        env: vec!["PATH=/bin".to_owned()],
+        entrypoint: vec!["/entry".to_owned()],
+        cmd: vec!["postgres".to_owned()],
+        exposed_ports: ["5432/tcp".to_owned()].into(),
+        volumes: ["/var/db".to_owned()].into(),
+        working_dir: "/".to_owned(),
+        labels: [("role".to_owned(), "db".to_owned())].into(),
+        ..RunConfig::default()
+    };
+    let bind = |path: &str| Source::Bind { path: HostPath(path.into()), recursive: true, propagation: None };
+    let read_only = Attributes { read_only: true, ..Attributes::default() };
+    record.mounts = vec![
+        Mounted {
+            volume: None,
+            mount: Mount { target: ContainerPath::new("/srv"), source: bind("/srv"), attributes: read_only },
+        },
+        Mounted {
+            volume: Some("pg".to_owned()),
+            mount: Mount {
+                target: ContainerPath::new("/var/db"),
+                source: bind("/kelp/volumes/pg/data"),
+                attributes: Attributes::default(),
+            },
+        },
+    ];
+    record.status = Status::Running {
+        supervisor: Identity { pid: 4241, start_time: 76 },
+        payload: Identity { pid: 4242, start_time: 77 },
+        started_ns: 1_767_366_246_000_000_001,
+        paused: false,
+    };
+    let document = of_container(&Facts {
+        record: &record,
+        request: Some(&asked),
+        directory: Path::new("/kelp/containers/ID"),
+        run_directory: Path::new("/run/kelp/containers/ID"),
+        lowers: &["/kelp/layers/top".into(), "/kelp/layers/base".into()],
+        sizes: Some(Sizes { own: 12_000, all: 5_400_000 }),
+    });
+    insta::with_settings!({ snapshot_path => "golden", prepend_module_to_snapshot => false }, {
+        insta::assert_json_snapshot!("inspect-container", document);
+    });
 }

@@ -4,7 +4,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::format::{Fields, FormatFlag, Listing};
-use super::{Session, output, units};
+use super::{Session, output, ps, units};
 use crate::container::store::Container;
 use crate::engine::disk::{self, Total, Usage};
 use crate::engine::inventory::Item;
@@ -119,17 +119,14 @@ fn image_rows(image: &Item, users: u64) -> Vec<Vec<String>> {
 }
 
 fn container_row((Container { record, .. }, measured): &(Container, Measured)) -> Vec<String> {
-    const COMMAND_WIDTH: usize = 20;
-    let command: String = output::tamed(&record.command.join(" ")).chars().take(COMMAND_WIDTH).collect();
-    let age_s = (crate::container::record::now_ns() - record.created_ns) / 1_000_000_000;
     vec![
         record.short_id().to_owned(),
         record.image.clone(),
-        format!("\"{command}\""),
+        ps::shown_command(&record.command, false),
         record.volumes().len().to_string(),
         units::bytes(measured.bytes),
-        format!("{} ago", units::duration(age_s)),
-        record.status.word().to_owned(),
+        ps::ago(record.created_ns),
+        ps::shown_status(record),
         record.name.clone(),
     ]
 }

@@ -18,7 +18,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::output;
-use super::template::Template;
+use super::template::{LABEL_FIELD, Template};
 use crate::error::{Failure, Result};
 
 /// How something is printed.
@@ -57,7 +57,8 @@ pub(super) struct FormatFlag {
     pub(super) format: Format,
 }
 
-/// The values of one row's fields, under docker's names.
+/// The values of one row's fields, under docker's names. `Label` is the labels
+/// as JSON, for templates that ask for single ones.
 pub(super) type Fields = Vec<(&'static str, String)>;
 
 /// What is listed.
@@ -78,11 +79,16 @@ impl Listing {
         fields: impl Fn(&T) -> Fields,
         document: impl Fn(&'a T) -> D,
     ) -> Result<()> {
-        let row = |item: &T| -> Map<String, Value> {
-            fields(item).into_iter().map(|(name, value)| (name.to_owned(), Value::String(value))).collect()
+        let row = |template: &Template, item: &T| -> Map<String, Value> {
+            let value = |(name, value): (&str, String)| match name {
+                LABEL_FIELD if !template.asks_for_labels => None,
+                LABEL_FIELD => Some((name.to_owned(), serde_json::from_str(&value).unwrap_or_default())),
+                _ => Some((name.to_owned(), Value::String(value))),
+            };
+            fields(item).into_iter().filter_map(value).collect()
         };
         let render = |template: &Template, item: &T| {
-            template.render(&Value::Object(row(item))).map_err(|failure| self.with_fields(failure))
+            template.render(&Value::Object(row(template, item))).map_err(|failure| self.with_fields(failure))
         };
         match format {
             Format::Json => output::json(&items.iter().map(document).collect::<Vec<_>>()),

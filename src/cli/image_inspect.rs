@@ -2,8 +2,9 @@
 
 use clap::Args;
 
+use super::Session;
 use super::format::DocumentFormat;
-use super::{Session, inspect};
+use super::inspect::{self, Look, Wanted};
 use crate::error::Result;
 
 /// Arguments of `kelp image inspect`.
@@ -19,5 +20,6 @@ pub(super) struct Arguments {
 
 /// Prints what was found as one array; exit status 1 if an image was not.
 pub(super) fn run(arguments: Arguments, session: &Session) -> Result<i32> {
-    inspect::print(&session.paths, &arguments.images, Some(inspect::Wanted::Image), &arguments.format)
+    let look = Look { kind: Some(Wanted::Image), size: false };
+    inspect::print(&session.paths, &arguments.images, &look, &arguments.format)
 }

@@ -15,9 +15,14 @@ mod attach;
 mod check;
 mod commit;
 mod completion;
+mod container_inspect;
+mod container_prune;
+mod cp;
 mod create;
 mod df;
 mod diff;
+mod events;
+mod exec;
 mod exists;
 mod export;
 mod format;
@@ -36,6 +41,7 @@ mod kill;
 mod load;
 mod login;
 mod logout;
+mod logs;
 mod man;
 mod manifest;
 mod ns;
@@ -58,6 +64,7 @@ mod search;
 mod start;
 mod stats;
 mod stop;
+mod system_prune;
 mod tag;
 #[doc(hidden)]
 pub mod template;
@@ -102,9 +109,18 @@ struct Global {
 const WITHOUT_SETTINGS: &[&str] = &[
     "attach",
     "completion",
+    "container logs",
+    "container cp",
+    "cp",
+    "container exec",
+    "exec",
+    "container inspect",
+    "container prune",
+    "events",
     "kill",
     "login",
     "logout",
+    "logs",
     "man",
     "ns",
     "pause",
@@ -115,6 +131,7 @@ const WITHOUT_SETTINGS: &[&str] = &[
     "stats",
     "stop",
     "top",
+    "system events",
     "unpause",
     "update",
     "version",

@@ -11,6 +11,7 @@ use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 
 use crate::error::{Failure, Kind, Result};
+use crate::kernel::file;
 
 const ERROR: Style = AnsiColor::Red.on_default().bold();
 const HINT: Style = AnsiColor::Cyan.on_default();
@@ -64,6 +65,52 @@ pub fn stream() -> Result<File> {
     Ok(stdout.as_fd().try_clone_to_owned()?.into())
 }
 
+/// Both streams, for what a container said: byte for byte, in large pieces.
+pub struct Streams {
+    out: Vec<u8>,
+    err: Vec<u8>,
+    /// Whether both lead to one place, where order matters.
+    is_one: bool,
+}
+
+impl Streams {
+    /// What is collected before it is written.
+    const BATCH_BYTES: usize = 128 << 10;
+
+    /// Those of this process.
+    pub fn open() -> Self {
+        use std::os::fd::{AsFd, BorrowedFd};
+        let place = |fd: BorrowedFd<'_>| file::status(fd).map(|status| (status.st_dev, status.st_ino)).ok();
+        let is_one = place(io::stdout().as_fd()).is_some_and(|out| place(io::stderr().as_fd()) == Some(out));
+        Self { out: Vec::new(), err: Vec::new(), is_one }
+    }
+
+    /// Where to put what belongs to standard output, or to standard error.
+    pub fn buffer(&mut self, to_stderr: bool) -> &mut Vec<u8> {
+        if to_stderr && !self.is_one { &mut self.err } else { &mut self.out }
+    }
+
+    /// Writes when it is worth it.
+    pub fn flush_if_full(&mut self) {
+        if self.out.len() + self.err.len() >= Self::BATCH_BYTES {
+            self.flush();
+        }
+    }
+
+    /// Writes what there is.
+    pub fn flush(&mut self) {
+        if !self.out.is_empty() {
+            let mut out = io::stdout().lock();
+            end_quietly(out.write_all(&self.out).and_then(|()| out.flush()));
+            self.out.clear();
+        }
+        if !self.err.is_empty() {
+            end_quietly(io::stderr().lock().write_all(&self.err));
+            self.err.clear();
+        }
+    }
+}
+
 /// Prints a document for programs.
 pub fn json<T: Serialize>(value: &T) -> Result<()> {
     let text = serde_json::to_string_pretty(value).map_err(|error| Failure::bug(error.to_string()))?;
@@ -88,9 +135,8 @@ pub fn table(headings: &[&str], rows: Vec<Vec<String>>) {
     for column in table.column_iter_mut() {
         column.set_padding((0, 3));
     }
-    for text in table.lines() {
-        line(text.trim_end());
-    }
+    // At once: a terminal or a pipe takes a thousand lines as it takes one.
+    line(table.lines().map(|text| text.trim_end().to_owned()).collect::<Vec<_>>().join("\n"));
 }
 
 /// Empties the terminal and begins at its top.

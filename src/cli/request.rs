@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
+use crate::container::log::Config;
 use crate::container::restart::RestartPolicy;
 use crate::engine::options::environment::Variable;
 use crate::engine::options::{
-    device, environment, hostname, label, mount, name, namespaces, restart, security, size, stop_signal, time_offset,
-    tmpfs, volume, volumes_from,
+    device, environment, hostname, label, log, mount, name, namespaces, restart, security, size, stop_signal,
+    time_offset, tmpfs, volume, volumes_from,
 };
 use crate::engine::request::{Pull, RootSource, RunRequest};
 use crate::error::{Context, Failure, Result};
@@ -56,6 +57,12 @@ struct LifeArguments {
     /// Start it again when it ends: no, on-failure[:MAX], always or unless-stopped
     #[arg(long, value_name = "POLICY", default_value = "no")]
     restart: String,
+    /// Where its log goes: json-file, journald or none
+    #[arg(long, value_name = "DRIVER")]
+    log_driver: Option<String>,
+    /// How its log is kept, such as max-size=10m
+    #[arg(long, value_name = "NAME=VALUE")]
+    log_opt: Vec<String>,
     /// The signal that asks the program to end
     #[arg(long, value_name = "SIGNAL")]
     stop_signal: Option<String>,
@@ -211,7 +218,7 @@ pub(super) fn request(arguments: RequestArguments) -> Result<RunRequest> {
         terminal: tty,
         init: process.init,
         read_only: mounts.read_only,
-        variables: variables(&process)?,
+        variables: variables(&process.env_file, &process.env)?,
         user: process.user.clone(),
         groups: process.group_add.clone(),
         hostname: isolation.hostname.as_deref().map(hostname::parse).transpose()?,
@@ -238,6 +245,7 @@ pub(super) fn request(arguments: RequestArguments) -> Result<RunRequest> {
         capabilities_dropped: isolation.cap_drop,
         security: security::parse(&isolation.security_opt)?,
         restart,
+        log: log(&life)?,
         stop_timeout_s: life.stop_timeout,
         stop_signal: life.stop_signal.as_deref().map(stop_signal::parse).transpose()?,
         platform: image.platform.as_deref().map(Platform::parse).transpose()?,
@@ -261,6 +269,12 @@ fn source(rootfs: Option<PathBuf>, words: Vec<String>) -> Result<(RootSource, Ve
     Ok((RootSource::Image(image), words.collect()))
 }
 
+/// `None` where nothing was said of it.
+fn log(life: &LifeArguments) -> Result<Option<Config>> {
+    let is_said = life.log_driver.is_some() || !life.log_opt.is_empty();
+    is_said.then(|| log::parse(life.log_driver.as_deref(), &life.log_opt)).transpose()
+}
+
 fn each<T>(texts: &[String], parse: impl Fn(&str) -> Result<T>) -> Result<Vec<T>> {
     texts.iter().map(|text| parse(text)).collect()
 }
@@ -273,14 +287,14 @@ fn parsed_mounts(arguments: &MountArguments) -> Result<Vec<mount::Mount>> {
 }
 
 /// Files first, so that what is on the command line wins, as with Docker.
-fn variables(arguments: &ProcessArguments) -> Result<Vec<Variable>> {
+pub(super) fn variables(files: &[PathBuf], words: &[String]) -> Result<Vec<Variable>> {
     let caller = |name: &str| std::env::var(name).ok();
     let mut variables = Vec::new();
-    for path in &arguments.env_file {
+    for path in files {
         let bytes = read_bounded(path)?;
         variables.extend(environment::parse_file(&bytes, caller).doing(|| format!("read \"{}\"", path.display()))?);
     }
-    for text in &arguments.env {
+    for text in words {
         variables.push(environment::parse(text, caller)?);
     }
     Ok(variables)

@@ -6,7 +6,6 @@ use super::request::{RequestArguments, request};
 use super::{Session, output, progress};
 use crate::container::attach::Observer;
 use crate::engine::options::detach_keys;
-use crate::engine::request::RunRequest;
 use crate::engine::run::{self, Mode, Ran};
 use crate::error::{Failure, Result};
 use crate::process::steps::Step;
@@ -45,7 +44,7 @@ pub(super) fn run(arguments: Arguments, session: &Session) -> Result<i32> {
     let mode = match arguments.detach {
         true => Mode::Detached,
         false => {
-            check_terminal(&request)?;
+            check_terminal(request.terminal, request.interactive)?;
             Mode::Foreground { detach_keys, forwards_signals: arguments.sig_proxy }
         }
     };
@@ -64,9 +63,9 @@ pub(super) fn run(arguments: Arguments, session: &Session) -> Result<i32> {
 }
 
 /// As Docker: a terminal inside for an input that is none outside is a slip.
-fn check_terminal(request: &RunRequest) -> Result<()> {
+pub(super) fn check_terminal(terminal: bool, interactive: bool) -> Result<()> {
     use std::io::IsTerminal;
-    if request.terminal && request.interactive && !std::io::stdin().is_terminal() {
+    if terminal && interactive && !std::io::stdin().is_terminal() {
         return Err(Failure::user("the input is not a terminal").hint("leave out -t, or -i"));
     }
     Ok(())

@@ -5,8 +5,9 @@ use clap::Args;
 use super::run::Printer;
 use super::{Session, each, output, progress};
 use crate::container::attach::{Attachment, End};
+use crate::engine::options::container_filter::ContainerFilter;
 use crate::engine::options::detach_keys;
-use crate::engine::{lifecycle, start};
+use crate::engine::{list, start};
 use crate::error::{Failure, Result};
 
 /// Arguments of `kelp start`.
@@ -24,9 +25,12 @@ pub(super) struct Arguments {
     /// Pass signals on to the program
     #[arg(long, value_name = "BOOL", default_value_t = true, num_args = 0..=1, default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set)]
     sig_proxy: bool,
-    /// Start all containers that do not run
+    /// Start all containers that do not run, but those with --restart unless-stopped that somebody stopped
     #[arg(long, conflicts_with_all = ["attach", "interactive"])]
     all: bool,
+    /// Of all containers start those that are like this, e.g. restart-policy=always; the filters are those of ps
+    #[arg(short, long, value_name = "KEY=VALUE", conflicts_with_all = ["attach", "interactive"])]
+    filter: Vec<String>,
     /// Names or ids
     #[arg(value_name = "CONTAINER")]
     containers: Vec<String>,
@@ -52,9 +56,9 @@ pub(super) fn run(arguments: Arguments, session: &Session) -> Result<i32> {
             End::Detached => 0,
         });
     }
-    let names = match arguments.all {
+    let names = match arguments.all || !arguments.filter.is_empty() {
         true if !arguments.containers.is_empty() => return Err(Failure::usage("--all, or names, but not both")),
-        true => all_that_do_not_run(session)?,
+        true => chosen(session, &arguments.filter)?,
         false if arguments.containers.is_empty() => return Err(Failure::usage("no container given")),
         false => arguments.containers,
     };
@@ -65,9 +69,8 @@ pub(super) fn run(arguments: Arguments, session: &Session) -> Result<i32> {
     }))
 }
 
-fn all_that_do_not_run(session: &Session) -> Result<Vec<String>> {
-    let (containers, damaged) = lifecycle::list(&session.paths)?;
+fn chosen(session: &Session, filter: &[String]) -> Result<Vec<String>> {
+    let (names, damaged) = list::to_start(&session.paths, &ContainerFilter::parse(filter)?)?;
     damaged.iter().for_each(|failure| output::notice(&failure.sentence()));
-    let idle = containers.into_iter().filter(|container| !container.record.status.is_live());
-    Ok(idle.map(|container| container.record.name).collect())
+    Ok(names)
 }

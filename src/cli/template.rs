@@ -25,10 +25,17 @@ use crate::limits;
 
 /// Objects whose keys are data and not fields (Go's maps, where docker has
 /// structs elsewhere): a key that is not there is no mistake in the template.
-const MAPS: [&str; 7] = ["Annotations", "ExposedPorts", "Labels", "Networks", "Options", "Ports", "Volumes"];
+const MAPS: [&str; 8] =
+    ["Annotations", "Attributes", "ExposedPorts", "Labels", "Networks", "Options", "Ports", "Volumes"];
 
 /// The function that a key of one of [`MAPS`] is read with.
 const ENTRY: &str = "kelp_entry";
+
+/// The field of a row that has its labels as a map, for [`LABEL`].
+pub(super) const LABEL_FIELD: &str = "Label";
+
+/// What `.Label "name"` becomes: docker's rows have a method of that name.
+const LABEL: &str = "kelp_label";
 
 /// A template that was read.
 #[derive(Clone)]
@@ -36,6 +43,8 @@ pub struct Template {
     engine: Arc<gotmpl::Template>,
     /// The same, for the headings of its columns.
     headings: Arc<gotmpl::Template>,
+    /// It asks for single labels.
+    pub(super) asks_for_labels: bool,
 }
 
 impl fmt::Debug for Template {
@@ -56,7 +65,8 @@ impl Template {
             })
         };
         let engine = read(with_functions(gotmpl::Template::new("").missing_key(MissingKey::Error)))?;
-        Ok(Self { engine, headings: read(with_heading_functions(gotmpl::Template::new("")))? })
+        let asks_for_labels = source.contains(LABEL);
+        Ok(Self { engine, headings: read(with_heading_functions(gotmpl::Template::new("")))?, asks_for_labels })
     }
 
     /// What the template makes of `data`, without a line's end.
@@ -200,6 +210,9 @@ fn as_entry(chain: &str) -> Option<String> {
     if !chain.starts_with(['.', '$']) {
         return None;
     }
+    if let Some(row) = [(".Label", "."), ("$.Label", "$")].iter().find(|(label, _)| *label == chain) {
+        return Some(format!("{LABEL} {}", row.1));
+    }
     let parts: Vec<&str> = chain.split('.').collect();
     let place = parts.iter().position(|part| MAPS.contains(part))?;
     let (map, rest) = parts.split_at(place + 1);
@@ -280,6 +293,17 @@ fn with_functions(template: gotmpl::Template) -> gotmpl::Template {
             Ok(text_value(value.get(..value.floor_char_boundary(length)).unwrap_or(value)))
         })
         .func("index", index)
+        .func(LABEL, |arguments| {
+            let [row, name] = exactly("Label", arguments)?;
+            let name = text("Label", name)?;
+            match row {
+                GoValue::Map(fields) => match fields.get(LABEL_FIELD) {
+                    Some(GoValue::Map(labels)) => Ok(labels.get(name).cloned().unwrap_or_else(|| text_value(""))),
+                    _ => Err(TemplateError::Exec("there are no labels".to_owned())),
+                },
+                other => Err(wrong("Label", other)),
+            }
+        })
         .func(ENTRY, |arguments| {
             let [map, key] = exactly("field", arguments)?;
             match map {
@@ -296,6 +320,12 @@ fn with_heading_functions(template: gotmpl::Template) -> gotmpl::Template {
         .into_iter()
         .fold(with_functions(template), |template, name| {
             template.func(name, |arguments| Ok(arguments.first().cloned().unwrap_or(GoValue::Nil)))
+        })
+        .func(LABEL, |arguments| {
+            // The last part of its name, as docker has it.
+            let [_, name] = exactly("Label", arguments)?;
+            let last = text("Label", name)?.rsplit('.').next().unwrap_or_default();
+            Ok(text_value(&last.replace(['-', '_'], " ")))
         })
 }
 

@@ -64,6 +64,12 @@ pub(super) fn rfc3339(time: jiff::Timestamp) -> String {
     time.to_zoned_datetime(TimeZone::system()).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string().replace("+00:00", "Z")
 }
 
+/// The same to the nanosecond, always with nine digits.
+pub(super) fn rfc3339_with_nanoseconds(time: jiff::Timestamp) -> String {
+    let time = time.to_zoned_datetime(TimeZone::system()).strftime("%Y-%m-%dT%H:%M:%S.%9f%:z").to_string();
+    time.replace("+00:00", "Z")
+}
+
 /// Bytes in decimal units with three digits, e.g. `7.8MB`.
 pub(super) fn bytes(count: u64) -> String {
     const UNITS: [&str; 6] = ["kB", "MB", "GB", "TB", "PB", "EB"];

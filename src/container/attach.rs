@@ -190,6 +190,7 @@ impl Session<'_> {
     }
 }
 
-fn killed() -> Failure {
+/// What is said where a supervisor ends without a word.
+pub fn killed() -> Failure {
     Failure::host("the container's supervisor was killed; its processes died with it")
 }

@@ -19,6 +19,10 @@
 //!                                <-     Started
 //!      Signal, Rename, Pause ... ->
 //!                                <-     Done           | Failed(Failure)
+//!      Exec(streams)             ->     (Signal, Hangup and Detach then mean its program)
+//!                                <-     Streams(fds), with a terminal
+//!                                <-     Started, with -d | Failed(Failure)
+//!                                <-     Exited(code)
 //! ```
 //!
 //! A command never holds the supervisor up: it is read and answered without
@@ -30,6 +34,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::exec::Exec;
 use super::record::Record;
 use super::restart::RestartPolicy;
 use crate::error::{Context, Failure, Result};
@@ -119,6 +124,8 @@ pub enum ToSupervisor {
     Rename(String),
     /// Change what may change.
     Update(Update),
+    /// Run one program more; without a terminal its standard streams come along.
+    Exec(Box<Exec>),
 }
 
 /// What may change while a container lives.

@@ -17,6 +17,10 @@
 
 pub mod attach;
 pub mod control;
+pub mod copy;
+pub mod events;
+pub mod exec;
+pub mod log;
 pub mod namespaces;
 pub mod processes;
 pub mod procfs;

@@ -246,9 +246,8 @@ mod tests {
                 drop(Stat::parse(line));
             }
             drop(Ids::parse(&text));
-            let sums = (BlockBytes::parse(&text), NetworkBytes::parse(&text), cgroup_io(&text));
-            let numbers = (own_pages(&text), total_memory(&text), keyed(&text, "a"));
-            prop_assert!(sums == sums.clone() && numbers == numbers.clone());
+            std::hint::black_box((BlockBytes::parse(&text), NetworkBytes::parse(&text), cgroup_io(&text)));
+            std::hint::black_box((own_pages(&text), total_memory(&text), keyed(&text, "a")));
         }
 
         #[test]

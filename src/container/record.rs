@@ -2,12 +2,14 @@
 //! rename, version 2. Who holds `containers/ID/lock` writes it, nobody else:
 //! the supervisor while the container lives, else a command for a moment.
 
-use std::collections::BTreeSet;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::log;
 use super::restart::RestartPolicy;
 use crate::error::{Context, Failure, Result};
 use crate::image::config::RunConfig;
@@ -67,10 +69,16 @@ pub struct Record {
     /// A person ended it, so a policy does not bring it back.
     #[serde(default)]
     pub stopped_by_user: bool,
+    /// Its network, in docker's words: `none`, `host`, `container:NAME`.
+    #[serde(default)]
+    pub network: String,
     /// What a commit makes its image's config of: the image's own, with what
     /// was asked for at the start.
     #[serde(default)]
     pub config: RunConfig,
+    /// Where its log goes.
+    #[serde(default)]
+    pub log: log::Config,
     /// Its files; `None` in a record that an older kelp wrote.
     #[serde(default)]
     pub files: Option<Files>,
@@ -104,6 +112,13 @@ pub struct Files {
     pub id_map_key: String,
     /// What was mounted on; kelp made what was missing there.
     pub mount_points: Vec<String>,
+    /// What belongs to its files besides its own: volumes, binds, and the
+    /// directories of `--rootfs /`.
+    #[serde(default)]
+    pub mounts: Vec<Mount>,
+    /// `/` cannot be written.
+    #[serde(default)]
+    pub read_only: bool,
 }
 
 /// Where in its life a container is.
@@ -189,7 +204,9 @@ impl Record {
             restart: RestartPolicy::default(),
             restarts: 0,
             stopped_by_user: false,
+            network: String::new(),
             config: RunConfig::default(),
+            log: log::Config::default(),
             files: None,
             unfinished: false,
             status: Status::Created,
@@ -199,6 +216,24 @@ impl Record {
     /// The first twelve digits of the id, as people see it.
     pub fn short_id(&self) -> &str {
         self.id.get(..12).unwrap_or(&self.id)
+    }
+
+    /// The image's labels and the user's.
+    pub fn all_labels(&self) -> Cow<'_, BTreeMap<String, String>> {
+        match self.config.labels.is_empty() {
+            // An older kelp wrote no config.
+            true => Cow::Owned(self.labels.iter().cloned().collect()),
+            false => Cow::Borrowed(&self.config.labels),
+        }
+    }
+
+    /// Whether it says all there is to know, whoever looks after the container.
+    pub(super) fn is_at_rest(&self) -> bool {
+        match self.status {
+            Status::Created => !self.unfinished,
+            Status::Exited { .. } => !self.unfinished && !self.auto_remove,
+            _ => false,
+        }
     }
 
     /// The names of the volumes that it uses.

@@ -132,11 +132,15 @@ impl Relay {
 
     /// Passes on all that the program wrote; its supervisor has closed the pipes.
     pub(super) fn drain(&mut self) {
+        // A terminal itself may be open in other programs still: what is there now is all.
+        let is_direct = self.outputs.iter().any(|(fd, _)| terminal::is_terminal(fd.as_fd()));
+        let patience = if is_direct { PollTimeout::ZERO } else { PollTimeout::NONE };
         while self.copy_outputs() && !self.outputs.is_empty() {
             let mut fds: Vec<_> =
                 self.outputs.iter().map(|(fd, _)| PollFd::new(fd.as_fd(), PollFlags::POLLIN)).collect();
-            if nix::poll::poll(&mut fds, PollTimeout::NONE).is_err_and(|errno| errno != Errno::EINTR) {
-                return;
+            match nix::poll::poll(&mut fds, patience) {
+                Ok(1..) | Err(Errno::EINTR) => {}
+                Ok(_) | Err(_) => return,
             }
         }
     }
@@ -168,6 +172,10 @@ impl Relay {
                 Err(Errno::EINTR | Errno::EAGAIN) => index += 1,
                 _ => drop(self.outputs.remove(index)),
             }
+        }
+        if self.outputs.is_empty() && self.terminal.is_some() {
+            // Nobody has the terminal open: a closed one would wake us for ever.
+            self.sink = None;
         }
         true
     }

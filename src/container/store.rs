@@ -5,6 +5,7 @@
 //! Removal is one rename into the trash; what is in there is deleted by a
 //! stage in the base namespace, where all its owners are mapped.
 
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, symlink};
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::control;
+use super::events::{self, Action};
 use super::record::{Record, Status, now_ns};
 use super::uses;
 use crate::error::{Context, Failure, Result};
@@ -146,7 +148,8 @@ pub struct Locked {
     pub lock: File,
 }
 
-/// Takes the lock of `container`; `None` where its supervisor has it.
+/// Takes the lock of `container`; `None` where its supervisor has it, EBUSY where
+/// another command has it for long.
 pub fn lock(paths: &Paths, container: &Container) -> Result<Option<Locked>> {
     let id = &container.record.id;
     let gone = || Failure::not_found(format!("no container \"{}\"", container.record.name));
@@ -177,7 +180,7 @@ pub fn lock(paths: &Paths, container: &Container) -> Result<Option<Locked>> {
         }
         std::thread::sleep(LOCK_PAUSE);
     }
-    Err(Failure::user("another command is starting, changing or removing it"))
+    Err(Failure::user("another command is starting, changing or removing it").errno(libc::EBUSY))
 }
 
 /// Whether a name belongs to anybody, alive or not.
@@ -271,7 +274,9 @@ pub fn is_one_being_made(paths: &Paths) -> Result<bool> {
 /// Throws a container away. It must not be alive.
 pub fn remove(paths: &Paths, container: &Container) -> Result<()> {
     fs::remove_dir_all(paths.container_run(&container.record.id)).ok();
-    discard(paths, &container.directory, &container.record.id, Some(&container.record.name))
+    discard(paths, &container.directory, &container.record.id, Some(&container.record.name))?;
+    events::tell(paths, &container.record, Action::Destroy);
+    Ok(())
 }
 
 /// Renames a container's directory into the trash and frees its name.
@@ -290,6 +295,11 @@ fn load(paths: &Paths, id: &str) -> Result<Option<Container>> {
         return Ok(None);
     }
     let directory = paths.containers().join(id);
+    match Record::load(&directory) {
+        // Most containers have ended: a list of many is not to look further.
+        Ok(record) if record.is_at_rest() => return Ok(Some(Container { directory, record })),
+        _ => {}
+    }
     if is_locked(&directory)? {
         // Its supervisor writes the record; before that there is nothing to show.
         return match Record::load(&directory) {
@@ -330,11 +340,13 @@ fn load_locked(paths: &Paths, id: &str) -> Result<Option<Container>> {
         record.status = Status::Exited { code, started_ns, finished_ns, error: None };
         // On a full disk the next reader does it: removing must stay possible.
         record.save(&directory).ok();
+        events::tell(paths, &record, Action::Die(code));
     }
     if record.unfinished || record.auto_remove && !matches!(record.status, Status::Created) {
         uses::remove_own(paths, id, &record.anonymous_volumes)?;
         fs::remove_dir_all(paths.container_run(id)).ok();
         discard(paths, &directory, id, Some(&record.name))?;
+        events::tell(paths, &record, Action::Destroy);
         return Ok(None);
     }
     Ok(Some(Container { directory, record }))
@@ -344,8 +356,18 @@ fn load_locked(paths: &Paths, id: &str) -> Result<Option<Container>> {
 /// anonymous volumes. Each is made after its container's directory, so what has
 /// none is an orphan.
 pub fn remove_orphans(paths: &Paths) -> Result<()> {
-    let is_gone = |id: &str| !paths.containers().join(id).exists();
+    remove_orphans_beside(paths, &[])
+}
+
+/// The same, where `containers` are known to be there.
+pub fn remove_orphans_beside(paths: &Paths, containers: &[Container]) -> Result<()> {
+    let ids: BTreeSet<&str> = containers.iter().map(|container| container.record.id.as_str()).collect();
+    let names: BTreeSet<&str> = containers.iter().map(|container| container.record.name.as_str()).collect();
+    let is_gone = |id: &str| !ids.contains(id) && !paths.containers().join(id).exists();
     for entry in fs::read_dir(paths.names()).into_iter().flatten().flatten() {
+        if entry.file_name().to_str().is_some_and(|name| names.contains(name)) {
+            continue;
+        }
         if fs::read_link(entry.path()).is_ok_and(|id| id.to_str().is_some_and(is_gone)) {
             fs::remove_file(entry.path()).or_else(ignore_missing).doing(|| "remove a stale name")?;
         }

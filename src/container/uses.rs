@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 
+use super::events::{self, Event};
 use super::record::Record;
 use super::store;
 use crate::error::{Context, Kind, Result};
@@ -70,6 +71,7 @@ pub fn remove_own(paths: &Paths, id: &str, names: &[String]) -> Result<()> {
         let name = VolumeName::parse(name)?;
         match if has_others { volumes::disown(paths, &name) } else { volumes::remove(paths, &name) } {
             Err(failure) if failure.kind == Kind::NotFound => {}
+            Ok(()) if !has_others => events::write(paths, &[Event::of_volume("destroy", name.as_str())]),
             result => result?,
         }
     }
@@ -79,4 +81,55 @@ pub fn remove_own(paths: &Paths, id: &str, names: &[String]) -> Result<()> {
 /// Lets the volumes that belong to a container alone outlive it.
 pub fn keep_own(paths: &Paths, names: &[String]) -> Result<()> {
     names.iter().try_for_each(|name| volumes::disown(paths, &VolumeName::parse(name)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::volumes::Description;
+
+    fn paths() -> (tempfile::TempDir, Paths) {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::new(dir.path().join("data"), dir.path().join("run"));
+        (dir, paths)
+    }
+
+    fn make(paths: &Paths, owner: &str) -> String {
+        let name = VolumeName::random().unwrap();
+        volumes::create(paths, &name, Description::anonymous(owner)).unwrap();
+        name.as_str().to_owned()
+    }
+
+    #[test]
+    fn what_a_container_uses_is_in_its_record() {
+        let (_dir, paths) = paths();
+        assert!(of_volumes(&paths).unwrap().is_empty());
+        let mut made = store::create(&paths, "web").unwrap();
+        let directory = made.container.directory.clone();
+        assert!(of_volumes(&paths).unwrap().is_empty());
+        made.container.record.anonymous_volumes = vec!["own".to_owned()];
+        made.container.record.save(&directory).unwrap();
+        assert!(of_volumes(&paths).unwrap()["own"][0].is_running);
+        drop(made.lock);
+        let users = of_volumes(&paths).unwrap();
+        assert_eq!(users.keys().collect::<Vec<_>>(), ["own"]);
+        assert_eq!((users["own"][0].name.as_str(), users["own"][0].is_running), ("web", false));
+        // What cannot be read may use anything.
+        fs::write(directory.join("record.json"), "{").unwrap();
+        assert!(of_volumes(&paths).is_err());
+    }
+
+    #[test]
+    fn what_others_use_outlives_its_owner() {
+        let (_dir, paths) = paths();
+        let (shared, own) = (make(&paths, "gone"), make(&paths, "gone"));
+        let mut other = store::create(&paths, "other").unwrap().container;
+        other.record.anonymous_volumes = vec![shared.clone()];
+        other.record.save(&other.directory).unwrap();
+        remove_own(&paths, "gone", &[own, shared.clone(), "nope".to_owned()]).unwrap();
+        let (left, _) = volumes::list(&paths).unwrap();
+        assert_eq!((left.len(), left[0].name.as_str(), &left[0].owner), (1, shared.as_str(), &None));
+        store::remove_orphans(&paths).unwrap();
+        assert_eq!(volumes::list(&paths).unwrap().0.len(), 1);
+    }
 }

@@ -1,8 +1,8 @@
 //! What everything that kelp keeps takes on disk, and what of it can go.
 //!
 //! Images take their unpacked layers, each once however many images share it,
-//! and their blobs as received. Containers take what they changed, volumes what
-//! is in them: their directories belong to subordinate ids, so a stage in the
+//! and their blobs as received. Containers take what they changed and
+//! their logs, volumes what is in them: their directories belong to subordinate ids, so a stage in the
 //! base namespace measures them.
 
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::inventory::{self, Item};
-use super::{lifecycle, removal};
+use super::{lifecycle, list, removal};
 use crate::container::store::Container;
 use crate::container::uses;
 use crate::error::{Failure, Result};
@@ -42,13 +42,13 @@ pub struct Total {
 pub struct Usage {
     /// Layers and blobs. In use is what a container was made from.
     pub images: Total,
-    /// What containers changed. In use are those that live.
+    /// What containers changed and said. In use are those that live.
     pub containers: Total,
     /// In use is what a container has, running or not.
     pub volumes: Total,
     /// Each image and how many containers were made from it.
     pub each_image: Vec<(Item, u64)>,
-    /// Each container and what it changed.
+    /// Each container and what it changed and said.
     pub each_container: Vec<(Container, Measured)>,
     /// Each volume, how many containers have it, and what is in it.
     pub each_volume: Vec<(Volume, u64, Measured)>,
@@ -64,17 +64,16 @@ pub fn measure(paths: &Paths) -> Result<Usage> {
     let (volumes, damaged) = volumes::list(paths)?;
     usage.failures.extend(damaged);
     add_images(paths, &containers, &mut usage)?;
-    // `changes` are those of the overlays of --rootfs /.
-    let parts =
-        containers.iter().flat_map(|Container { directory, .. }| ["upper", "changes"].map(|part| directory.join(part)));
-    let roots = parts.chain(volumes.iter().map(|volume| volume.data.clone())).collect::<Vec<_>>();
+    let mut roots = list::changes(&containers);
+    let of_containers = roots.len();
+    roots.extend(volumes.iter().map(|volume| volume.data.clone()));
     let mut measured = match roots.is_empty() {
         true => Vec::new(),
         false => Counter::start(&mut Base::find(paths)?)?.measure(roots)?,
     };
-    let of_volumes = measured.split_off(containers.len() * 2);
-    for (container, parts) in containers.into_iter().zip(measured.chunks(2)) {
-        let measured = parts.iter().fold(Measured::default(), |sum, part| sum.plus(*part));
+    let of_volumes = measured.split_off(of_containers);
+    for (container, mut measured) in containers.into_iter().zip(list::together(&measured)) {
+        measured.bytes = measured.bytes.saturating_add(list::log_bytes(&container));
         add(&mut usage.containers, container.record.status.is_live(), measured.bytes);
         usage.each_container.push((container, measured));
     }

@@ -21,6 +21,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::remote;
 use super::request::Pull;
 use super::unpack::{self, Image, Unpacked, Unpacking};
+use crate::container::events::{self, Event};
 use crate::error::{Context, Failure, Kind, Result};
 use crate::image::blobs::Blobs;
 use crate::image::config::ImageConfig;
@@ -111,6 +112,10 @@ pub fn fetch(
         let brought = bring_layers(paths, &planned, owner.as_deref_mut(), progress)?;
         Ok(Fetched { pulled: planned.keep(paths, brought.has_fetched)?, not_unpacked: brought.not_unpacked })
     });
+    if fetched.is_ok() {
+        let (id, name) = (reference.familiar(), reference.familiar_name());
+        events::write(paths, &[Event::of_image("pull", &id, &name)]);
+    }
     fetched.map_err(|failure| failure.doing(format!("pull {}", quoted(&reference.familiar()))).hint_at_room())
 }
 

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use super::start;
 use crate::container::attach::Observer;
 use crate::container::control::{self, FromSupervisor, Stop, ToSupervisor, Update};
-use crate::container::record::Status;
+use crate::container::events::{self, Action};
+use crate::container::record::{Record, Status};
 use crate::container::store::{self, Container, Locked};
 use crate::container::uses;
 use crate::error::{Context, Failure, Kind, Result};
@@ -29,7 +30,7 @@ const KILL_PATIENCE: Duration = Duration::from_secs(10);
 /// The failures are those of containers that could not be read.
 pub fn list(paths: &Paths) -> Result<(Vec<Container>, Vec<Failure>)> {
     let found = store::list(paths)?;
-    store::remove_orphans(paths)?;
+    store::remove_orphans_beside(paths, &found.0)?;
     delete_removed(paths)?;
     Ok(found)
 }
@@ -73,10 +74,12 @@ pub fn restart(
     observer: &mut dyn Observer,
 ) -> Result<()> {
     let container = store::find(paths, name)?;
-    match ask(paths, &container, &ToSupervisor::Restart(stop)).doing(|| format!("restart container \"{name}\""))? {
-        Some(_) => Ok(()),
-        None => start::start(paths, name, None, progress, observer).map(drop),
+    if ask(paths, &container, &ToSupervisor::Restart(stop)).doing(|| format!("restart container \"{name}\""))?.is_none()
+    {
+        start::start(paths, name, None, progress, observer)?;
     }
+    events::tell(paths, &container.record, Action::Restart);
+    Ok(())
 }
 
 /// Sends a signal to the program of the container called `name`.
@@ -161,7 +164,10 @@ pub fn rename(paths: &Paths, name: &str, new: &str) -> Result<()> {
     change(paths, &container, &ToSupervisor::Rename(new.to_owned()), |Container { directory, record }| {
         store::rename(paths, directory, record, new)
     })
-    .doing(doing)
+    .doing(doing)?;
+    let renamed = Record { name: new.to_owned(), ..container.record.clone() };
+    events::tell(paths, &renamed, Action::Rename(&container.record.name));
+    Ok(())
 }
 
 /// Changes what may change of the container called `name`, for its next starts
@@ -174,7 +180,9 @@ pub fn update(paths: &Paths, name: &str, update: &Update) -> Result<()> {
         record.save(directory)
     })
     .doing(doing)?;
-    start::remember(&container, update).doing(doing)
+    start::remember(&container, update).doing(doing)?;
+    events::tell(paths, &container.record, Action::Update);
+    Ok(())
 }
 
 /// Asks the supervisor for a change, or makes it where there is none.
@@ -212,6 +220,18 @@ pub fn remove(paths: &Paths, name: &str, force: bool, volumes: bool) -> Result<(
         }
         // Its own supervisor has removed it.
         Err(failure) if failure.kind == Kind::NotFound && container.record.auto_remove => Ok(()),
+        Err(failure) => Err(failure).doing(doing),
+    }
+}
+
+/// Removes a container that does not run, and leaves its volumes; false where
+/// it does by now, or is gone.
+pub(super) fn remove_idle(paths: &Paths, container: &Container) -> Result<bool> {
+    let doing = || format!("remove container \"{}\"", container.record.name);
+    match store::lock(paths, container) {
+        Ok(Some(locked)) => remove_locked(paths, &locked, false).map(|()| true).doing(doing),
+        Ok(None) => Ok(false),
+        Err(failure) if failure.kind == Kind::NotFound => Ok(false),
         Err(failure) => Err(failure).doing(doing),
     }
 }

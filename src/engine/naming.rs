@@ -1,6 +1,7 @@
 //! Names of images: given and taken away. An image that loses its last name
 //! stays, without one; removal.rs removes images.
 
+use crate::container::events::{self, Event};
 use crate::error::{Failure, Kind, Result};
 use crate::image::blobs::Blobs;
 use crate::image::garbage;
@@ -19,8 +20,11 @@ pub fn tag(paths: &Paths, source: &str, targets: &[String]) -> Result<()> {
     if found.store.is_some() {
         stores::adopt(&Blobs::open(paths)?, &found)?;
     }
+    let id = found.config.to_string();
     for reference in references {
+        let name = reference.familiar();
         tags::set(paths, &Tag::new(Some(reference), found.manifest.clone(), found.config))?;
+        events::write(paths, &[Event::of_image("tag", &id, &name)]);
     }
     Ok(())
 }
@@ -50,5 +54,10 @@ pub fn untag(paths: &Paths, image: &str, names: &[String]) -> Result<()> {
             failure.did_you_mean(name, spellings.collect::<Vec<_>>().iter().map(String::as_str))
         })?);
     }
-    tags::untag(paths, if names.is_empty() { &own } else { &going })
+    let going = if names.is_empty() { own } else { going };
+    tags::untag(paths, &going)?;
+    let id = found.config.to_string();
+    let names = going.iter().filter_map(|tag| tag.reference.as_ref()).map(Reference::familiar);
+    events::write(paths, &names.map(|name| Event::of_image("untag", &id, &name)).collect::<Vec<_>>());
+    Ok(())
 }

@@ -26,7 +26,7 @@ use crate::sandbox::spec::{
 };
 
 /// Size of /dev/shm where none is asked for, as Docker's.
-const SHM_BYTES: u64 = 64 << 20;
+pub const SHM_BYTES: u64 = 64 << 20;
 
 /// Version of [`SandboxSpec`] that this kelp writes.
 const SPEC_VERSION: u32 = 1;

@@ -1,6 +1,7 @@
 //! Images on their way out: pushed to a registry.
 
 use super::{remote, removal};
+use crate::container::events::{self, Event};
 use crate::error::{Failure, Result};
 use crate::image::blobs::Blobs;
 use crate::image::garbage::{self, Guard};
@@ -55,7 +56,10 @@ pub fn plan(paths: &Paths, request: &Request) -> Result<Push> {
 /// Sends one of the plans.
 pub fn send(paths: &Paths, push: &Push, plan: &Plan, progress: &dyn Progress) -> Result<Pushed> {
     let (endpoint, options) = remote::destination(&plan.destination, push.plain_http)?;
-    push::send(paths, plan, &endpoint, &options, progress)
+    let pushed = push::send(paths, plan, &endpoint, &options, progress)?;
+    let (id, name) = (plan.destination.familiar(), plan.destination.familiar_name());
+    events::write(paths, &[Event::of_image("push", &id, &name)]);
+    Ok(pushed)
 }
 
 /// Makes room: what packed layers have replaced goes, unless something else

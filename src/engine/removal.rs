@@ -21,6 +21,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::inventory::{self, Item};
 use super::options::filter::ImageFilter;
+use crate::container::events::{self, Event, Kind};
 use crate::container::store;
 use crate::error::{Context, Failure, Result};
 use crate::image::blobs::Blobs;
@@ -106,6 +107,7 @@ pub fn prune(paths: &Paths, all: bool, filter: &ImageFilter) -> Result<(Vec<Remo
     });
     let leftovers = if all && *filter == ImageFilter::default() { Leftovers::All } else { Leftovers::Old };
     let (removed, collected) = remove_images(paths, &images, leftovers, |_| Ok(()))?;
+    events::write(paths, &[Event::of_prune(Kind::Image, collected.freed)]);
     Ok((removed.into_iter().collect::<Result<_>>()?, collected))
 }
 
@@ -155,7 +157,15 @@ fn take_away(paths: &Paths, blobs: &Blobs, going: &[&Tag], is_last: bool, gone: 
     if is_last {
         removed.deleted = going.first().map(|tag| tag.config);
     }
+    tell(paths, going, &removed);
     Ok(removed)
+}
+
+fn tell(paths: &Paths, going: &[&Tag], removed: &Removed) {
+    let id = going.first().map(|tag| tag.config.to_string()).unwrap_or_default();
+    let untagged = removed.untagged.iter().map(|name| Event::of_image("untag", &id, &name.familiar()));
+    let deleted = removed.deleted.iter().map(|_| Event::of_image("delete", &id, &id));
+    events::write(paths, &untagged.chain(deleted).collect::<Vec<_>>());
 }
 
 fn check_names(text: &str, going: &[&Tag], force: bool) -> Result<()> {

@@ -11,6 +11,7 @@ use super::options::mount::{Mount, What};
 use super::options::namespaces::{Choice, UserChoice};
 use super::options::security::Security;
 use super::options::volumes_from::{ImageVolumes, Lender};
+use crate::container::log;
 use crate::container::restart::RestartPolicy;
 use crate::error::{Context, Failure, Result};
 use crate::image::platform::Platform;
@@ -90,8 +91,10 @@ pub struct RunRequest {
     /// Volumes, binds and tmpfs.
     pub mounts: Vec<Mount>,
     /// Containers whose volumes it gets too.
+    #[serde(default)]
     pub volumes_from: Vec<Lender>,
     /// What becomes of the image's VOLUMEs.
+    #[serde(default)]
     pub image_volumes: ImageVolumes,
     /// Device nodes.
     pub devices: Vec<Device>,
@@ -115,6 +118,8 @@ pub struct RunRequest {
     pub platform: Option<Platform>,
     /// When to fetch the image.
     pub pull: Pull,
+    /// Where its log goes; `None` where nothing was said.
+    pub log: Option<log::Config>,
     /// What happens when its program ends by itself.
     pub restart: RestartPolicy,
     /// How long a stop waits before it kills, in seconds; negative for ever.

@@ -12,6 +12,8 @@ use super::options::name;
 use super::request::{RunRequest, Stored};
 use crate::container::attach::{self, Attachment, DetachKeys, End, Observer};
 use crate::container::control::{Request, StreamsWanted, ToSupervisor};
+use crate::container::events::{self, Action};
+use crate::container::log::Driver;
 use crate::container::record::Record;
 use crate::container::store::{self, Made};
 use crate::error::{Context, Failure, Result};
@@ -74,7 +76,7 @@ pub fn run(
         .and_then(|()| make::prepare(paths, &stored, &mut base, &made.container, progress, observer));
     steps.mark("plan");
     let result = match prepared {
-        Ok((spec, record)) => start(paths, mode, &launched, made, spec, record, observer),
+        Ok((spec, record)) => start(paths, mode, &launched, made, (spec, record), request.log.is_some(), observer),
         Err(failure) => abandon(paths, &made).and(Err(failure)),
     };
     steps.mark("attach until the end");
@@ -103,7 +105,7 @@ pub fn create(
     let directory = &made.container.directory;
     let done = write_down(paths, &stored, &made)
         .and_then(|()| make::prepare(paths, &stored, &mut base, &made.container, progress, observer))
-        .and_then(|(_, record)| record.save(directory));
+        .and_then(|(_, record)| record.save(directory).map(|()| events::tell(paths, &record, Action::Create)));
     match done {
         Ok(()) => Ok(made.container.record.id),
         Err(failure) => {
@@ -123,7 +125,7 @@ pub fn dry_run(paths: &Paths, request: &RunRequest, progress: &dyn Progress) -> 
 
 /// A directory as a standard stream would be a way out of the container
 /// (CVE-2024-21626: /proc/self/fd/0/../..).
-fn check_streams() -> Result<()> {
+pub(super) fn check_streams() -> Result<()> {
     let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
     for (stream, name) in [(stdin.as_fd(), "input"), (stdout.as_fd(), "output"), (stderr.as_fd(), "error")] {
         // A closed stream is none.
@@ -182,13 +184,16 @@ fn start(
     mode: &Mode,
     launched: &Launched,
     made: Made,
-    spec: SandboxSpec,
-    record: Record,
+    (spec, mut record): (SandboxSpec, Record),
+    is_logged: bool,
     observer: &mut dyn Observer,
 ) -> Result<End> {
-    let (stdin, is_passed) = (record.interactive, record.auto_remove && !record.terminal);
+    let stdin = record.interactive;
     let streams = match mode {
-        Mode::Foreground { .. } if is_passed => StreamsWanted::Passed,
+        Mode::Foreground { .. } if record.auto_remove && !record.terminal && !is_logged => {
+            record.log.driver = Driver::Passthrough;
+            StreamsWanted::Passed
+        }
         Mode::Foreground { .. } => StreamsWanted::Attached { stdin },
         Mode::Detached => StreamsWanted::Kept,
     };

@@ -9,6 +9,7 @@ use std::path::Path;
 use super::fetch::{self, Owner};
 use super::lifecycle;
 use super::unpack::{self, Image, Unpacking};
+use crate::container::events::{self, Event};
 use crate::error::{Context, Failure, Result};
 use crate::image::archive::{self, Archive, ImportOptions, Input, Layer, Loaded};
 use crate::image::blobs::{Blobs, Checked};
@@ -105,7 +106,10 @@ fn load_all(
         }
     }
     // Last: what is wrong with one of them must not cost a name that is here.
-    loaded.iter().try_for_each(|image| archive::keep(paths, image))?;
+    for image in &loaded {
+        archive::keep(paths, image)?;
+        events::write(paths, &[Event::of_image("load", &image.id.to_string(), &name(image))]);
+    }
     Ok(Arrived { what: loaded, notices })
 }
 
@@ -211,6 +215,7 @@ pub fn import(
     };
     let notices = unpack(paths, &image.manifest, progress).doing(|| "import root file system")?;
     archive::keep(paths, &image)?;
+    events::write(paths, &[Event::of_image("import", &image.id.to_string(), &name(&image))]);
     Ok(Arrived { what: image, notices })
 }
 

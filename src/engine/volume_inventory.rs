@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::options::filter::VolumeFilter;
+use crate::container::events::{self, Event};
 use crate::container::{store, uses};
 use crate::error::{Failure, Result};
 use crate::paths::Paths;
@@ -18,7 +19,9 @@ pub fn create(paths: &Paths, name: Option<&str>, mut labels: BTreeMap<String, St
             VolumeName::random()?
         }
     };
-    volumes::create(paths, &name, Description { labels, owner: None })?;
+    if volumes::create(paths, &name, Description { labels, owner: None })? {
+        events::write(paths, &[Event::of_volume("create", name.as_str())]);
+    }
     Ok(name.as_str().to_owned())
 }
 

@@ -1,9 +1,8 @@
 //! Removing volumes, never one that a container uses, running or not.
 
-use std::collections::BTreeSet;
-
 use super::options::filter::VolumeFilter;
 use super::volume_inventory::{find, refresh};
+use crate::container::events::{self, Event, Kind as EventKind};
 use crate::container::uses::{self, User};
 use crate::error::{Context, Failure, Kind, Result};
 use crate::paths::Paths;
@@ -32,7 +31,9 @@ fn remove_unused(paths: &Paths, name: &VolumeName) -> Result<()> {
     if !users.is_empty() {
         return Err(used(&users));
     }
-    volumes::remove(paths, name)
+    volumes::remove(paths, name)?;
+    events::write(paths, &[Event::of_volume("destroy", name.as_str())]);
+    Ok(())
 }
 
 fn used(users: &[User]) -> Failure {
@@ -65,32 +66,37 @@ pub fn prune(paths: &Paths, all: bool, filter: &VolumeFilter) -> Result<Pruned> 
         is_meant && filter.accepts(volume.name.as_str(), &volume.labels)
     });
     let mut pruned = Pruned { failures, ..Pruned::default() };
-    let is_used = |users: &BTreeSet<String>, volume: &Volume| users.contains(volume.name.as_str());
-    let used = || Ok::<BTreeSet<String>, Failure>(uses::of_volumes(paths)?.into_keys().collect());
-    let before = used()?;
-    chosen.retain(|volume| !is_used(&before, volume));
-    if chosen.is_empty() {
-        return Ok(pruned);
+    let used = uses::of_volumes(paths)?;
+    chosen.retain(|volume| !used.contains_key(volume.name.as_str()));
+    if !chosen.is_empty() {
+        remove_all(paths, &chosen, &mut pruned)?;
     }
+    events::write(paths, &[Event::of_prune(EventKind::Volume, pruned.freed)]);
+    Ok(pruned)
+}
+
+/// Removes those of `chosen` that no container uses by now.
+fn remove_all(paths: &Paths, chosen: &[Volume], pruned: &mut Pruned) -> Result<()> {
     // Counted before the lock is taken: large volumes take their time.
-    let sizes = sizes(paths, &chosen)?;
+    let sizes = sizes(paths, chosen)?;
     let _guard = volumes::hold_alone(paths)?;
-    let now = used()?;
-    for (volume, size) in chosen.iter().zip(sizes).filter(|(volume, _)| !is_used(&now, volume)) {
+    let used = uses::of_volumes(paths)?;
+    for (volume, size) in chosen.iter().zip(sizes).filter(|(volume, _)| !used.contains_key(volume.name.as_str())) {
         match volumes::remove(paths, &volume.name) {
             Err(failure) if failure.kind == Kind::NotFound => continue,
             result => result?,
         }
+        events::write(paths, &[Event::of_volume("destroy", volume.name.as_str())]);
         pruned.removed.push(volume.name.as_str().to_owned());
         pruned.freed = pruned.freed.saturating_add(size);
     }
-    Ok(pruned)
+    Ok(())
 }
 
-/// The bytes of the files in each volume; 0 where they cannot be counted.
+/// The bytes of the files in each volume, as far as they can be counted.
 fn sizes(paths: &Paths, volumes: &[Volume]) -> Result<Vec<u64>> {
     let mut base = Base::find(paths)?;
     let counter = Counter::start(&mut base)?;
-    let size = |volume: &Volume| counter.count(&volume.data, false, false).map_or(0, |census| census.bytes);
-    Ok(volumes.iter().map(size).collect())
+    let measured = counter.measure(volumes.iter().map(|volume| volume.data.clone()).collect())?;
+    Ok(measured.into_iter().map(|measured| measured.bytes).collect())
 }

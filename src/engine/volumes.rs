@@ -14,14 +14,17 @@
 //! its content, the other waits or, if it made one too, throws its own away.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
 
 use super::options::mount::{Mount, TMPFS_MODE, What};
 use super::options::volumes_from::{ImageVolumes, Lender};
 use super::plan;
+use crate::container::events::{self, Event};
 use crate::container::record::{Mounted, Record};
-use crate::error::{Failure, Result};
+use crate::error::{Context, Failure, Result};
 use crate::image::config::RunConfig;
+use crate::kernel::{Errno, file, open};
 use crate::paths::Paths;
 use crate::process::base::Base;
 use crate::process::idmap::IdMap;
@@ -210,7 +213,9 @@ pub(super) fn make(
     let guard = volumes::hold(paths)?;
     for need in needs.into_values() {
         let name = need.name.clone();
-        need.finish(paths).map_err(|failure| failure.doing(format!("make volume \"{}\"", name.as_str())))?;
+        if need.finish(paths).map_err(|failure| failure.doing(format!("make volume \"{}\"", name.as_str())))? {
+            events::write(paths, &[Event::of_volume("create", name.as_str())]);
+        }
     }
     Ok(Some(guard))
 }
@@ -254,32 +259,50 @@ impl Need {
         Ok(())
     }
 
-    /// Has the volume there, used.
-    fn finish(self, paths: &Paths) -> Result<()> {
+    /// Has the volume there, used; says whether it is a new one.
+    fn finish(self, paths: &Paths) -> Result<bool> {
         let Self { name, description, first_use, staged, lasting, .. } = self;
         match (first_use, staged) {
             (Some((first_use, volume)), staged) if first_use.is_current()? => {
                 staged.map_or(Ok(()), |staged| volumes::replace(paths, staged, &volume))?;
-                first_use.done()
+                first_use.done().map(|()| false)
             }
-            (None, Some(staged)) => volumes::publish(paths, staged, &name, description, lasting).map(drop),
+            (None, Some(staged)) => volumes::publish(paths, staged, &name, description, lasting),
             // It was there when we looked; if it was removed since, it is made again, empty.
-            _ if volumes::get(paths, &name)?.is_some() => Ok(()),
-            _ => volumes::publish(paths, volumes::stage(paths)?, &name, description, lasting).map(drop),
+            _ if volumes::get(paths, &name)?.is_some() => Ok(false),
+            _ => volumes::publish(paths, volumes::stage(paths)?, &name, description, lasting),
         }
     }
+}
+
+/// Whether it is worth the start of a stage to look for `path` in an image:
+/// not where no layer has even the first directory of it.
+fn may_be_in(layers: &[HostPath], path: &ContainerPath) -> Result<bool> {
+    let Some(first) = path.relative().iter().next() else { return Ok(true) };
+    for layer in layers {
+        let root = open::open(layer.as_path(), libc::O_PATH | libc::O_DIRECTORY)
+            .doing(|| format!("open \"{}\"", layer.as_path().display()))?;
+        match file::status_at(root.as_fd(), Path::new(first)) {
+            Err(error) if error.errno == Errno::ENOENT => {}
+            // It is there, or the layer is closed to us, but not to the stage.
+            _ => return Ok(true),
+        }
+    }
+    Ok(false)
 }
 
 /// Copies what the image has into staged volumes.
 fn fill(base: &mut Base, needs: Vec<&mut Need>, content: &Content<'_>) -> Result<()> {
     let mut filling: Vec<(&mut Need, (PathBuf, PathBuf))> = Vec::new();
     for need in needs {
-        if let (Some(from), Some(staged)) = (&need.copied_from, &need.staged) {
+        if let (Some(from), Some(staged)) = (&need.copied_from, &need.staged)
+            && may_be_in(content.layers, from)?
+        {
             let pair = (from.as_path().to_owned(), staged.data());
             filling.push((need, pair));
         }
     }
-    if filling.is_empty() || content.layers.is_empty() {
+    if filling.is_empty() {
         return Ok(());
     }
     let layers: Vec<PathBuf> = content.layers.iter().map(|layer| layer.0.clone()).collect();
@@ -386,6 +409,8 @@ mod tests {
             id_map: IdMap::single(0, 0),
             id_map_key: String::new(),
             mount_points: Vec::new(),
+            mounts: Vec::new(),
+            read_only: false,
         });
         assert_eq!(again(&before).unwrap(), ["/data=own own", "/new=new1 own", "/host=/home ro"]);
     }

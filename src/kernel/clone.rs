@@ -25,12 +25,24 @@ pub enum Side {
 /// The caller must be single-threaded: the child runs on a copy of its memory
 /// and may allocate only under that condition.
 pub fn clone3(flags: u64) -> Result<Side> {
+    clone(flags, libc::SIGCHLD as u64)
+}
+
+/// Clones the calling process as a child of its own parent (CLONE_PARENT), who
+/// waits for it as for the caller. As [`clone3`], the caller must be
+/// single-threaded; it must not be the first process of a pid namespace.
+pub fn clone3_sibling() -> Result<Side> {
+    // The signal at the end is the caller's own; another one is EINVAL (clone(2)).
+    clone(libc::CLONE_PARENT as u64, 0)
+}
+
+fn clone(flags: u64, exit_signal: u64) -> Result<Side> {
     let mut pidfd: i32 = -1;
     // SAFETY: clone_args is a plain struct of integers; all zeros is its documented default.
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
     args.flags = flags | libc::CLONE_PIDFD as u64;
     args.pidfd = &raw mut pidfd as u64;
-    args.exit_signal = libc::SIGCHLD as u64;
+    args.exit_signal = exit_signal;
     // SAFETY: args points to a live clone_args of the size given; stack is 0 and CLONE_VM is not set,
     // so the child runs on a copy of our memory (fork rules), and the caller is single-threaded.
     let value = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>()) };

@@ -36,6 +36,14 @@ pub fn pidfd_open(pid: i32) -> Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
+/// The pid of a process in the caller's pid namespace (pidfd_open(2), "fdinfo").
+pub fn pid_of(pidfd: BorrowedFd<'_>) -> Result<i32> {
+    let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).unwrap_or_default();
+    let pid = text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok());
+    // −1: it has ended and was reaped.
+    pid.filter(|pid| *pid > 0).ok_or_else(|| Error::new("read", "fdinfo of a pidfd", Errno::ESRCH))
+}
+
 /// Sends `signal` through a pidfd, so that a reused pid is never hit.
 pub fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()> {
     // SAFETY: a null siginfo asks the kernel to fill it as kill(2) does.
@@ -48,32 +56,37 @@ pub fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()> {
 /// Waits for the child behind `pidfd` to end and reaps it.
 pub fn wait_pidfd(pidfd: BorrowedFd<'_>) -> Result<Exit> {
     loop {
-        match waitid(Id::PIDFd(pidfd), WaitPidFlag::WEXITED) {
-            Err(Errno::EINTR) => {}
-            Err(errno) => return Err(Error::new("waitid", "pidfd", errno)),
-            Ok(WaitStatus::Exited(_, code)) => return Ok(Exit::Code(code)),
-            Ok(WaitStatus::Signaled(_, signal, _)) => return Ok(Exit::Signal(signal as i32)),
-            Ok(_) => {}
+        if let Some((_, exit)) = wait(Some(pidfd), WaitPidFlag::empty())? {
+            return Ok(exit);
         }
     }
+}
+
+/// Reaps the child behind `pidfd`, if it has ended.
+pub fn reap(pidfd: BorrowedFd<'_>) -> Result<Option<Exit>> {
+    Ok(wait(Some(pidfd), WaitPidFlag::WNOHANG)?.map(|(_, exit)| exit))
 }
 
 /// Reaps one ended child of any kind. `None` when none has ended,
 /// ECHILD when there is none at all.
 pub fn reap_any() -> Result<Option<(i32, Exit)>> {
-    wait_any(WaitPidFlag::WNOHANG)
+    wait(None, WaitPidFlag::WNOHANG)
 }
 
 /// Waits for any child to end and reaps it; ECHILD when there is none at all.
 pub fn wait_any_child() -> Result<Option<(i32, Exit)>> {
-    wait_any(WaitPidFlag::empty())
+    wait(None, WaitPidFlag::empty())
 }
 
-fn wait_any(flags: WaitPidFlag) -> Result<Option<(i32, Exit)>> {
+/// Waits for one child, or for any.
+fn wait(pidfd: Option<BorrowedFd<'_>>, flags: WaitPidFlag) -> Result<Option<(i32, Exit)>> {
     loop {
-        match waitid(Id::All, WaitPidFlag::WEXITED | flags) {
+        match waitid(pidfd.map_or(Id::All, Id::PIDFd), WaitPidFlag::WEXITED | flags) {
             Err(Errno::EINTR) => {}
-            Err(errno) => return Err(Error::new("waitid", "any child", errno)),
+            Err(errno) => {
+                let who = if pidfd.is_some() { "pidfd" } else { "any child" };
+                return Err(Error::new("waitid", who, errno));
+            }
             Ok(WaitStatus::Exited(pid, code)) => return Ok(Some((pid.as_raw(), Exit::Code(code)))),
             Ok(WaitStatus::Signaled(pid, signal, _)) => return Ok(Some((pid.as_raw(), Exit::Signal(signal as i32)))),
             Ok(_) => return Ok(None),
@@ -87,6 +100,26 @@ pub fn close_on_exec_from(first: u32) -> Result<()> {
     // SAFETY: the call takes three integers, and only marks what it finds.
     let value = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
     check(value, "close_range", || format!("{first}..")).map(drop)
+}
+
+/// Closes every descriptor above 2 but those in `keep` (close_range(2)). Only
+/// for a forked child that leaves by execve or [`exit_now`]: it closes what its
+/// memory, a copy of the parent's, still has owners of.
+pub fn close_all_but(keep: &[BorrowedFd<'_>]) -> Result<()> {
+    let mut kept: Vec<u32> = keep.iter().map(|fd| fd.as_raw_fd() as u32).filter(|fd| *fd > 2).collect();
+    kept.sort_unstable();
+    kept.push(u32::MAX);
+    let mut first: u32 = 3;
+    for number in kept {
+        if first < number {
+            // SAFETY: the call takes three integers. Owners of what it closes are never used nor dropped in
+            // this process, by this function's contract.
+            let value = unsafe { libc::syscall(libc::SYS_close_range, first, number - 1, 0) };
+            check(value, "close_range", || format!("{first}..{number}"))?;
+        }
+        first = number.saturating_add(1);
+    }
+    Ok(())
 }
 
 /// Replaces the process by the program at `path` (execve(2)). Returns only

@@ -4,6 +4,8 @@
 //! given directories and gives back a process.
 
 pub mod capabilities;
+pub mod environment;
+pub mod join;
 pub mod mounts;
 pub mod rlimits;
 pub mod root;

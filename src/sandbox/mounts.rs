@@ -16,7 +16,7 @@ use std::path::Path;
 use nix::sys::stat::SFlag;
 
 use super::root;
-use super::spec::{Attributes, ContainerPath, HostPath, Mount, Overlay, Propagation, SandboxSpec, Source, Step};
+use super::spec::{Attributes, ContainerPath, HostPath, Mount, Overlay, Propagation, Source, Step};
 use crate::error::{Context, Failure, Result};
 use crate::kernel::{Errno, file, mount, open, terminal};
 use crate::limits;
@@ -38,9 +38,9 @@ pub struct Outcome {
 pub type Sources = HashMap<usize, OwnedFd>;
 
 /// Opens every host source. Runs before ids change and needs none mapped.
-pub fn open_sources(spec: &SandboxSpec) -> Result<Sources> {
+pub fn open_sources(all: &[Step]) -> Result<Sources> {
     let mut sources = Sources::new();
-    for (index, step) in spec.steps.iter().enumerate() {
+    for (index, step) in all.iter().enumerate() {
         let Step::Mount(Mount { source, target, .. }) = step else { continue };
         let opened = match source {
             Source::Bind { path, recursive, .. } => open_bind(path.as_path(), *recursive),
@@ -68,11 +68,11 @@ fn open_bind(path: &Path, recursive: bool) -> Result<OwnedFd> {
     })
 }
 
-/// Carries out all steps below `root`.
-pub fn apply(spec: &SandboxSpec, root: BorrowedFd<'_>, sources: &mut Sources, steps: &mut Steps) -> Result<Outcome> {
+/// Carries out `all` steps below `root`.
+pub fn apply(all: &[Step], root: BorrowedFd<'_>, sources: &mut Sources, steps: &mut Steps) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     let mut mask = Mask::default();
-    for (index, step) in spec.steps.iter().enumerate() {
+    for (index, step) in all.iter().enumerate() {
         match step {
             Step::Mount(mount) => {
                 apply_mount(mount, root, sources.remove(&index), &mut outcome)
@@ -222,11 +222,17 @@ fn explain_proc(failure: Failure) -> Failure {
     failure
 }
 
-/// A terminal of the container's own devpts. Nothing is opened by a path that
-/// an image could have prepared: /dev is kelp's tmpfs by now.
-fn open_terminal(root: BorrowedFd<'_>) -> Result<(OwnedFd, OwnedFd)> {
-    let path = Path::new("dev/pts/ptmx");
-    let master = open::openat2(root, path, libc::O_RDWR | libc::O_NOCTTY, 0, open::Resolve::InRootNoLinks)?;
+/// Master and slave of a new terminal of the container's own devpts. A running
+/// container can put anything on /dev/pts: what is there must be a devpts, and
+/// the multiplexer in it no mount of something else (as CVE-2025-52565).
+pub fn open_terminal(root: BorrowedFd<'_>) -> Result<(OwnedFd, OwnedFd)> {
+    let path = Path::new("dev/pts");
+    let devpts = open::openat2(root, path, libc::O_PATH | libc::O_DIRECTORY, 0, open::Resolve::InRootNoLinks)?;
+    if file::file_system_magic(devpts.as_fd())? != libc::DEVPTS_SUPER_MAGIC {
+        return Err(Failure::user("/dev/pts in the container is not a devpts"));
+    }
+    let flags = libc::O_RDWR | libc::O_NOCTTY;
+    let master = open::openat2(devpts.as_fd(), Path::new("ptmx"), flags, 0, open::Resolve::SameMount)?;
     let slave = terminal::open_slave(master.as_fd())?;
     Ok((master, slave))
 }

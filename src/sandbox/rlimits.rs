@@ -34,6 +34,11 @@ pub fn parse(text: &str) -> Result<(u32, u64, u64)> {
     read(text).map_err(|failure| failure.doing(format!("use --ulimit \"{text}\"")))
 }
 
+/// Docker's name of an RLIMIT_* number.
+pub fn name(number: u32) -> &'static str {
+    NAMES.iter().find(|(_, known)| *known == number).map_or("", |(name, _)| *name)
+}
+
 fn read(text: &str) -> Result<(u32, u64, u64)> {
     let Some((name, values)) = text.split_once('=') else {
         return Err(Failure::usage("it must be NAME=SOFT[:HARD], e.g. nofile=1024:4096"));

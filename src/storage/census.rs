@@ -138,9 +138,7 @@ pub fn main() -> Result<()> {
     while let Some(received) = channel.receive::<Question>()? {
         let answer = match received.message {
             Question::Count(ask) => census(&ask).map(Answer::Counted),
-            Question::Measure(roots) => {
-                roots.iter().map(|root| measure(root)).collect::<Result<_>>().map(Answer::Measured)
-            }
+            Question::Measure(roots) => Ok(Answer::Measured(roots.iter().map(|root| measure(root)).collect())),
         };
         channel.send_if_open(&answer.unwrap_or_else(Answer::Failed), &[])?;
     }

@@ -120,8 +120,7 @@ pub fn find(paths: &Paths, id: &LayerId) -> Option<PathBuf> {
 
 /// A new directory to unpack into.
 pub fn stage_dir(paths: &Paths) -> Result<Staged> {
-    let (dir, lock) = stage(paths)?;
-    let staged = Staged { paths: paths.clone(), dir, _lock: lock };
+    let staged = stage(paths)?;
     paths::make_private(&staged.root())?;
     Ok(staged)
 }
@@ -173,13 +172,13 @@ pub fn remove(paths: &Paths, id: &LayerId) -> Result<()> {
 }
 
 /// A new directory in `staging/` with its lock held.
-pub(super) fn stage(paths: &Paths) -> Result<(PathBuf, File)> {
+pub(super) fn stage(paths: &Paths) -> Result<Staged> {
     let dir = paths.staging().join(sweep::unique_name());
     paths::make_private(&dir)?;
     let lock = File::create_new(dir.join(sweep::LOCK_NAME))
         .and_then(|lock| lock.try_lock().map_err(io::Error::from).map(|()| lock))
         .doing(|| format!("lock \"{}\"", dir.display()))?;
-    Ok((dir, lock))
+    Ok(Staged { paths: paths.clone(), dir, _lock: lock })
 }
 
 /// Renames a staged directory to its place; `false` and into the trash if the

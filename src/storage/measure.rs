@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Failure, Result};
 use crate::kernel::file::{self, Listing};
-use crate::kernel::open;
+use crate::kernel::{Errno, open};
 use crate::limits;
 
 /// Bytes of a block as stat(2) counts them, whatever the file system's are.
@@ -50,10 +50,11 @@ impl Measured {
 }
 
 /// Measures what is below `root`; a directory that is not there holds nothing.
-pub(super) fn measure(root: &Path) -> Result<Measured> {
-    match open::open_dir(root).map_err(Failure::from) {
-        Err(failure) if failure.is_errno(libc::ENOENT) => Ok(Measured::default()),
-        root => Ok(Walk::default().below(root?)),
+pub(super) fn measure(root: &Path) -> Measured {
+    match open::open_dir(root) {
+        Ok(root) => Walk::default().below(root),
+        Err(error) if error.errno == Errno::ENOENT => Measured::default(),
+        Err(_) => Measured { uncounted: 1, ..Measured::default() },
     }
 }
 
@@ -165,8 +166,8 @@ mod tests {
     fn content_counts_once_and_holes_do_not() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path();
-        assert_eq!(measure(&root.join("nothing")).unwrap(), Measured::default());
-        assert_eq!(measure(root).unwrap(), Measured::default());
+        assert_eq!(measure(&root.join("nothing")), Measured::default());
+        assert_eq!(measure(root), Measured::default());
         fs::create_dir_all(root.join("a/b/c")).unwrap();
         fs::write(root.join("a/one"), vec![1; 10_000]).unwrap();
         fs::write(root.join("a/b/c/two"), vec![1; 500]).unwrap();
@@ -175,7 +176,7 @@ mod tests {
             fs::hard_link(root.join("a/one"), root.join(name)).unwrap();
         }
         symlink("/usr", root.join("usr")).unwrap();
-        assert_eq!(measure(root).unwrap(), Measured { entries: 9, bytes: 10_500, uncounted: 0 });
+        assert_eq!(measure(root), Measured { entries: 9, bytes: 10_500, uncounted: 0 });
     }
 
     #[test]
@@ -187,14 +188,14 @@ mod tests {
             deep = file::open_at(deep.as_fd(), Path::new("d"), libc::O_RDONLY | libc::O_DIRECTORY, 0).unwrap();
         }
         super::super::census::raise_descriptors();
-        let measured = measure(dir.path()).unwrap();
+        let measured = measure(dir.path());
         assert_eq!((measured.entries, measured.uncounted), (limits::ENTRY_DEPTH_MAX as u64, 1));
         if nix::unistd::geteuid().is_root() {
             return;
         }
         let closed = tempfile::tempdir().unwrap();
         fs::create_dir(closed.path().join("x")).unwrap();
-        fs::set_permissions(closed.path().join("x"), fs::Permissions::from_mode(0)).unwrap();
-        assert_eq!(measure(closed.path()).unwrap(), Measured { entries: 1, bytes: 0, uncounted: 1 });
+        fs::set_permissions(closed.path().join("x"), fs::Permissions::from_mode(0o000)).unwrap();
+        assert_eq!(measure(closed.path()), Measured { entries: 1, bytes: 0, uncounted: 1 });
     }
 }

@@ -145,40 +145,29 @@ pub fn create(paths: &Paths, name: &VolumeName, description: Description) -> Res
         return Ok(false);
     }
     let staged = stage(paths)?;
-    File::create_new(staged.dir.join(NEW_NAME)).doing(|| format!("make volume \"{}\"", name.0))?;
+    File::create_new(staged.dir().join(NEW_NAME)).doing(|| format!("make volume \"{}\"", name.0))?;
     publish(paths, staged, name, description, true)
 }
 
 /// A volume on its way, in `staging/`. Dropped, it is thrown away.
 #[derive(Debug)]
-pub struct Staged {
-    paths: Paths,
-    dir: PathBuf,
-    /// Held until the directory has its final name (sweep.rs, `LOCK_NAME`).
-    _lock: File,
-}
+pub struct Staged(layers::Staged);
 
 impl Staged {
     /// The directory that will be its data.
     pub fn data(&self) -> PathBuf {
-        self.dir.join(DATA_NAME)
+        self.dir().join(DATA_NAME)
     }
-}
 
-impl Drop for Staged {
-    fn drop(&mut self) {
-        if self.dir.exists() {
-            // If this fails, a sweep collects it in a minute.
-            sweep::trash(&self.paths, &self.dir).ok();
-        }
+    fn dir(&self) -> &Path {
+        self.0.dir()
     }
 }
 
 /// Begins a volume, with an empty data directory.
 pub fn stage(paths: &Paths) -> Result<Staged> {
     paths::make_private(&paths.volumes())?;
-    let (dir, lock) = layers::stage(paths)?;
-    let staged = Staged { paths: paths.clone(), dir, _lock: lock };
+    let staged = Staged(layers::stage(paths)?);
     let data = staged.data();
     let doing = || format!("make \"{}\"", data.display());
     std::fs::create_dir(&data).doing(doing)?;
@@ -197,8 +186,8 @@ pub fn publish(
     lasting: bool,
 ) -> Result<bool> {
     let doing = || format!("make volume \"{}\"", name.0);
-    layers::write_record(&staged.dir.join(RECORD_NAME), &Record::new(description))?;
-    let is_new = layers::publish_dir(paths, &staged.dir, &dir(paths, name)).doing(doing)?;
+    layers::write_record(&staged.dir().join(RECORD_NAME), &Record::new(description))?;
+    let is_new = layers::publish_dir(paths, staged.dir(), &dir(paths, name)).doing(doing)?;
     if lasting {
         sync_names(paths).doing(doing)?;
     }
@@ -210,13 +199,13 @@ pub fn publish(
 pub fn replace(paths: &Paths, staged: Staged, volume: &Volume) -> Result<()> {
     let doing = || format!("fill volume \"{}\"", volume.name.0);
     let place = dir(paths, &volume.name);
-    layers::write_record(&staged.dir.join(RECORD_NAME), &Record::of(volume))?;
-    std::fs::remove_file(staged.dir.join(sweep::LOCK_NAME)).doing(doing)?;
-    match kernel::file::exchange(&staged.dir, &place) {
+    layers::write_record(&staged.dir().join(RECORD_NAME), &Record::of(volume))?;
+    std::fs::remove_file(staged.dir().join(sweep::LOCK_NAME)).doing(doing)?;
+    match kernel::file::exchange(staged.dir(), &place) {
         // A file system that cannot exchange: killed between the two, the volume is one that nobody has made yet.
         Err(error) if matches!(error.errno, Errno::EINVAL | Errno::ENOSYS | Errno::EOPNOTSUPP) => {
             sweep::trash(paths, &place).doing(doing)?;
-            std::fs::rename(&staged.dir, &place).doing(doing)?;
+            std::fs::rename(staged.dir(), &place).doing(doing)?;
         }
         result => result.doing(doing)?,
     }
@@ -232,7 +221,7 @@ fn sync_names(paths: &Paths) -> Result<()> {
 
 /// Writes out what a staged volume was filled with.
 pub fn write_out(staged: &Staged) -> Result<()> {
-    let dir = kernel::open::open_dir(&staged.dir).doing(|| "write volume out")?;
+    let dir = kernel::open::open_dir(staged.dir()).doing(|| "write volume out")?;
     kernel::file::sync_file_system(dir.as_fd()).doing(|| "write volume out")
 }
 

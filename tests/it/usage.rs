@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::harness::{Home, eventually};
+use super::harness::{Home, eventually, image};
 
 fn documents(text: &str) -> Vec<Value> {
     serde_json::from_str(text).unwrap()
@@ -41,7 +41,7 @@ fn a_processor_that_is_used_shows() {
 #[test]
 fn memory_that_is_used_shows() {
     let home = Home::new();
-    let _running = home.start(&["--name", "large"], &["hold", "64"]);
+    let _running = home.start(&["--name", "large"], &["allocate", "64"]);
     let large = stats(&home, "large");
     let bytes = large["memory_bytes"].as_u64().unwrap();
     assert!((64 << 20..80 << 20).contains(&bytes), "{large}");
@@ -183,6 +183,49 @@ fn the_host_is_described() {
     for line in ["Containers: 2", " Running: 1", "OSType: linux", "Security Options:", "Runtime Directory: "] {
         assert!(text.lines().any(|found| found.starts_with(line)), "{line} is not in {text}");
     }
+    live.signal(nix::sys::signal::Signal::SIGTERM);
+    assert!(eventually(|| home.containers().iter().all(|container| container["state"] == "exited")));
+}
+
+#[test]
+fn all_that_nobody_needs_goes_at_once() {
+    let home = Home::new();
+    home.run_kept(
+        &["--name", "ended", "--label", "old", "-v", "/data"],
+        &["fill", "/tmp/x", "100000", "+", "fill", "/data/x", "5"],
+    )
+    .succeed();
+    home.run_kept(&["--name", "kept", "-v", "named:/data"], &["exit", "0"]).succeed();
+    let live = home.start(&["--name", "live"], &["echo", "up", "+", "signals"]);
+    for name in ["unused", "named"] {
+        home.kelp(&["import", "-m", name, "-", name]).input(image::base_layer()).succeed();
+    }
+    home.kelp(&["untag", "unused"]).succeed();
+    // Nobody can be asked here.
+    home.kelp(&["system", "prune"]).refuse(2, &["--force"]);
+    home.kelp(&["system", "prune", "--volumes", "--filter", "until=1h"]).refuse(2, &["\"until\"", "--volumes"]);
+    let said = home.kelp(&["system", "prune", "-f", "--filter", "label=old"]).succeed();
+    assert!(said.starts_with("Deleted Containers:\n") && said.ends_with("Total reclaimed space: 100kB\n"), "{said}");
+    assert!(!said.contains("Deleted Images") && !said.contains("Deleted Volumes"), "{said}");
+    let names = || {
+        let mut names: Vec<String> =
+            home.containers().iter().map(|container| container["name"].as_str().unwrap().to_owned()).collect();
+        names.sort();
+        names.join(" ")
+    };
+    assert_eq!(names(), "kept live");
+    let said = home.kelp(&["system", "prune", "-f", "--volumes"]).succeed();
+    for heading in
+        ["Deleted Containers:\n", "Deleted Volumes:\n", "Deleted Images:\ndeleted: sha256:", "Total reclaimed space: "]
+    {
+        assert!(said.contains(heading), "{said}");
+    }
+    assert_eq!(names(), "live");
+    assert_eq!(home.kelp(&["volume", "ls", "-q"]).succeed(), "named\n");
+    assert_eq!(home.kelp(&["images", "--format", "{{.Repository}}"]).succeed(), "localhost/named\n");
+    let said = home.kelp(&["system", "prune", "-af"]).succeed();
+    assert!(said.contains("untagged: localhost/named:latest\ndeleted: sha256:"), "{said}");
+    assert_eq!(home.kelp(&["images", "-q"]).succeed(), "");
     live.signal(nix::sys::signal::Signal::SIGTERM);
     assert!(eventually(|| home.containers().iter().all(|container| container["state"] == "exited")));
 }

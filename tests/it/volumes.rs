@@ -409,6 +409,26 @@ fn volumes_are_lent() {
 }
 
 #[test]
+fn a_container_keeps_its_volumes_from_one_start_to_the_next() {
+    let home = home_with(&srv(), &["/srv"]);
+    let count = ["list", "/srv", "+", "hard-link", "/srv/page", "/srv/twice"];
+    home.kelp(&[&["create", "--name", "web", "-v", "data:/data", "box:1"][..], &count].concat()).succeed();
+    // They are there, filled and in use, before it was ever started.
+    let own = names(&home, &["-f", "dangling=false"]);
+    assert_eq!(own.len(), 2);
+    home.kelp(&["volume", "rm", "data"]).refuse(1, &["in use by container web ("]);
+    home.kelp(&["create", "--name", "other", "--volumes-from", "web", "box:1", "list", "/srv"]).succeed();
+    assert_eq!(home.kelp(&["start", "-a", "web"]).succeed(), format!("{ALL}\nok\n"));
+    assert_eq!(home.kelp(&["start", "-a", "web"]).succeed(), format!("{ALL} twice\nerror: EEXIST\n"));
+    assert_eq!(names(&home, &[]), own);
+    home.kelp(&["rm", "-v", "web"]).succeed();
+    // What was lent is not looked up again.
+    assert_eq!(home.kelp(&["start", "-a", "other"]).succeed(), format!("{ALL} twice\n"));
+    home.kelp(&["rm", "-v", "other"]).succeed();
+    assert_eq!(names(&home, &["-f", "dangling=true"]), own);
+}
+
+#[test]
 fn a_volume_in_use_stays() {
     let home = Home::new();
     let check = || {
@@ -432,8 +452,8 @@ fn a_volume_in_use_stays() {
 fn the_verbs_speak_as_dockers() {
     let home = Home::new();
     let volume = |words: &[&str]| home.kelp(&[&["volume"], words].concat());
-    assert_eq!(volume(&["create", "--label", "tier=db", "--label", "x", "db"]).succeed(), "db\n");
-    assert_eq!(volume(&["create", "-d", "local", "db"]).succeed(), "db\n");
+    assert_eq!(volume(&["create", "--label", "tier=db", "--label", "x", "zdb"]).succeed(), "zdb\n");
+    assert_eq!(volume(&["create", "-d", "local", "zdb"]).succeed(), "zdb\n");
     let made = volume(&["create"]).succeed();
     assert_eq!(made.trim_end().len(), 64);
     volume(&["create", "-d", "nfs", "x1"]).refuse(2, &["\"nfs\" is not supported"]);
@@ -441,26 +461,26 @@ fn the_verbs_speak_as_dockers() {
     volume(&["create", "../x"]).fail(2);
     let said = volume(&["ls"]).succeed();
     assert_eq!(said.lines().next(), Some("DRIVER   VOLUME NAME"));
-    assert_eq!(said.lines().last(), Some("local    db"));
+    assert_eq!(said.lines().last(), Some("local    zdb"));
     assert_eq!(
         volume(&["ls", "--format", "{{.Name}} {{.Labels}}", "-f", "name=d", "-f", "label=x"]).succeed(),
-        "db tier=db,x=\n"
+        "zdb tier=db,x=\n"
     );
     let all: Value = serde_json::from_str(&volume(&["ls", "--format", "json"]).succeed()).unwrap();
     assert_eq!(
         (&all[0]["anonymous"], &all[1]["name"], &all[1]["labels"]["tier"]),
-        (&json!(true), &json!("db"), &json!("db"))
+        (&json!(true), &json!("zdb"), &json!("db"))
     );
-    let output = volume(&["inspect", "db", "nope"]).output();
+    let output = volume(&["inspect", "zdb", "nope"]).output();
     let found: Value = serde_json::from_str(&output.stdout).unwrap();
     assert_eq!((output.code, output.stderr.contains("no volume \"nope\"")), (1, true));
-    assert_eq!(found[0]["Mountpoint"], home.data().join("volumes/db/data").to_str().unwrap());
+    assert_eq!(found[0]["Mountpoint"], home.data().join("volumes/zdb/data").to_str().unwrap());
     assert_eq!(
         (&found[0]["Driver"], &found[0]["Scope"], &found[0]["Options"]),
-        (&json!("local"), &json!("local"), &Value::Null)
+        (&json!("local"), &json!("local"), &json!({}))
     );
     assert_eq!(
-        (volume(&["exists", "db"]).code(), volume(&["exists", "nope"]).code(), volume(&["exists", "/"]).code()),
+        (volume(&["exists", "zdb"]).code(), volume(&["exists", "nope"]).code(), volume(&["exists", "/"]).code()),
         (0, 1, 1)
     );
     volume(&["rm", "nope"]).refuse(1, &["no volume \"nope\""]);
@@ -469,7 +489,7 @@ fn the_verbs_speak_as_dockers() {
     volume(&["prune", "-f", "--filter", "until=1h"]).refuse(2, &["unknown filter"]);
     assert_eq!(volume(&["prune", "-f", "--filter", "label=y"]).succeed(), "Total reclaimed space: 0B\n");
     assert!(volume(&["prune", "-f"]).succeed().starts_with(&format!("Deleted Volumes:\n{made}")));
-    assert!(volume(&["prune", "-a", "-f", "--filter", "label!=y"]).succeed().starts_with("Deleted Volumes:\ndb\n"));
+    assert!(volume(&["prune", "-a", "-f", "--filter", "label!=y"]).succeed().starts_with("Deleted Volumes:\nzdb\n"));
     assert_eq!(names(&home, &[]), [""; 0]);
 }
 

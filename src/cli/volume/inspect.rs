@@ -33,15 +33,15 @@ pub(in crate::cli) fn run(arguments: Arguments, session: &Session) -> Result<i32
     Ok(i32::from(!failures.is_empty()))
 }
 
-fn document(volume: &Volume) -> Value {
+/// The document of one.
+pub(in crate::cli) fn document(volume: &Volume) -> Value {
     json!({
         "CreatedAt": created(volume),
         "Driver": "local",
-        // Docker has null where there are none.
-        "Labels": Some(&volume.labels).filter(|labels| !labels.is_empty()),
+        "Labels": volume.labels,
         "Mountpoint": volume.data.display().to_string(),
         "Name": volume.name.as_str(),
-        "Options": Value::Null,
+        "Options": {},
         "Scope": "local",
     })
 }

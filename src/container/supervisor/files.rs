@@ -46,26 +46,40 @@ impl Files {
     /// Puts pipes before those of our own streams that are files; standard
     /// input only with `interactive`.
     pub(super) fn take(interactive: bool) -> Result<(Self, Ends)> {
-        let (mut files, mut ends) = (Self::default(), Ends::default());
         let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
-        if interactive && is_file(stdin.as_fd()) {
+        Self::between(interactive.then(|| stdin.as_fd()), stdout.as_fd(), stderr.as_fd())
+    }
+
+    /// The same with any streams.
+    pub(super) fn between(
+        stdin: Option<BorrowedFd<'_>>,
+        stdout: BorrowedFd<'_>,
+        stderr: BorrowedFd<'_>,
+    ) -> Result<(Self, Ends)> {
+        let (mut files, mut ends) = (Self::default(), Ends::default());
+        if let Some(stdin) = stdin.filter(|stdin| is_file(*stdin)) {
             let (read, write) = pipe()?;
             file::set_nonblocking(write.as_fd())?;
-            files.input = Some(Input { file: copy(stdin.as_fd())?, pipe: write, waiting: Vec::new() });
+            files.input = Some(Input { file: copy(stdin)?, pipe: write, waiting: Vec::new() });
             ends.stdin = Some(read);
         }
-        if is_file(stdout.as_fd()) {
-            ends.stdout = Some(files.add_output(stdout.as_fd())?);
+        if is_file(stdout) {
+            ends.stdout = Some(files.add_output(stdout)?);
         }
-        if is_file(stderr.as_fd()) {
+        if is_file(stderr) {
             // One file for both keeps the order of what is written to it.
-            let same = ends.stdout.as_ref().filter(|_| is_same(stdout.as_fd(), stderr.as_fd()));
+            let same = ends.stdout.as_ref().filter(|_| is_same(stdout, stderr));
             ends.stderr = Some(match same {
                 Some(end) => copy(end.as_fd())?,
-                None => files.add_output(stderr.as_fd())?,
+                None => files.add_output(stderr)?,
             });
         }
         Ok((files, ends))
+    }
+
+    /// Whether nothing can move any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.input.is_none() && self.outputs.is_empty()
     }
 
     fn add_output(&mut self, file: BorrowedFd<'_>) -> Result<OwnedFd> {

@@ -15,6 +15,8 @@
 //! ```
 
 mod clients;
+mod events;
+mod exec;
 mod files;
 mod linger;
 mod output;
@@ -29,10 +31,13 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 
 use self::clients::{Clients, FIRST};
+use self::exec::Sessions;
 use self::files::Files;
-use self::output::{Output, Stream};
+use self::output::Output;
 use self::requests::Stopping;
 use super::control::{self, FromSupervisor, Lock, Request, ToSupervisor};
+use super::events::Action;
+use super::log::{Stream, Subject, Writer};
 use super::record::{Record, Status, now_ns};
 use super::restart::Backoff;
 use super::{store, uses};
@@ -77,6 +82,8 @@ struct Supervisor {
     lock: Lock,
     steps: Steps,
     clients: Clients,
+    /// Programs beside the container's own.
+    sessions: Sessions,
     /// The command that the container ends with.
     owner: Option<u64>,
     /// Streams of the command's that are files, to which the program has only pipes.
@@ -121,6 +128,7 @@ impl Supervisor {
             lock,
             steps,
             clients: Clients::new(channel),
+            sessions: Sessions::default(),
             files: Files::default(),
             output: Output::default(),
             terminal: None,
@@ -136,11 +144,13 @@ impl Supervisor {
             Ok(started) => started,
             Err(failure) => return self.give_up(failure),
         };
+        self.tell_first_start();
         self.clients.tell(FIRST, &FromSupervisor::Started, &[]);
         loop {
             let began = Instant::now();
             let code = self.stay(&started)?;
             self.steps.mark("wait for the end");
+            self.tell_end(code);
             match self.next(code, began.elapsed()) {
                 Next::Start(wait) if self.rest(code, wait)? => {}
                 _ => return self.end(code, None),
@@ -149,9 +159,11 @@ impl Supervisor {
                 Ok(started) => started,
                 Err(failure) => {
                     self.clients.tell_failure(&failure);
+                    self.tell(Action::Die(start_status(&failure)));
                     return self.end(start_status(&failure), Some(failure.sentence()));
                 }
             };
+            self.tell(Action::Start);
             self.clients.tell_start();
         }
     }
@@ -161,11 +173,20 @@ impl Supervisor {
     fn first_start(&mut self) -> Result<Started> {
         let listener = control::listen(&self.paths, &self.request.spec.id)?;
         self.clients.listen(listener);
+        self.open_log()?;
         let started = self.start()?;
         if self.owner == Some(FIRST) {
             self.clients.expect_end(FIRST);
         }
         Ok(started)
+    }
+
+    fn open_log(&mut self) -> Result<()> {
+        let Record { id, name, image, image_id, labels, config, log, .. } = &self.request.record;
+        let subject = Subject { id, name, image, image_id, labels, variables: &config.env };
+        let writer = Writer::open(log, &self.request.directory, &subject).doing(|| "open the log")?;
+        self.output.log_to(writer);
+        Ok(())
     }
 
     /// The same container once more: its own files, and a new everything else.
@@ -245,6 +266,7 @@ impl Supervisor {
     fn stay(&mut self, started: &Started) -> Result<i32> {
         while !self.serve(Some(started), None)?.has_ended {}
         let exit = process::wait_pidfd(started.pidfd.as_fd())?;
+        self.sessions.end(&mut self.clients);
         if self.request.spec.namespaces.pid != Namespace::Private {
             kill_orphans();
         }
@@ -256,6 +278,7 @@ impl Supervisor {
             }
             self.serve(None, None)?;
         }
+        self.output.finish_log();
         (self.terminal, self.stdin) = (None, None);
         Ok(exit.status())
     }
@@ -305,6 +328,7 @@ impl Supervisor {
         let mut fds: Vec<PollFd<'_>> =
             payload.iter().map(|started| PollFd::new(started.pidfd.as_fd(), PollFlags::POLLIN)).collect();
         fds.extend(self.clients.interests());
+        fds.extend(self.sessions.interests());
         fds.extend(self.files.interests());
         fds.extend(self.output.interests());
         match nix::poll::poll(&mut fds, timeout(deadline)) {
@@ -318,11 +342,13 @@ impl Supervisor {
         if let Some(pidfd) = pidfd.filter(|_| kill_at.is_some_and(|kill_at| now >= kill_at)) {
             // It may end at this very moment.
             process::pidfd_send_signal(pidfd, libc::SIGKILL).ok();
+            self.tell(Action::Kill(libc::SIGKILL));
             self.stopping.iter_mut().for_each(|stopping| stopping.kill_at = None);
         }
         for (client, said) in self.clients.hear() {
             self.heed(client, said, payload);
         }
+        self.turn_sessions(payload);
         self.files.turn();
         self.output.turn();
         Ok(Happened { has_ended, is_late: until.is_some_and(|until| now >= until) })
@@ -349,6 +375,7 @@ impl Supervisor {
     fn give_up(&mut self, failure: Failure) -> Result<()> {
         let failure = self.explain(failure);
         control::close(&self.paths, &self.request.spec.id);
+        self.tell_failed_start(start_status(&failure));
         let written = match self.request.is_new {
             true => self.discard(),
             false => {
@@ -393,6 +420,7 @@ impl Supervisor {
     fn discard(&self) -> Result<()> {
         let Record { id, name, anonymous_volumes, .. } = &self.request.record;
         store::discard(&self.paths, &self.request.directory, id, Some(name))?;
+        self.tell(Action::Destroy);
         uses::remove_own(&self.paths, id, anonymous_volumes)
     }
 }

@@ -1,7 +1,7 @@
-//! What the program writes, on its way to those who listen.
+//! What the program writes, on its way to the log and to those who listen.
 //!
 //! The program has pipes (or a terminal) whose other ends are here. What is
-//! read from them goes to the pipe of each attached command. Nothing is kept
+//! read from them goes to the log and to the pipe of each attached command. Nothing is kept
 //! but the part of one chunk that a pipe had no room for: until it goes, that
 //! stream is not read any more. So a foreground command's full pipe holds the
 //! program up, as if it wrote there itself; any other command that does not
@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags};
 
+use super::super::log::{Stream, Writer};
 use super::files;
 use crate::error::Result;
 use crate::kernel::{Errno, file};
@@ -20,26 +21,11 @@ use crate::limits;
 /// Bytes moved at once: what a pipe holds (pipe(7)).
 const CHUNK: usize = 64 << 10;
 
-/// Which of the two streams. A terminal has only the first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stream {
-    Stdout,
-    Stderr,
-}
-
-impl Stream {
-    fn index(self) -> usize {
-        match self {
-            Self::Stdout => 0,
-            Self::Stderr => 1,
-        }
-    }
-}
-
-/// The program's ends and the listeners'.
+/// The program's ends, the log and the listeners' ends.
 #[derive(Default)]
 pub(super) struct Output {
     sources: Vec<Source>,
+    log: Option<Writer>,
     taps: Vec<Tap>,
 }
 
@@ -64,7 +50,25 @@ struct Listener {
     since: Instant,
 }
 
+/// A stream's place among a tap's. A terminal has only the first.
+fn index(stream: Stream) -> usize {
+    match stream {
+        Stream::Stdout => 0,
+        Stream::Stderr => 1,
+    }
+}
+
 impl Output {
+    /// Has all that comes from now on written to `log`, too.
+    pub(super) fn log_to(&mut self, log: Writer) {
+        self.log = Some(log).filter(|log| !log.is_nothing());
+    }
+
+    /// The program has ended: what it left unfinished belongs into the log.
+    pub(super) fn finish_log(&mut self) {
+        self.log.iter_mut().for_each(Writer::finish);
+    }
+
     /// Pipes for a new program: its own ends, standard output first.
     pub(super) fn pipes(&mut self) -> Result<(OwnedFd, OwnedFd)> {
         let (read, stdout) = files::pipe()?;
@@ -123,7 +127,7 @@ impl Output {
     }
 
     fn is_held_up(&self, stream: Stream) -> bool {
-        let listeners = self.taps.iter().filter_map(|tap| tap.streams.get(stream.index())?.as_ref());
+        let listeners = self.taps.iter().filter_map(|tap| tap.streams.get(index(stream))?.as_ref());
         listeners.into_iter().any(|listener| !listener.pending.is_empty())
     }
 
@@ -160,8 +164,9 @@ impl Output {
     }
 
     fn pass_on(&mut self, stream: Stream, bytes: &[u8]) {
+        self.log.iter_mut().for_each(|log| log.write(stream, bytes));
         for tap in &mut self.taps {
-            if let Some(slot) = tap.streams.get_mut(stream.index())
+            if let Some(slot) = tap.streams.get_mut(index(stream))
                 && let Some(listener) = slot
                 && !listener.write(bytes)
             {

@@ -4,6 +4,7 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use super::super::control::{Stop, ToSupervisor};
+use super::super::events::Action;
 use super::super::record::Status;
 use super::super::{signals, store};
 use super::clients::{FIRST, Said};
@@ -11,6 +12,7 @@ use super::{Supervisor, pause};
 use crate::error::{Failure, Result};
 use crate::kernel::process;
 use crate::limits;
+use crate::process::channel::Received;
 use crate::sandbox::spec::Namespace;
 use crate::sandbox::start::Started;
 
@@ -25,20 +27,29 @@ pub(super) struct Stopping {
 impl Supervisor {
     /// Does what a client said. `payload` is the program, where it runs.
     pub(super) fn heed(&mut self, client: u64, said: Said, payload: Option<&Started>) {
-        let message = match said {
-            Said::Message(received) => received.message,
+        let Received { message, descriptors } = match said {
+            Said::Message(received) => received,
             Said::Left => return self.see_off(client, payload),
         };
         let result = match message {
             ToSupervisor::Start(_) => Err(Failure::bug("a supervisor was told twice to start")),
             ToSupervisor::Attach { stdin } => match self.attach(client, stdin, false) {
                 // The pipes are the answer.
+                Ok(()) => return self.tell(Action::Attach),
+                failed => failed,
+            },
+            ToSupervisor::Exec(exec) => match self.exec(client, &exec, &descriptors, payload) {
+                // What comes of it is the answer.
                 Ok(()) => return,
                 failed => failed,
             },
+            ToSupervisor::Signal(number) if self.sessions.has(client) => return self.sessions.signal(client, number),
+            ToSupervisor::Hangup if self.sessions.has(client) => return self.sessions.hang_up(client),
+            ToSupervisor::Detach if self.sessions.has(client) => return self.sessions.leave(client),
             ToSupervisor::Detach => {
                 self.owner = self.owner.filter(|owner| *owner != client);
                 self.output.untap(client);
+                self.tell(Action::Detach);
                 Ok(())
             }
             ToSupervisor::Signal(number) => self.signal(number, payload),
@@ -74,6 +85,7 @@ impl Supervisor {
     /// A client is gone.
     fn see_off(&mut self, client: u64, payload: Option<&Started>) {
         self.output.untap(client);
+        self.sessions.leave(client);
         if self.owner == Some(client) {
             self.owner = None;
             // A container in the foreground ends with its command.
@@ -89,7 +101,9 @@ impl Supervisor {
             // Who asks it to end does not want to see it again.
             self.request.record.stopped_by_user = true;
         }
-        Ok(process::pidfd_send_signal(started.pidfd.as_fd(), number)?)
+        process::pidfd_send_signal(started.pidfd.as_fd(), number)?;
+        self.tell(Action::Kill(number));
+        Ok(())
     }
 
     fn stop_signal(&self) -> i32 {
@@ -108,10 +122,11 @@ impl Supervisor {
             return;
         };
         let pidfd = started.pidfd.as_fd();
-        if patience == Some(Duration::ZERO) {
-            process::pidfd_send_signal(pidfd, libc::SIGKILL).ok();
-        } else {
-            process::pidfd_send_signal(pidfd, stop.signal.unwrap_or_else(|| self.stop_signal())).ok();
+        let is_patient = patience != Some(Duration::ZERO);
+        let first = if is_patient { stop.signal.unwrap_or_else(|| self.stop_signal()) } else { libc::SIGKILL };
+        process::pidfd_send_signal(pidfd, first).ok();
+        self.tell(Action::Kill(first));
+        if is_patient {
             // A program that is stopped hears nothing else.
             if self.is_paused() {
                 self.pause(false, payload).ok();
@@ -121,7 +136,7 @@ impl Supervisor {
         self.stopping = Some(Stopping { kill_at, then_start });
     }
 
-    fn is_paused(&self) -> bool {
+    pub(super) fn is_paused(&self) -> bool {
         matches!(self.request.record.status, Status::Running { paused: true, .. })
     }
 
@@ -138,6 +153,7 @@ impl Supervisor {
         if let Status::Running { paused, .. } = &mut self.request.record.status {
             *paused = wanted;
         }
+        self.tell(if wanted { Action::Pause } else { Action::Unpause });
         self.save()
     }
 

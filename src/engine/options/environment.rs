@@ -78,18 +78,8 @@ pub(super) fn parse_lines(bytes: &[u8]) -> Result<Vec<Variable>> {
 /// `base` (`NAME=VALUE` each) with the wishes applied in order: a variable is
 /// replaced where it stands, or added at the end.
 pub fn apply(base: &[String], wishes: &[Variable]) -> Result<Vec<String>> {
-    let mut result: Vec<Option<String>> = Vec::with_capacity(base.len() + wishes.len());
-    let mut places = std::collections::HashMap::new();
-    let settings = base.iter().filter_map(|line| line.split_once('=')).map(|(name, value)| (name, Some(value)));
-    for (name, value) in settings.chain(wishes.iter().map(|wish| (wish.name.as_str(), wish.value.as_deref()))) {
-        let line = value.map(|value| format!("{name}={value}"));
-        let place = *places.entry(name).or_insert(result.len());
-        match result.get_mut(place) {
-            Some(slot) => *slot = line,
-            None => result.push(line),
-        }
-    }
-    let result: Vec<String> = result.into_iter().flatten().collect();
+    let wishes = wishes.iter().map(|wish| (wish.name.as_str(), wish.value.as_deref()));
+    let result = crate::sandbox::environment::apply(base, wishes);
     if result.len() > ENVIRONMENT_MAX {
         return Err(Failure::user(format!("more than {ENVIRONMENT_MAX} environment variables")));
     }

@@ -41,14 +41,14 @@ pub struct Label {
 }
 
 impl Label {
-    fn parse(text: &str) -> Self {
+    pub(super) fn parse(text: &str) -> Self {
         match text.split_once('=') {
             Some((key, value)) => Self { key: key.to_owned(), value: Some(value.to_owned()) },
             None => Self { key: text.to_owned(), value: None },
         }
     }
 
-    fn is_in(&self, labels: &BTreeMap<String, String>) -> bool {
+    pub(super) fn is_in(&self, labels: &BTreeMap<String, String>) -> bool {
         labels.get(&self.key).is_some_and(|value| self.value.as_ref().is_none_or(|wanted| wanted == value))
     }
 }
@@ -83,12 +83,12 @@ impl ImageFilter {
     }
 }
 
-fn are_like(labels: &BTreeMap<String, String>, wanted: &[Label], absent: &[Label]) -> bool {
+pub(super) fn are_like(labels: &BTreeMap<String, String>, wanted: &[Label], absent: &[Label]) -> bool {
     wanted.iter().all(|label| label.is_in(labels)) && !absent.iter().any(|label| label.is_in(labels))
 }
 
 /// Reads `KEY=VALUE` or `KEY!=VALUE`, whose key is then `KEY!`.
-fn pair<'a>(text: &'a str, keys: &[&str]) -> Result<(String, &'a str)> {
+pub(super) fn pair<'a>(text: &'a str, keys: &[&str]) -> Result<(String, &'a str)> {
     let (key, value) = match text.split_once("!=") {
         Some((key, value)) if !key.contains('=') => (format!("{key}!"), value),
         _ => text
@@ -100,7 +100,7 @@ fn pair<'a>(text: &'a str, keys: &[&str]) -> Result<(String, &'a str)> {
     Ok((key, value))
 }
 
-fn known(keys: &[&str]) -> String {
+pub(super) fn known(keys: &[&str]) -> String {
     format!("the filters are {}", keys.join(", "))
 }
 

@@ -6,16 +6,20 @@
 //! fits this host or this image is decided later, in the plan.
 
 pub mod columns;
+pub mod container_filter;
 pub mod detach_keys;
 pub mod device;
 pub mod environment;
+pub mod event_filter;
 pub mod filter;
 pub mod hostname;
 pub mod label;
+pub mod log;
 pub mod moment;
 pub mod mount;
 pub mod name;
 pub mod namespaces;
+pub mod prune_filter;
 pub mod restart;
 pub mod security;
 pub mod size;

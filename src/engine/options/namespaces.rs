@@ -20,6 +20,18 @@ pub enum Choice {
     Container(String),
 }
 
+impl Choice {
+    /// As docker's API has it.
+    pub fn docker_word(&self) -> String {
+        match self {
+            Self::Private => "private".to_owned(),
+            Self::Host => "host".to_owned(),
+            Self::None => "none".to_owned(),
+            Self::Container(name) => format!("container:{name}"),
+        }
+    }
+}
+
 /// The choice for the user namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum UserChoice {

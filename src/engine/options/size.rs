@@ -1,17 +1,26 @@
 //! Sizes as Docker writes them: `64m`, `1g`, `1.5GiB`, `4096`.
 //!
-//! Letters are powers of 1,024, with or without `b` and `ib`, in any case.
+//! Letters are powers of 1,024, with or without `b` and `ib`, in any case; where
+//! Docker counts in thousands, so do we ([`parse_decimal`]).
 
 use crate::error::{Failure, Result};
 
 /// Reads a size into bytes.
 pub fn parse(text: &str) -> Result<u64> {
-    read(text).ok_or_else(|| {
-        Failure::usage(format!("\"{text}\" is not a size: a number with b, k, m, g, t or p, such as 64m"))
-    })
+    read(text, 1024).ok_or_else(|| refusal(text))
 }
 
-fn read(text: &str) -> Option<u64> {
+/// The same with letters that are powers of 1,000, as Docker has it where
+/// files are meant (`max-size` of a log).
+pub fn parse_decimal(text: &str) -> Result<u64> {
+    read(text, 1000).ok_or_else(|| refusal(text))
+}
+
+fn refusal(text: &str) -> Failure {
+    Failure::usage(format!("\"{text}\" is not a size: a number with b, k, m, g, t or p, such as 64m"))
+}
+
+fn read(text: &str, unit_bytes: u128) -> Option<u64> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at_checked(end)?;
     let unit = unit.strip_prefix(' ').unwrap_or(unit).to_ascii_lowercase();
@@ -26,7 +35,7 @@ fn read(text: &str) -> Option<u64> {
             _ => return None,
         },
     };
-    let scale = 1024_u128.pow(power);
+    let scale = unit_bytes.pow(power);
     let (whole, fraction) = number.split_once('.').map_or((number, None), |(whole, part)| (whole, Some(part)));
     let bytes = whole.parse::<u64>().ok()?;
     // 15 digits are finer than a byte of 2^50; more would only overflow.
@@ -64,6 +73,14 @@ mod tests {
         {
             check(bad, None);
         }
+    }
+
+    #[test]
+    fn decimal_sizes_are_powers_of_a_thousand() {
+        for (text, bytes) in [("20m", 20_000_000), ("1.5k", 1500), ("7", 7), ("1gib", 1_000_000_000)] {
+            assert_eq!(parse_decimal(text).ok(), Some(bytes), "{text}");
+        }
+        assert!(parse_decimal("1x").is_err());
     }
 
     proptest! {

@@ -75,8 +75,8 @@ pub struct Streams<'a> {
 pub fn run(spec: &SandboxSpec, handed: Handed<'_>) -> ! {
     let Handed { channel, mount_point, sources, streams, debug } = handed;
     let failure = match prepare(spec, &channel, mount_point, sources, streams, debug) {
-        Ok(ready) if spec.process.init => reaper::run(spec, ready, channel),
-        Ok(ready) => payload::execute(spec, ready, &channel),
+        Ok(ready) if spec.process.init => reaper::run(&spec.process, ready, channel),
+        Ok(ready) => payload::execute(&spec.process, ready, &channel),
         Err(failure) => failure,
     };
     // A supervisor that is gone has nobody to tell; the exit status says it too.
@@ -104,18 +104,18 @@ fn prepare(
         steps.run("bring up loopback", || Ok(network::loopback_up()?))?;
     }
     let mut sources = steps.run("open sources", || {
-        let mut all = mounts::open_sources(spec)?;
+        let mut all = mounts::open_sources(&spec.steps)?;
         all.extend(sources);
         Ok(all)
     })?;
     let opened = steps.run("open root", || Opened::open(&spec.root))?;
     let mount_point = open::open_dir(mount_point.as_path())?;
     steps.run("wait for id maps", || wait_for_maps(channel))?;
-    steps.run("become root", || become_root(spec))?;
+    steps.run("become root", || become_root(spec.id_map.is_single()))?;
     let root = steps.run("mount root", || root::mount(&spec.root, &opened))?;
     steps.run("attach root", || Ok(mount::attach(root.as_fd(), mount_point.as_fd(), "/")?))?;
     drop((opened, mount_point));
-    let Outcome { terminal, notices } = mounts::apply(spec, root.as_fd(), &mut sources, &mut steps)?;
+    let Outcome { terminal, notices } = mounts::apply(&spec.steps, root.as_fd(), &mut sources, &mut steps)?;
     drop(sources);
     if spec.root.read_only {
         steps.run("make root read-only", || Ok(mount::set_attributes(root.as_fd(), mount::RDONLY, 0, false, "/")?))?;
@@ -127,15 +127,19 @@ fn prepare(
     if let Some(hostname) = &spec.hostname {
         steps.run("set host name", || set_hostname(hostname))?;
     }
-    steps.run("set standard streams", || place_streams(terminal, streams, channel))?;
+    steps.run("set standard streams", || match place_streams(terminal, streams)? {
+        Some(master) => channel.send(&FromInit::Console, &[master.as_fd()]),
+        None => Ok(()),
+    })?;
     let user = steps.run("look up user", || payload::find_user(&spec.process, root.as_fd()))?;
+    let directory = payload::make_directory(&spec.process.directory, root.as_fd())?;
     for notice in notices {
         channel.send(&FromInit::Notice(notice), &[])?;
     }
     if debug {
         channel.send(&FromInit::Steps(steps.done), &[])?;
     }
-    Ok(payload::Ready { root, user })
+    Ok(payload::Ready { user, directory, single: spec.id_map.is_single() })
 }
 
 /// clone3(2) gave a namespace without offsets; one with offsets is made here,
@@ -161,9 +165,9 @@ fn wait_for_maps(channel: &Channel) -> Result<()> {
 }
 
 /// Root of the container's own namespace, without the user's groups.
-fn become_root(spec: &SandboxSpec) -> Result<()> {
+pub(super) fn become_root(single: bool) -> Result<()> {
     // Where only one id is mapped, setgroups(2) is denied for good.
-    let groups = (!spec.id_map.is_single()).then_some(&[][..]);
+    let groups = (!single).then_some(&[][..]);
     Ok(process::become_user(0, 0, groups)?)
 }
 
@@ -202,8 +206,9 @@ fn set_hostname(name: &str) -> Result<()> {
     Ok(nix::unistd::sethostname(name).map_err(std::io::Error::from)?)
 }
 
-/// Standard streams: the terminal's slave, or what was inherited.
-fn place_streams(pair: Option<(OwnedFd, OwnedFd)>, streams: Streams<'_>, channel: &Channel) -> Result<()> {
+/// Standard streams: the terminal's slave, or what was inherited. Returns the
+/// terminal's master.
+pub(super) fn place_streams(pair: Option<(OwnedFd, OwnedFd)>, streams: Streams<'_>) -> Result<Option<OwnedFd>> {
     if let Some((master, slave)) = pair {
         if let Some(size) = streams.size {
             terminal::resize(slave.as_fd(), size)?;
@@ -212,13 +217,12 @@ fn place_streams(pair: Option<(OwnedFd, OwnedFd)>, streams: Streams<'_>, channel
         for number in 0..=2 {
             process::place(slave.as_fd(), number)?;
         }
-        channel.send(&FromInit::Console, &[master.as_fd()])?;
-    } else {
-        for (stream, number) in [(streams.stdin, 0), (streams.stdout, 1), (streams.stderr, 2)] {
-            if let Some(stream) = stream {
-                process::place(stream, number)?;
-            }
+        return Ok(Some(master));
+    }
+    for (stream, number) in [(streams.stdin, 0), (streams.stdout, 1), (streams.stderr, 2)] {
+        if let Some(stream) = stream {
+            process::place(stream, number)?;
         }
     }
-    Ok(())
+    Ok(None)
 }

@@ -14,7 +14,7 @@ use crate::kernel::{Errno, capability, file, open, process, seccomp};
 use crate::limits;
 use crate::process::channel::Channel;
 use crate::sandbox::mounts;
-use crate::sandbox::spec::{ContainerPath, Process, SandboxSpec};
+use crate::sandbox::spec::{ContainerPath, Process};
 use crate::sandbox::user::{self, Resolved};
 
 /// Capabilities a kernel may ever know: two words of 32 bits.
@@ -22,17 +22,17 @@ const CAPABILITIES: u32 = 64;
 
 /// What [`execute`] needs from the steps before it.
 pub struct Ready {
-    /// The container's root directory.
-    pub root: OwnedFd,
     /// Who the program runs as.
     pub user: Resolved,
+    /// The working directory.
+    pub directory: OwnedFd,
+    /// Only one id is mapped.
+    pub single: bool,
 }
 
 /// Gives up rights and becomes the program. Returns only a failure.
-pub fn execute(spec: &SandboxSpec, ready: Ready, channel: &Channel) -> Failure {
-    let process = &spec.process;
-    let single = spec.id_map.is_single();
-    let confined = confine(process, &ready, single).and_then(|()| check_supervisor(channel));
+pub fn execute(process: &Process, ready: Ready, channel: &Channel) -> Failure {
+    let confined = confine(process, &ready).and_then(|()| check_supervisor(channel));
     match confined.and_then(|()| arguments(process, &ready.user)) {
         Ok((arguments, environment)) => exec(process, &arguments, &environment),
         Err(failure) => failure,
@@ -66,8 +66,9 @@ fn read_image_file(root: BorrowedFd<'_>, path: &str) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn confine(process: &Process, ready: &Ready, single: bool) -> Result<()> {
-    enter_directory(&process.directory, ready.root.as_fd())?;
+fn confine(process: &Process, ready: &Ready) -> Result<()> {
+    let single = ready.single;
+    enter_directory(&process.directory, ready.directory.as_fd())?;
     set_limits(&process.limits)?;
     if process.terminal {
         // The program's user owns its terminal, as login(1) would have it.
@@ -98,12 +99,27 @@ fn confine(process: &Process, ready: &Ready, single: bool) -> Result<()> {
     Ok(())
 }
 
-/// Enters the working directory, made where it is missing. Opened below the
-/// root, so a link of the image cannot lead out (CVE-2024-21626).
-fn enter_directory(path: &ContainerPath, root: BorrowedFd<'_>) -> Result<()> {
-    let directory =
-        mounts::make_dirs(root, path, open::Resolve::InRoot).doing(|| format!("enter working directory \"{path}\""))?;
-    nix::unistd::fchdir(directory.as_fd()).map_err(std::io::Error::from)?;
+/// Opens the working directory and makes it where it is missing. Opened below
+/// the root, so a link of the image cannot lead out (CVE-2024-21626).
+pub fn make_directory(path: &ContainerPath, root: BorrowedFd<'_>) -> Result<OwnedFd> {
+    mounts::make_dirs(root, path, open::Resolve::InRoot).doing(|| format!("enter working directory \"{path}\""))
+}
+
+/// Opens the working directory in a container that runs, where docker makes
+/// none: a directory that is not there counts as a program that is not there.
+pub fn find_directory(path: &ContainerPath, root: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let flags = libc::O_DIRECTORY | libc::O_RDONLY;
+    open::openat2(root, path.relative(), flags, 0, open::Resolve::InRoot).map_err(|error| {
+        let kind = match error.errno {
+            Errno::ENOENT | Errno::ENOTDIR => Kind::NoSuchProgram,
+            _ => Kind::NotExecutable,
+        };
+        Failure::from(error).kind(kind).doing(format!("enter working directory \"{path}\""))
+    })
+}
+
+fn enter_directory(path: &ContainerPath, directory: BorrowedFd<'_>) -> Result<()> {
+    nix::unistd::fchdir(directory).map_err(std::io::Error::from)?;
     let entered = std::env::current_dir().doing(|| "read the working directory")?;
     if !entered.is_absolute() {
         return Err(Failure::user(format!("working directory \"{path}\" is outside the container")));

@@ -17,15 +17,15 @@ use crate::kernel::{Errno, capability, process, seccomp};
 use crate::process::channel::Channel;
 use crate::sandbox::capabilities;
 use crate::sandbox::seccomp::Policy;
-use crate::sandbox::spec::SandboxSpec;
+use crate::sandbox::spec::Process;
 
 /// CAP_KILL.
 const KILL: u64 = capabilities::bit(5);
 
 /// Forks the program and stays with it. The exit status is the program's,
 /// 128+n for a signal.
-pub fn run(spec: &SandboxSpec, ready: Ready, channel: Channel) -> ! {
-    match start(spec, ready, &channel) {
+pub fn run(program: &Process, ready: Ready, channel: Channel) -> ! {
+    match start(program, ready, &channel) {
         Ok((pid, signals)) => stay(pid, &signals, channel),
         Err(failure) => {
             channel.send(&FromInit::Failed(failure), &[]).ok();
@@ -34,7 +34,7 @@ pub fn run(spec: &SandboxSpec, ready: Ready, channel: Channel) -> ! {
     }
 }
 
-fn start(spec: &SandboxSpec, ready: Ready, channel: &Channel) -> Result<(i32, Signals)> {
+fn start(program: &Process, ready: Ready, channel: &Channel) -> Result<(i32, Signals)> {
     // Blocked before the fork, so that no signal falls between the two.
     let forwarded: Vec<Signal> = Signal::iterator().filter(|signal| !is_kept(*signal)).collect();
     let signals = Signals::block(&forwarded)?;
@@ -45,7 +45,7 @@ fn start(spec: &SandboxSpec, ready: Ready, channel: &Channel) -> Result<(i32, Si
         Fork::Child => {
             drop(signals);
             let failure = match crate::kernel::signal::reset_all().and_then(|()| process::new_session()) {
-                Ok(()) => payload::execute(spec, ready, channel),
+                Ok(()) => payload::execute(program, ready, channel),
                 Err(error) => error.into(),
             };
             // The supervisor hears of it; if it is gone the exit status says it too.

@@ -1,0 +1,351 @@
+//! Programs that commands run in the container beside its own: each is a
+//! session of a joiner, a process and a command that waits for it.
+//!
+//! ```text
+//!      command                    supervisor                  joiner, program
+//!  1   Exec, streams       ->     fork          ------------> enter, clone
+//!  2                                                     <-   Cloned(pidfd)
+//!  3                       <-     Streams(master)        <-   Console(master)      with a terminal
+//!  4                       <-     Started                <-   EOF: it executes     with -d
+//!  5   Signal, Hangup      ->     ...
+//!  6                       <-     Exited(code) | Failed  <-   its end
+//! ```
+//!
+//! Nothing here waits for the container: what is inside can stop a process
+//! before it executes. A command that goes away leaves its program running, as
+//! docker does. Every child is reaped as soon as it has ended: while one is
+//! left, the kernel does not let the container's first process end
+//! (pid_namespaces(7)).
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::poll::{PollFd, PollFlags};
+
+use super::super::control::FromSupervisor;
+use super::super::exec::Exec;
+use super::Supervisor;
+use super::clients::Clients;
+use super::files::Files;
+use crate::error::{Failure, Result};
+use crate::kernel::{file, process};
+use crate::limits;
+use crate::process::channel::{Channel, Incoming, Taken};
+use crate::sandbox::join::{self, Target};
+use crate::sandbox::spec::Namespace;
+use crate::sandbox::stage::init::Streams;
+use crate::sandbox::stage::join::FromJoin;
+use crate::sandbox::start::Started;
+
+/// Bytes of a terminal's output thrown away at once.
+const CHUNK: usize = 16 << 10;
+
+/// All programs beside the container's own.
+#[derive(Default)]
+pub(super) struct Sessions {
+    running: Vec<Session>,
+    /// Files that what an ended program left behind still writes to.
+    files: Vec<Files>,
+}
+
+/// One of them.
+struct Session {
+    /// Who waits for it; `None` when the command is gone.
+    client: Option<u64>,
+    /// The command waits for the start only.
+    is_detached: bool,
+    joiner: Option<OwnedFd>,
+    program: Option<OwnedFd>,
+    /// Until the program executes.
+    channel: Option<Channel>,
+    incoming: Incoming,
+    /// Signals for a process that is not there yet.
+    signals: Vec<i32>,
+    failure: Option<Failure>,
+    code: Option<i32>,
+    files: Files,
+    /// A copy of the terminal's master, so that it is not hung up when the
+    /// command goes away.
+    terminal: Option<OwnedFd>,
+}
+
+impl Supervisor {
+    /// Begins to run a program for `client`, who is told what comes of it.
+    pub(super) fn exec(
+        &mut self,
+        client: u64,
+        exec: &Exec,
+        streams: &[OwnedFd],
+        payload: Option<&Started>,
+    ) -> Result<()> {
+        let Some(started) = payload else { return Err(Failure::user("it is not running")) };
+        if self.is_paused() {
+            return Err(Failure::user("it is paused").hint("kelp unpause lets it go on"));
+        }
+        if self.sessions.len() >= limits::EXEC_SESSIONS_MAX {
+            let most = limits::EXEC_SESSIONS_MAX;
+            return Err(Failure::user(format!("{most} programs run beside the container's own already")));
+        }
+        let spec = &self.request.spec;
+        let program = exec.program(&spec.process)?;
+        let (files, ends) = match streams {
+            [stdin, stdout, stderr] => Files::between(Some(stdin.as_fd()), stdout.as_fd(), stderr.as_fd())?,
+            _ if exec.terminal => Default::default(),
+            _ => return Err(Failure::bug("a program without standard streams")),
+        };
+        let target =
+            Target { pidfd: started.pidfd.as_fd(), namespaces: &spec.namespaces, single: spec.id_map.is_single() };
+        // The end of a pipe where it was a file, else what the command sent.
+        let streams = Streams {
+            stdin: ends.stdin.as_ref().or(streams.first()).map(AsFd::as_fd),
+            stdout: ends.stdout.as_ref().or(streams.get(1)).map(AsFd::as_fd),
+            stderr: ends.stderr.as_ref().or(streams.get(2)).map(AsFd::as_fd),
+            size: exec.size,
+        };
+        let joining = join::join(&target, &program, streams)?;
+        self.sessions.running.push(Session {
+            client: Some(client),
+            is_detached: exec.detached,
+            joiner: Some(joining.joiner),
+            program: None,
+            channel: Some(joining.channel),
+            incoming: Incoming::default(),
+            signals: Vec::new(),
+            failure: None,
+            code: None,
+            files,
+            terminal: None,
+        });
+        Ok(())
+    }
+
+    /// Looks after all programs beside the container's own.
+    pub(super) fn turn_sessions(&mut self, payload: Option<&Started>) {
+        let is_whole = self.sessions.turn(&mut self.clients);
+        // Elsewhere there are other children, which are right to be there.
+        let is_alone = self.request.spec.namespaces.pid == Namespace::Private;
+        if let (false, true, Some(started)) = (is_whole, is_alone, payload) {
+            self.sessions.end_strays(started);
+        }
+    }
+}
+
+impl Sessions {
+    /// The descriptors to wait for.
+    pub(super) fn interests(&self) -> Vec<PollFd<'_>> {
+        let files = self.files.iter().flat_map(Files::interests);
+        self.running.iter().flat_map(Session::interests).chain(files).collect()
+    }
+
+    fn len(&self) -> usize {
+        self.running.len() + self.files.len()
+    }
+
+    /// Moves what can move and tells the commands. False where a joiner was
+    /// killed: it may have cloned and not have said so.
+    fn turn(&mut self, clients: &mut Clients) -> bool {
+        let mut is_whole = true;
+        for session in &mut self.running {
+            session.turn(clients);
+        }
+        for mut session in self.running.extract_if(.., |session| session.is_over()) {
+            is_whole &= session.code.is_some() || session.failure.is_some();
+            session.conclude(clients);
+            self.files.push(session.files);
+        }
+        self.files.iter_mut().for_each(Files::turn);
+        self.files.retain(|files| !files.is_over());
+        is_whole
+    }
+
+    /// Whether `client` waits for a program.
+    pub(super) fn has(&self, client: u64) -> bool {
+        self.running.iter().any(|session| session.client == Some(client))
+    }
+
+    /// Sends a signal to the program that `client` waits for.
+    pub(super) fn signal(&mut self, client: u64, number: i32) {
+        for session in self.of(client) {
+            match &session.program {
+                // It may end at this very moment.
+                Some(program) => drop(process::pidfd_send_signal(program.as_fd(), number)),
+                None => session.signals.push(number),
+            }
+        }
+    }
+
+    /// Nobody reads what the program writes to its terminal.
+    pub(super) fn hang_up(&mut self, client: u64) {
+        for session in self.of(client) {
+            // The last copy of the master: the kernel hangs up the terminal.
+            session.terminal = None;
+        }
+    }
+
+    /// A command is gone; its program goes on.
+    pub(super) fn leave(&mut self, client: u64) {
+        for session in self.of(client) {
+            session.client = None;
+            if let Some(terminal) = &session.terminal {
+                file::set_nonblocking(terminal.as_fd()).ok();
+            }
+        }
+    }
+
+    fn of(&mut self, client: u64) -> impl Iterator<Item = &mut Session> {
+        self.running.iter_mut().filter(move |session| session.client == Some(client))
+    }
+
+    /// The container is over, and all that ran in it.
+    pub(super) fn end(&mut self, clients: &mut Clients) {
+        for mut session in self.running.drain(..) {
+            session.kill(clients);
+            if session.code.is_none() {
+                session.failure.get_or_insert_with(|| Failure::user("the container is stopping"));
+            }
+            session.conclude(clients);
+        }
+        for mut files in self.files.drain(..) {
+            files.drain();
+        }
+    }
+
+    /// Ends children that nobody knows of: with one of them left, the
+    /// container's first process could never be reaped.
+    fn end_strays(&self, payload: &Started) {
+        let known = self.running.iter().flat_map(|session| session.joiner.iter().chain(&session.program));
+        let mut known: Vec<i32> = known.filter_map(|child| process::pid_of(child.as_fd()).ok()).collect();
+        known.push(payload.pid);
+        let children = std::fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
+        let children = children.split_ascii_whitespace().filter_map(|pid| pid.parse().ok());
+        for pid in children.filter(|pid| !known.contains(pid)) {
+            if let Ok(child) = process::pidfd_open(pid) {
+                process::pidfd_send_signal(child.as_fd(), libc::SIGKILL).ok();
+                process::wait_pidfd(child.as_fd()).ok();
+            }
+        }
+    }
+}
+
+impl Session {
+    fn interests(&self) -> Vec<PollFd<'_>> {
+        let children = self.joiner.iter().chain(&self.program).map(AsFd::as_fd);
+        // With a command, the terminal's output is the command's to read.
+        let terminal = self.terminal.iter().filter(|_| self.client.is_none()).map(AsFd::as_fd);
+        let all = children.chain(self.channel.iter().map(AsFd::as_fd)).chain(terminal);
+        let mut fds: Vec<_> = all.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+        fds.extend(self.files.interests());
+        fds
+    }
+
+    fn turn(&mut self, clients: &mut Clients) {
+        self.hear(clients);
+        if self.joiner.as_ref().is_some_and(|joiner| ended(joiner).is_some()) {
+            self.joiner = None;
+        }
+        if let Some(code) = self.program.as_ref().and_then(ended) {
+            (self.code, self.program) = (Some(code), None);
+        }
+        self.files.turn();
+        if self.client.is_none() && self.terminal.as_ref().is_some_and(|terminal| !throw_away(terminal)) {
+            self.terminal = None;
+        }
+    }
+
+    /// Takes what joiner and program say, until the program executes.
+    fn hear(&mut self, clients: &mut Clients) {
+        while let Some(channel) = &self.channel {
+            let received = match self.incoming.take::<FromJoin>(channel) {
+                Ok(Taken::Nothing) => return,
+                Ok(Taken::Message(received)) => received,
+                Ok(Taken::Closed) => {
+                    self.channel = None;
+                    self.tell_start(clients);
+                    return;
+                }
+                Err(failure) => {
+                    self.failure.get_or_insert(failure);
+                    self.channel = None;
+                    return;
+                }
+            };
+            let descriptor = received.descriptors.into_iter().next();
+            match (received.message, descriptor) {
+                (FromJoin::Cloned, Some(program)) => self.take_program(program),
+                (FromJoin::Console, Some(master)) => self.take_terminal(master, clients),
+                (FromJoin::Failed(failure), _) => drop(self.failure.get_or_insert(failure)),
+                (FromJoin::Cloned | FromJoin::Console, None) => {
+                    self.failure.get_or_insert(Failure::bug("a descriptor is missing"));
+                }
+            }
+        }
+    }
+
+    fn take_program(&mut self, program: OwnedFd) {
+        for number in self.signals.drain(..) {
+            process::pidfd_send_signal(program.as_fd(), number).ok();
+        }
+        self.program = Some(program);
+    }
+
+    fn take_terminal(&mut self, master: OwnedFd, clients: &mut Clients) {
+        if self.is_detached || self.client.is_none() {
+            file::set_nonblocking(master.as_fd()).ok();
+        } else if let (Some(client), Ok(one), Ok(other)) = (self.client, master.try_clone(), master.try_clone()) {
+            clients.tell(client, &FromSupervisor::Streams { terminal: true }, &[one, other]);
+        }
+        self.terminal = Some(master);
+    }
+
+    /// A command that waits for no more than that goes now.
+    fn tell_start(&mut self, clients: &mut Clients) {
+        if self.is_detached
+            && self.failure.is_none()
+            && let Some(client) = self.client.take()
+        {
+            clients.tell(client, &FromSupervisor::Started, &[]);
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.joiner.is_none() && self.program.is_none() && self.channel.is_none()
+    }
+
+    fn kill(&mut self, clients: &mut Clients) {
+        let kill = |child: OwnedFd| -> Option<i32> {
+            process::pidfd_send_signal(child.as_fd(), libc::SIGKILL).ok();
+            Some(process::wait_pidfd(child.as_fd()).ok()?.status())
+        };
+        self.joiner.take().and_then(kill);
+        // It may have cloned and said so.
+        self.hear(clients);
+        if let Some(program) = self.program.take() {
+            self.code = kill(program);
+        }
+    }
+
+    /// Tells the command of the end.
+    fn conclude(&mut self, clients: &mut Clients) {
+        self.files.drain();
+        let Some(client) = self.client else { return };
+        let message = match (self.failure.take(), self.code) {
+            (Some(failure), _) => FromSupervisor::Failed(failure),
+            (None, Some(code)) => FromSupervisor::Exited(code),
+            (None, None) => FromSupervisor::Failed(Failure::host("its process was killed before it had begun")),
+        };
+        clients.tell(client, &message, &[]);
+    }
+}
+
+/// The exit status of a child that has ended.
+fn ended(child: &OwnedFd) -> Option<i32> {
+    process::reap(child.as_fd()).ok().flatten().map(process::Exit::status)
+}
+
+/// Reads what nobody wants; false at its end.
+fn throw_away(terminal: &OwnedFd) -> bool {
+    let mut buffer = [0_u8; CHUNK];
+    match nix::unistd::read(terminal.as_fd(), &mut buffer) {
+        Ok(count) => count > 0,
+        Err(errno) => matches!(errno, nix::errno::Errno::EAGAIN | nix::errno::Errno::EINTR),
+    }
+}

@@ -1,0 +1,290 @@
+//! All about a container (moby api/types/container, InspectResponse).
+//!
+//! What kelp has nothing of is empty, not left out: scripts ask for it. What
+//! would be a lie is left out: there is no `MergedDir` while nothing is mounted.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value, json};
+
+use super::host_config;
+use crate::container::record::{Mounted, Record, Status};
+use crate::engine::list::Sizes;
+use crate::engine::options::namespaces::Choice;
+use crate::engine::request::RunRequest;
+use crate::sandbox::spec::{Propagation, Source};
+
+/// A time that is not known, as Go prints it.
+const NEVER: &str = "0001-01-01T00:00:00Z";
+
+/// The storage driver: overlayfs over directories.
+const DRIVER: &str = "overlay";
+
+/// What there is to know of a container.
+pub struct Facts<'a> {
+    /// Its record.
+    pub record: &'a Record,
+    /// What was asked for; an older kelp did not write it down.
+    pub request: Option<&'a RunRequest>,
+    /// `containers/ID`.
+    pub directory: &'a Path,
+    /// Where its generated files are while it lives.
+    pub run_directory: &'a Path,
+    /// The directories below its own changes, topmost first.
+    pub lowers: &'a [PathBuf],
+    /// What it takes, if that was asked for.
+    pub sizes: Option<Sizes>,
+}
+
+/// The document.
+pub fn document(facts: &Facts<'_>) -> Value {
+    let Facts { record, .. } = facts;
+    let file = |name: &str| match record.status.is_live() {
+        true => facts.run_directory.join(name).display().to_string(),
+        false => String::new(),
+    };
+    let mut document = json!({
+        "Id": record.id,
+        "Created": time(record.created_ns),
+        "Path": record.command.first().map_or("", String::as_str),
+        "Args": record.command.get(1..).unwrap_or_default(),
+        "State": state(&record.status),
+        "Image": record.image_id,
+        "ResolvConfPath": file("resolv.conf"),
+        "HostnamePath": file("hostname"),
+        "HostsPath": file("hosts"),
+        "LogPath": "",
+        "Name": format!("/{}", record.name),
+        "RestartCount": record.restarts,
+        "Driver": DRIVER,
+        "Platform": "linux",
+        "MountLabel": "",
+        "ProcessLabel": "",
+        "AppArmorProfile": "",
+        "ExecIDs": Value::Null,
+        "HostConfig": host_config::document(record, facts.request),
+        "GraphDriver": graph_driver(facts),
+        "Mounts": record.mounts.iter().map(mounted).collect::<Vec<_>>(),
+        "Config": config(facts),
+        "NetworkSettings": network(record),
+    });
+    if let (Some(Sizes { own, all }), Some(fields)) = (facts.sizes, document.as_object_mut()) {
+        fields.insert("SizeRw".to_owned(), json!(own));
+        fields.insert("SizeRootFs".to_owned(), json!(all));
+    }
+    document
+}
+
+fn state(status: &Status) -> Value {
+    let (pid, code, started, finished) = match status {
+        Status::Created => (0, 0, NEVER.to_owned(), NEVER.to_owned()),
+        Status::Running { payload, started_ns, .. } => (payload.pid, 0, time(*started_ns), NEVER.to_owned()),
+        Status::Restarting { code, started_ns, finished_ns, .. }
+        | Status::Exited { code, started_ns, finished_ns, .. } => (0, *code, time(*started_ns), time(*finished_ns)),
+    };
+    let error = match status {
+        Status::Exited { error: Some(error), .. } => error,
+        _ => "",
+    };
+    json!({
+        "Status": status.word(),
+        "Running": status.is_live(),
+        "Paused": matches!(status, Status::Running { paused: true, .. }),
+        "Restarting": matches!(status, Status::Restarting { .. }),
+        "OOMKilled": false,
+        "Dead": false,
+        "Pid": pid,
+        "ExitCode": code,
+        "Error": error,
+        "StartedAt": started,
+        "FinishedAt": finished,
+    })
+}
+
+fn graph_driver(facts: &Facts<'_>) -> Value {
+    let lowers: Vec<String> = facts.lowers.iter().map(|lower| lower.display().to_string()).collect();
+    let mut data = Map::new();
+    data.insert("LowerDir".to_owned(), json!(lowers.join(":")));
+    data.insert("UpperDir".to_owned(), json!(facts.directory.join("upper").display().to_string()));
+    data.insert("WorkDir".to_owned(), json!(facts.directory.join("work").display().to_string()));
+    if let Status::Running { payload, .. } = &facts.record.status {
+        // It is mounted in the container's own mount namespace.
+        data.insert("MergedDir".to_owned(), json!(format!("/proc/{}/root", payload.pid)));
+    }
+    json!({"Name": DRIVER, "Data": data})
+}
+
+fn mounted(mounted: &Mounted) -> Value {
+    let Mounted { volume, mount } = mounted;
+    let (source, propagation) = match &mount.source {
+        Source::Bind { path, propagation, .. } => (path.as_path().display().to_string(), propagation),
+        _ => (String::new(), &None),
+    };
+    let propagation = word(*propagation);
+    let (target, is_writable) = (mount.target.to_string(), !mount.attributes.read_only);
+    match volume {
+        Some(name) => json!({
+            "Type": "volume", "Name": name, "Source": source, "Destination": target, "Driver": "local",
+            "Mode": "", "RW": is_writable, "Propagation": "",
+        }),
+        None => json!({
+            "Type": "bind", "Source": source, "Destination": target,
+            "Mode": "", "RW": is_writable, "Propagation": propagation,
+        }),
+    }
+}
+
+/// Docker's word for a propagation.
+pub(super) fn word(propagation: Option<Propagation>) -> &'static str {
+    match propagation {
+        None | Some(Propagation::Private) => "rprivate",
+        Some(Propagation::Slave) => "rslave",
+        Some(Propagation::Shared) => "rshared",
+    }
+}
+
+fn config(facts: &Facts<'_>) -> Value {
+    let Facts { record, request, .. } = facts;
+    let config = &record.config;
+    let keys = |names: &std::collections::BTreeSet<String>| -> Value {
+        let map: Map<String, Value> = names.iter().map(|name| (name.clone(), json!({}))).collect();
+        if map.is_empty() { Value::Null } else { Value::Object(map) }
+    };
+    let words = |words: &[String]| if words.is_empty() { Value::Null } else { json!(words) };
+    let hostname = match request {
+        Some(request) if request.uts != Choice::Private => "",
+        Some(RunRequest { hostname: Some(name), .. }) => name,
+        _ => record.short_id(),
+    };
+    let mut document = json!({
+        "Hostname": hostname,
+        "Domainname": "",
+        "User": config.user,
+        "AttachStdin": false,
+        "AttachStdout": false,
+        "AttachStderr": false,
+        "Tty": record.terminal,
+        "OpenStdin": record.interactive,
+        "StdinOnce": false,
+        "Env": config.env,
+        // A record of an older kelp has only the whole command.
+        "Cmd": if config.cmd.is_empty() && config.entrypoint.is_empty() { words(&record.command) } else { words(&config.cmd) },
+        "Image": record.image,
+        "Volumes": keys(&config.volumes),
+        "WorkingDir": config.working_dir,
+        "Entrypoint": words(&config.entrypoint),
+        "OnBuild": Value::Null,
+        "Labels": *record.all_labels(),
+    });
+    let optional = [
+        ("ExposedPorts", (!config.exposed_ports.is_empty()).then(|| keys(&config.exposed_ports))),
+        ("StopSignal", record.stop_signal.as_ref().map(|signal| json!(signal))),
+        ("StopTimeout", record.stop_timeout_s.map(|seconds| json!(seconds))),
+        ("Healthcheck", config.healthcheck.as_ref().map(|check| json!(check))),
+        ("Shell", (!config.shell.is_empty()).then(|| json!(config.shell))),
+    ];
+    if let Some(fields) = document.as_object_mut() {
+        fields.extend(optional.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
+    }
+    document
+}
+
+/// A container has no addresses: its network is the host's, another
+/// container's, or nothing but a loopback device.
+fn network(record: &Record) -> Value {
+    let mut networks = Map::new();
+    if matches!(record.network.as_str(), "none" | "host") {
+        networks.insert(record.network.clone(), endpoint());
+    }
+    let key = match &record.status {
+        Status::Running { payload, .. } => format!("/proc/{}/ns/net", payload.pid),
+        _ => String::new(),
+    };
+    json!({
+        "Bridge": "",
+        "SandboxID": "",
+        "SandboxKey": key,
+        "Ports": {},
+        "EndpointID": "",
+        "Gateway": "",
+        "GlobalIPv6Address": "",
+        "GlobalIPv6PrefixLen": 0,
+        "IPAddress": "",
+        "IPPrefixLen": 0,
+        "IPv6Gateway": "",
+        "MacAddress": "",
+        "Networks": networks,
+    })
+}
+
+fn endpoint() -> Value {
+    json!({
+        "IPAMConfig": Value::Null,
+        "Links": Value::Null,
+        "Aliases": Value::Null,
+        "MacAddress": "",
+        "NetworkID": "",
+        "EndpointID": "",
+        "Gateway": "",
+        "IPAddress": "",
+        "IPPrefixLen": 0,
+        "IPv6Gateway": "",
+        "GlobalIPv6Address": "",
+        "GlobalIPv6PrefixLen": 0,
+        "DNSNames": Value::Null,
+    })
+}
+
+fn time(nanoseconds: i64) -> String {
+    jiff::Timestamp::from_nanosecond(nanoseconds.into()).map_or_else(|_| NEVER.to_owned(), |time| time.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::identity::Identity;
+
+    fn of(record: &Record) -> Value {
+        document(&Facts {
+            record,
+            request: None,
+            directory: Path::new("/data/containers/ID"),
+            run_directory: Path::new("/run/containers/ID"),
+            lowers: &["/top".into(), "/base".into()],
+            sizes: None,
+        })
+    }
+
+    #[test]
+    fn a_container_that_an_older_kelp_made_is_described_all_the_same() {
+        let mut record = Record::new("ab".repeat(32), "web".to_owned());
+        record.created_ns = 0;
+        record.command = vec!["sh".to_owned(), "-c".to_owned(), "true".to_owned()];
+        record.labels = vec![("a".to_owned(), "b".to_owned())];
+        record.status = Status::Exited { code: 3, started_ns: 0, finished_ns: 60_000_000_000, error: None };
+        let value = of(&record);
+        assert_eq!(value["Created"], "1970-01-01T00:00:00Z");
+        assert_eq!((&value["Path"], &value["Args"]), (&json!("sh"), &json!(["-c", "true"])));
+        assert_eq!((&value["Name"], &value["Config"]["Labels"]), (&json!("/web"), &json!({"a": "b"})));
+        assert_eq!(value["Config"]["Cmd"], json!(["sh", "-c", "true"]));
+        assert_eq!(value["State"]["ExitCode"], 3);
+        assert_eq!(value["State"]["FinishedAt"], "1970-01-01T00:01:00Z");
+        assert_eq!(value["State"]["Running"], false);
+        assert_eq!(value["GraphDriver"]["Data"]["LowerDir"], "/top:/base");
+        assert_eq!(value["GraphDriver"]["Data"].get("MergedDir"), None);
+        assert_eq!(value.get("SizeRw"), None);
+    }
+
+    #[test]
+    fn what_runs_can_be_looked_into() {
+        let mut record = Record::new("ab".repeat(32), "web".to_owned());
+        let own = Identity::of(nix::unistd::getpid().as_raw()).unwrap();
+        record.network = "host".to_owned();
+        record.status = Status::Running { supervisor: own, payload: own, started_ns: 0, paused: true };
+        let value = of(&record);
+        assert_eq!(value["GraphDriver"]["Data"]["MergedDir"], format!("/proc/{}/root", own.pid));
+        assert_eq!(value["HostsPath"], "/run/containers/ID/hosts");
+        assert_eq!((&value["State"]["Running"], &value["State"]["Paused"]), (&json!(true), &json!(true)));
+        assert!(value["NetworkSettings"]["Networks"]["host"].is_object());
+    }
+}

@@ -1,0 +1,195 @@
+//! The journal's part of a container's log, by way of `journalctl -o json`.
+
+use std::io::{ErrorKind, Read};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+use jiff::Timestamp;
+use nix::poll::{PollFd, PollFlags, PollTimeout};
+use serde::Deserialize;
+
+use crate::container::log::{Entry, Selection, Stream};
+use crate::error::{Context, Failure, Result};
+use crate::limits;
+
+const NANOSECONDS: i128 = 1_000_000_000;
+
+/// journald may have lines on their way when their container has ended.
+const QUIET_MS: u16 = 300;
+
+/// journalctl, running. Ended when dropped.
+pub(super) struct Journalctl {
+    child: Child,
+    stdout: ChildStdout,
+    /// What was read and holds no whole line yet.
+    pending: Vec<u8>,
+    selection: Selection,
+    follows: bool,
+}
+
+/// A line of journalctl's (systemd, docs/JOURNAL_EXPORT_FORMATS.md).
+#[derive(Deserialize)]
+struct Line {
+    #[serde(rename = "MESSAGE")]
+    message: Option<Message>,
+    #[serde(rename = "PRIORITY")]
+    priority: Option<String>,
+    #[serde(rename = "CONTAINER_PARTIAL_MESSAGE")]
+    partial: Option<String>,
+    #[serde(rename = "__REALTIME_TIMESTAMP")]
+    time_us: Option<String>,
+}
+
+/// Bytes that are no text are numbers.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Message {
+    Text(String),
+    Bytes(Vec<u8>),
+}
+
+impl Journalctl {
+    /// Starts it for the container `id`.
+    pub(super) fn start(id: &str, selection: &Selection, follows: bool) -> Result<Self> {
+        let field = format!("CONTAINER_ID_FULL={id}");
+        let mut command = Command::new("journalctl");
+        command.args(["--output=json", "--all", "--no-pager", "--quiet", &field]);
+        command.arg("--output-fields=MESSAGE,PRIORITY,CONTAINER_PARTIAL_MESSAGE");
+        command.arg(format!("--lines={}", selection.lines.map_or("all".to_owned(), |lines| lines.to_string())));
+        // Whole seconds here; to the nanosecond below.
+        command.args(selection.since_ns.map(|time_ns| format!("--since=@{}", time_ns.div_euclid(NANOSECONDS))));
+        command.args(selection.until_ns.map(|time_ns| format!("--until=@{}", time_ns.div_euclid(NANOSECONDS) + 1)));
+        command.args(follows.then_some("--follow"));
+        let mut child = match command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn() {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Err(Failure::host("it is in the journal, and there is no journalctl here")
+                    .hint(format!("where there is one: journalctl {field}")));
+            }
+            child => child.doing(|| "start journalctl")?,
+        };
+        let stdout = child.stdout.take().ok_or_else(|| Failure::bug("journalctl has no output"))?;
+        Ok(Self { child, stdout, pending: Vec::new(), selection: *selection, follows })
+    }
+
+    /// Can be read when there is more.
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.stdout.as_fd()
+    }
+
+    /// Hands over what there is: everything, or with `follows` what is there now.
+    pub(super) fn drain(&mut self, mut take: impl FnMut(&Entry<'_>)) -> Result<()> {
+        let mut buffer = vec![0; limits::LOG_BATCH_BYTES];
+        while !self.follows || self.is_ready(0) {
+            match self.stdout.read(&mut buffer) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Ok(0) => return self.end(),
+                count => {
+                    let read = buffer.get(..count?).unwrap_or_default();
+                    self.pending.extend_from_slice(read);
+                    self.hand_over(&mut take)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn hand_over(&mut self, take: &mut impl FnMut(&Entry<'_>)) -> Result<()> {
+        let mut rest = self.pending.as_slice();
+        while let Some(at) = memchr::memchr(b'\n', rest) {
+            let (line, more) = rest.split_at(at);
+            // A line that journalctl would not write is none of ours.
+            if let Some(entry) = serde_json::from_slice(line).ok().and_then(|line| entry(line, &self.selection)) {
+                take(&entry);
+            }
+            rest = more.get(1..).unwrap_or_default();
+        }
+        self.pending = rest.to_vec();
+        if self.pending.len() > limits::LOG_ENTRY_BYTES_MAX {
+            return Err(Failure::host("journalctl writes a line without end"));
+        }
+        Ok(())
+    }
+
+    fn is_ready(&self, patience_ms: u16) -> bool {
+        let mut fds = [PollFd::new(self.stdout.as_fd(), PollFlags::POLLIN)];
+        matches!(nix::poll::poll(&mut fds, PollTimeout::from(patience_ms)), Ok(1))
+    }
+
+    /// Waits for what may still come; from here on there is an end.
+    pub(super) fn end_when_quiet(&mut self) {
+        if self.follows && !self.is_ready(QUIET_MS) {
+            // It may have ended by itself.
+            self.child.kill().ok();
+        }
+    }
+
+    fn end(&mut self) -> Result<()> {
+        let status = self.child.wait().doing(|| "wait for journalctl")?;
+        if status.success() || self.follows {
+            return Ok(());
+        }
+        Err(Failure::host(format!("journalctl ended with {status}")))
+    }
+}
+
+impl Drop for Journalctl {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+fn entry(line: Line, selection: &Selection) -> Option<Entry<'static>> {
+    let time_ns = line.time_us?.parse::<i128>().ok()?.checked_mul(1000)?;
+    let is_early = selection.since_ns.is_some_and(|since_ns| time_ns < since_ns);
+    let is_late = selection.until_ns.is_some_and(|until_ns| time_ns > until_ns);
+    if is_early || is_late {
+        return None;
+    }
+    let mut text = match line.message? {
+        Message::Text(text) => text.into_bytes(),
+        Message::Bytes(bytes) => bytes,
+    };
+    if line.partial.as_deref() != Some("true") {
+        text.push(b'\n');
+    }
+    // Priorities as the writer gives them.
+    let stream = if line.priority.as_deref() == Some("3") { Stream::Stderr } else { Stream::Stdout };
+    Some(Entry::new(stream, Timestamp::from_nanosecond(time_ns).ok()?.to_string(), text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(line: &str, expected: Option<(Stream, &str, &str)>) {
+        let selection = Selection { since_ns: Some(NANOSECONDS), until_ns: Some(3 * NANOSECONDS), lines: None };
+        let found = serde_json::from_str(line).ok().and_then(|line| entry(line, &selection));
+        let found = found.map(|entry| {
+            let mut text = Vec::new();
+            entry.push_text(&mut text);
+            (entry.stream, String::from_utf8(entry.time.into_owned()).unwrap(), String::from_utf8(text).unwrap())
+        });
+        assert_eq!(
+            found.as_ref().map(|(stream, time, text)| (*stream, time.as_str(), text.as_str())),
+            expected,
+            "{line}"
+        );
+    }
+
+    #[test]
+    fn reads_what_journalctl_prints() {
+        check(
+            r#"{"__REALTIME_TIMESTAMP":"2000001","PRIORITY":"3","MESSAGE":"a","_UID":"1"}"#,
+            Some((Stream::Stderr, "1970-01-01T00:00:02.000001Z", "a\n")),
+        );
+        check(
+            r#"{"__REALTIME_TIMESTAMP":"2000000","PRIORITY":"6","MESSAGE":[97,10],"CONTAINER_PARTIAL_MESSAGE":"true"}"#,
+            Some((Stream::Stdout, "1970-01-01T00:00:02Z", "a\n")),
+        );
+        check(r#"{"__REALTIME_TIMESTAMP":"999999","MESSAGE":"early"}"#, None);
+        check(r#"{"__REALTIME_TIMESTAMP":"3000001","MESSAGE":"late"}"#, None);
+        check(r#"{"__REALTIME_TIMESTAMP":"2000000","MESSAGE":null}"#, None);
+        check(r#"{"MESSAGE":"a"}"#, None);
+    }
+}

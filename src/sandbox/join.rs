@@ -1,0 +1,49 @@
+//! One program more in a container that runs, the supervisor's side: fork a
+//! joiner, which enters the container's namespaces and clones the program as
+//! the supervisor's own child.
+//!
+//! Nothing here waits: the container can stop the program's process before it
+//! has executed (it is a process of its own pid namespace by then), and the
+//! supervisor must go on all the same.
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use super::spec::{Namespaces, Process};
+use super::stage::init::Streams;
+use super::stage::join;
+use crate::error::Result;
+use crate::kernel::clone::{Child, Side, clone3};
+use crate::process::channel::Channel;
+
+/// A container to join.
+pub struct Target<'a> {
+    /// Its first process.
+    pub pidfd: BorrowedFd<'a>,
+    /// What it was started with: only what is not the host's is joined.
+    pub namespaces: &'a Namespaces,
+    /// Only one id is mapped in it.
+    pub single: bool,
+}
+
+/// A program that is on its way into a container.
+pub struct Joining {
+    /// The joiner, a child to be waited for. It ends by itself.
+    pub joiner: OwnedFd,
+    /// What joiner and program say ([`join::FromJoin`]). Its end is the
+    /// program's execve(2), if nothing else was said.
+    pub channel: Channel,
+}
+
+/// Runs `process` in a container. The caller is single-threaded, in the base
+/// user namespace and without no_new_privs, which the program would inherit.
+/// Of `streams`, each that is `None` is the caller's own.
+pub fn join(target: &Target<'_>, process: &Process, streams: Streams<'_>) -> Result<Joining> {
+    let (ours, theirs) = Channel::pair()?;
+    match clone3(0)? {
+        Side::Child => join::run(target, process, streams, theirs),
+        Side::Parent(Child { pidfd, .. }) => {
+            drop(theirs);
+            Ok(Joining { joiner: pidfd, channel: ours })
+        }
+    }
+}
