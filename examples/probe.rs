@@ -48,6 +48,7 @@ fn act(action: &str, words: &[&str]) {
         "raise" => nix::sys::signal::raise(Signal::try_from(number(0) as i32).unwrap()).unwrap(),
         "sleep" => std::thread::sleep(Duration::from_millis(number(0) as u64)),
         "echo" => say(&words.join(" ")),
+        "lines" => lines(number(0)),
         "error" => eprintln_line(&words.join(" ")),
         "cat" => drop(io::copy(&mut io::stdin(), &mut io::stdout())),
         "line" => answer(read_line()),
@@ -57,6 +58,11 @@ fn act(action: &str, words: &[&str]) {
         "fill" => answer(fs::write(word(0), vec![b'x'; number(1) as usize]).map(|()| "ok".to_owned())),
         "mkdir" => answer(fs::DirBuilder::new().mode(0o755).create(word(0)).map(|()| "ok".to_owned())),
         "remove" => answer(remove(Path::new(word(0))).map(|()| "ok".to_owned())),
+        "symlink" => answer(std::os::unix::fs::symlink(word(0), word(1)).map(|()| "ok".to_owned())),
+        "fifo" => answer(fifo(word(0)).map(|()| "ok".to_owned())),
+        "socket-file" => answer(std::os::unix::net::UnixListener::bind(word(0)).map(|_| "ok".to_owned())),
+        "extend" => answer(extend(word(0), number(1) as u64).map(|()| "ok".to_owned())),
+        "exchange" => answer(Err(exchange(word(0), word(1)))),
         "hard-link" => answer(fs::hard_link(word(0), word(1)).map(|()| "ok".to_owned())),
         "chmod" => answer(chmod(word(0), word(1)).map(|()| "ok".to_owned())),
         "set-attribute" => answer(set_attribute(word(0), word(1), word(2)).map(|()| "ok".to_owned())),
@@ -73,8 +79,13 @@ fn act(action: &str, words: &[&str]) {
         "stubborn" => wait_for_signal(true),
         "sizes" => wait_for_sizes(),
         "orphan" => say(&orphan()),
-        "fifo" => answer(made(nix::unistd::mkfifo(word(0), nix::sys::stat::Mode::S_IRWXU))),
-        "symlink" => answer(std::os::unix::fs::symlink(word(0), word(1)).map(|()| "ok".to_owned())),
+        "burn" => loop {
+            std::hint::black_box(number(0));
+        },
+        "allocate" => allocate(number(0) as usize),
+        "children" => children(number(0)),
+        "stray" => stray(),
+        "rename" => answer(rename(word(0))),
         "grow" => answer(grow(word(0), number(1) as u64).map(|()| "ok".to_owned())),
         "mount-memory" => answer(made(mount_memory(word(0)))),
         "hold" => hold(),
@@ -92,6 +103,46 @@ fn act(action: &str, words: &[&str]) {
             std::process::exit(99);
         }
     }
+}
+
+/// Many lines, as fast as they are taken.
+fn lines(count: i64) {
+    let mut out = io::BufWriter::with_capacity(64 << 10, io::stdout());
+    (0..count).try_for_each(|number| writeln!(out, "line {number} of a log")).and_then(|()| out.flush()).unwrap();
+}
+
+/// Keeps so many MiB of memory, all of it written to.
+fn allocate(mebibytes: usize) {
+    let memory = vec![1_u8; mebibytes << 20];
+    say("ready");
+    std::thread::sleep(Duration::from_secs(3600));
+    drop(std::hint::black_box(memory));
+}
+
+/// Starts so many children that wait.
+fn children(count: i64) {
+    let start = |_| std::process::Command::new("/probe").arg("forever").spawn().unwrap();
+    let children: Vec<_> = (0..count).map(start).collect();
+    say("ready");
+    std::thread::sleep(Duration::from_secs(3600));
+    drop(children);
+}
+
+/// Leaves a process behind whose parent is gone.
+fn stray() {
+    let mut command = std::process::Command::new("/probe");
+    let mut parent = command.args(["children", "1"]).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut first = [0];
+    io::Read::read_exact(&mut parent.stdout.take().unwrap(), &mut first).unwrap();
+    parent.kill().unwrap();
+    parent.wait().unwrap();
+    say("ready");
+}
+
+/// Takes another name, as ps(1) shows it; escapes in `name` are resolved.
+fn rename(name: &str) -> io::Result<String> {
+    fs::write("/proc/self/comm", name.replace("\\n", "\n").replace("\\e", "\x1b"))?;
+    Ok("ok".to_owned())
 }
 
 fn eprintln_line(text: &str) {
@@ -174,6 +225,25 @@ fn name_of(error: &io::Error) -> String {
 
 fn id(text: &str) -> Option<u32> {
     text.parse().ok()
+}
+
+fn fifo(path: &str) -> io::Result<()> {
+    Ok(nix::unistd::mkfifo(path, nix::sys::stat::Mode::from_bits_truncate(0o644))?)
+}
+
+/// A file with a hole behind what it has.
+fn extend(path: &str, length: u64) -> io::Result<()> {
+    fs::OpenOptions::new().write(true).create(true).truncate(false).open(path)?.set_len(length)
+}
+
+/// Exchanges two names again and again, until that fails.
+fn exchange(one: &str, other: &str) -> io::Error {
+    use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+    loop {
+        if let Err(errno) = renameat2(AT_FDCWD, one, AT_FDCWD, other, RenameFlags::RENAME_EXCHANGE) {
+            return errno.into();
+        }
+    }
 }
 
 /// A file, or a directory with all that is in it.

@@ -57,6 +57,11 @@ pub const LAYER_DIRECTORY_BYTES_MAX: usize = 512 << 20;
 /// that the later ones become links. A full distribution needs some KiB.
 pub const LAYER_LINK_BYTES_MAX: usize = 512 << 20;
 
+/// A file of /proc or /sys that is copied, as far as it is read: these say no
+/// size, and some have no end. The longest that people ask for (smaps of a
+/// large process, kallsyms) have some MiB.
+pub const KERNEL_FILE_BYTES_MAX: u64 = 16 << 20;
+
 /// The list of what changed in a container, read whole to be sorted: ten
 /// million paths.
 pub const CHANGES_BYTES_MAX: u64 = 1 << 30;
@@ -129,6 +134,10 @@ pub const EXEC_SESSIONS_MAX: usize = 200;
 /// How long a command that attached to a container may hold its program up by
 /// not reading what it writes.
 pub const LISTENER_PATIENCE_MS: u64 = 10_000;
+
+/// Commands that talk to one supervisor at once. Each costs up to three of the
+/// 1,024 descriptors that a process usually may have (RLIMIT_NOFILE).
+pub const CLIENTS_MAX: usize = 200;
 
 /// A tag's file: a reference, digests and times of our own writing.
 pub const TAG_BYTES_MAX: u64 = 64 << 10;
@@ -266,6 +275,17 @@ pub const FORMAT_BYTES_MAX: usize = 64 << 20;
 /// Spaces that one call of `pad` in a `--format` template can make: more than
 /// any terminal is wide.
 pub const FORMAT_PAD_MAX: usize = 4_096;
+
+/// The one line of /proc/PID/stat: 52 numbers of up to 20 digits and a name.
+pub const PROCESS_STAT_BYTES_MAX: u64 = 2 << 10;
+
+/// Another file that the kernel makes up of a process or a cgroup. The longest
+/// have a line for each device; what is beyond is left out.
+pub const PROCESS_FILE_BYTES_MAX: u64 = 64 << 10;
+
+/// What is shown of a program's command line, which it may rewrite to be as
+/// long as its memory: what ps(1) could show at most for most of its life.
+pub const COMMAND_LINE_BYTES_MAX: u64 = 4 << 10;
 
 /// A line of a container's log: what is longer becomes several entries, as
 /// Docker cuts it, so that no program can make kelp remember more.

@@ -15,6 +15,7 @@ fn main() -> ExitCode {
         Some(Stage::Unpack) => storage::unpack::stage::main(),
         Some(Stage::Pack) => storage::pack::stage::main(),
         Some(Stage::Fill) => storage::fill::main(),
+        Some(Stage::Copy) => container::copy::main(),
         Some(Stage::Sweep) => storage::sweep::stage(),
         Some(Stage::Census) => storage::census::main(),
         Some(Stage::View) => sandbox::view::main(),

@@ -17,7 +17,9 @@ mod commit;
 mod completion;
 mod container_inspect;
 mod container_prune;
+mod cp;
 mod create;
+mod df;
 mod diff;
 mod events;
 mod exec;
@@ -35,6 +37,7 @@ mod image_unmount;
 mod image_verify;
 mod images;
 mod import;
+mod info;
 mod inspect;
 mod kill;
 mod load;
@@ -45,6 +48,7 @@ mod man;
 mod manifest;
 mod ns;
 mod pause;
+mod port;
 mod progress;
 mod prompt;
 mod ps;
@@ -60,10 +64,13 @@ mod run;
 mod save;
 mod search;
 mod start;
+mod stats;
 mod stop;
+mod system_prune;
 mod tag;
 #[doc(hidden)]
 pub mod template;
+mod top;
 mod units;
 mod unpause;
 mod untag;
@@ -104,10 +111,12 @@ struct Global {
 const WITHOUT_SETTINGS: &[&str] = &[
     "attach",
     "completion",
+    "container cp",
     "container exec",
     "container inspect",
     "container logs",
     "container prune",
+    "cp",
     "events",
     "exec",
     "generate systemd",
@@ -119,10 +128,13 @@ const WITHOUT_SETTINGS: &[&str] = &[
     "man",
     "ns",
     "pause",
+    "port",
     "ps",
     "rename",
     "rm",
+    "stats",
     "stop",
+    "top",
     "system events",
     "unpause",
     "update",

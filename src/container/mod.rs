@@ -17,15 +17,19 @@
 
 pub mod attach;
 pub mod control;
+pub mod copy;
 pub mod events;
 pub mod exec;
 pub mod health;
 pub mod log;
 pub mod namespaces;
+pub mod processes;
+pub mod procfs;
 pub mod record;
 mod relay;
 pub mod restart;
 pub mod signals;
 pub mod store;
 pub mod supervisor;
+pub mod usage;
 pub mod uses;

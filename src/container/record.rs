@@ -113,6 +113,13 @@ pub struct Files {
     pub id_map_key: String,
     /// What was mounted on; kelp made what was missing there.
     pub mount_points: Vec<String>,
+    /// What belongs to its files besides its own: volumes, binds, and the
+    /// directories of `--rootfs /`.
+    #[serde(default)]
+    pub mounts: Vec<Mount>,
+    /// `/` cannot be written.
+    #[serde(default)]
+    pub read_only: bool,
 }
 
 /// Where in its life a container is.

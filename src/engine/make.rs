@@ -273,19 +273,27 @@ fn files(request: &RunRequest, base: &IdMap, spec: &SandboxSpec) -> Result<Files
             Some(fs::canonicalize(directory).doing(|| format!("find \"{}\"", directory.display()))?)
         }
     };
-    let mounts = spec.steps.iter().filter_map(|step| match step {
-        Step::Mount(mount) => Some(&mount.target),
-        _ => None,
-    });
+    let all_mounts = || {
+        spec.steps.iter().filter_map(|step| match step {
+            Step::Mount(mount) => Some(mount),
+            _ => None,
+        })
+    };
     let mut mount_points: Vec<String> = Vec::new();
-    for target in mounts {
+    for Mount { target, .. } in all_mounts() {
         // What is mounted in another mount is not in the container's files.
         if !mount_points.iter().any(|above| target.as_path().starts_with(above)) {
             mount_points.push(target.to_string());
         }
     }
-    let id_map_key = base.compose(&spec.id_map).key();
-    Ok(Files { rootfs, id_map: spec.id_map.clone(), id_map_key, mount_points })
+    // Not what every container gets of the kernel's.
+    let is_kept = |mount: &&Mount| {
+        let is_own = ["/dev", "/proc", "/sys"].iter().any(|tree| mount.target.as_path().starts_with(tree));
+        matches!(mount.source, Source::Bind { .. } | Source::Overlay(_)) && !is_own
+    };
+    let mounts = all_mounts().filter(is_kept).cloned().collect();
+    let (id_map, id_map_key) = (spec.id_map.clone(), base.compose(&spec.id_map).key());
+    Ok(Files { rootfs, id_map, id_map_key, mount_points, mounts, read_only: spec.root.read_only })
 }
 
 fn root_of(lowers: Vec<HostPath>, directory: &Path, volatile: bool, read_only: bool) -> Root {

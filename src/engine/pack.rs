@@ -40,8 +40,7 @@ impl Files {
     pub(super) fn of(paths: &Paths, container: &Container) -> Result<Self> {
         let Container { directory, record } = container;
         let Some(files) = &record.files else {
-            return Err(Failure::user("it was made by an older kelp, which did not write down what its files are")
-                .hint("run it again; copy what you need through a volume"));
+            return Err(older_kelp());
         };
         let lowers = match &files.rootfs {
             Some(root) if root == Path::new("/") => {
@@ -64,6 +63,12 @@ impl Files {
     pub(super) fn stack(&self) -> Vec<PathBuf> {
         std::iter::once(&self.upper).chain(&self.lowers).cloned().collect()
     }
+}
+
+/// That a record says nothing of the container's files.
+pub(super) fn older_kelp() -> Failure {
+    Failure::user("it was made by an older kelp, which did not write down what its files are")
+        .hint("run it again; copy what you need through a volume")
 }
 
 /// The unpacked layers of a container's image, which are kept as long as the
@@ -141,11 +146,12 @@ pub(super) fn check_still_there(paths: &Paths, container: &Container) -> Result<
 
 /// What the user should know about what was packed: one line each.
 pub(super) fn notices(summary: &Summary) -> Vec<String> {
-    let Summary { changed, skipped_sockets, dropped_attributes, .. } = summary;
+    let Summary { changed, skipped_sockets, dropped_attributes, unread, .. } = summary;
     counted(&[
         (*changed, "file changed while it was read", "files changed while they were read"),
         (*skipped_sockets, "socket was left out", "sockets were left out"),
         (*dropped_attributes, "extended attribute was left out", "extended attributes were left out"),
+        (*unread, "file of the kernel's was not read to its end", "files of the kernel's were not read to their end"),
     ])
 }
 

@@ -409,6 +409,8 @@ mod tests {
             id_map: IdMap::single(0, 0),
             id_map_key: String::new(),
             mount_points: Vec::new(),
+            mounts: Vec::new(),
+            read_only: false,
         });
         assert_eq!(again(&before).unwrap(), ["/data=own own", "/new=new1 own", "/host=/home ro"]);
     }

@@ -24,6 +24,8 @@ pub enum Stage {
     Pack,
     /// Fills new volumes (storage/fill).
     Fill,
+    /// Reads and writes a container's files (container/copy).
+    Copy,
     /// Deletes what was thrown away (storage/sweep).
     Sweep,
     /// Looks into unpacked layers (storage/census).
@@ -34,8 +36,8 @@ pub enum Stage {
 
 impl Stage {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Supervisor, Self::Unpack, Self::Pack, Self::Fill, Self::Sweep, Self::Census, Self::View];
+    pub const ALL: [Self; 8] =
+        [Self::Supervisor, Self::Unpack, Self::Pack, Self::Fill, Self::Copy, Self::Sweep, Self::Census, Self::View];
 
     /// The stage's argv[0], as ps(1) shows it.
     pub fn name(self) -> &'static str {
@@ -44,6 +46,7 @@ impl Stage {
             Self::Unpack => "kelp-unpack",
             Self::Pack => "kelp-pack",
             Self::Fill => "kelp-fill",
+            Self::Copy => "kelp-copy",
             Self::Sweep => "kelp-sweep",
             Self::Census => "kelp-census",
             Self::View => "kelp-view",

@@ -2,10 +2,11 @@
 //!
 //! It is root of a user namespace with a container's id map, in namespaces of
 //! its own without network, mounts or other processes in sight; its root
-//! directory is an empty one; it has the few capabilities that its work takes.
-//! Files it reaches by descriptors alone, which the stage was handed.
+//! directory is an empty one, or what it was made to work on; it has the few
+//! capabilities that its work takes. Files of others it reaches by descriptors
+//! alone.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use super::channel::Channel;
@@ -15,17 +16,36 @@ use crate::error::{Context, Failure, Result};
 use crate::kernel::clone::{Child, Side, clone3};
 use crate::kernel::{capability, mount, open, process};
 
+/// What a worker does, before it is confined and after. A closure is work that
+/// needs nothing before.
+pub trait Work {
+    /// Opens files by their paths, in the worker's mount namespace and with the
+    /// user's own rights: its ids are not mapped yet.
+    fn open(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Mounts what will be the worker's root directory, as root of its user
+    /// namespace; `None` is an empty one.
+    fn mount(&mut self) -> Result<Option<OwnedFd>> {
+        Ok(None)
+    }
+
+    /// Does it.
+    fn work(self) -> Result<()>;
+}
+
+impl<F: FnOnce() -> Result<()>> Work for F {
+    fn work(self) -> Result<()> {
+        self()
+    }
+}
+
 /// Runs `work` in a worker with `id_map` (onto the caller's user namespace)
 /// and the set `capabilities` (bit n is capability n), and waits for its end.
 /// What `work` returns as a failure is sent over `channel`. `what` is what the
 /// worker does, in an error: "packs". The caller must be single-threaded.
-pub fn run(
-    id_map: &IdMap,
-    capabilities: u64,
-    what: &str,
-    channel: &Channel,
-    work: impl FnOnce() -> Result<()>,
-) -> Result<()> {
+pub fn run(id_map: &IdMap, capabilities: u64, what: &str, channel: &Channel, mut work: impl Work) -> Result<()> {
     let flags = libc::CLONE_NEWUSER
         | libc::CLONE_NEWNS
         | libc::CLONE_NEWPID
@@ -36,8 +56,9 @@ pub fn run(
     match clone3(flags as u64).map_err(crate::host::explain_namespaces)? {
         Side::Child => {
             drop(ours);
-            let prepared = prepare(&theirs, id_map, capabilities).doing(|| format!("confine the process that {what}"));
-            let result = prepared.and_then(|is_wanted| if is_wanted { work() } else { Ok(()) });
+            let prepared = prepare(&theirs, id_map, capabilities, &mut work);
+            let prepared = prepared.doing(|| format!("confine the process that {what}"));
+            let result = prepared.and_then(|is_wanted| if is_wanted { work.work() } else { Ok(()) });
             if let Err(failure) = result {
                 // A command that is gone needs no answer.
                 channel.send(&StageFailed { failed: failure }, &[]).ok();
@@ -69,14 +90,18 @@ fn killed(what: &str, signal: i32) -> Failure {
 
 /// Waits for the id map and gives up all that the work does not need; `false`
 /// if the stage is gone meanwhile.
-fn prepare(parent: &Channel, id_map: &IdMap, capabilities: u64) -> Result<bool> {
+fn prepare(parent: &Channel, id_map: &IdMap, capabilities: u64, work: &mut impl Work) -> Result<bool> {
     process::set_parent_death_signal(libc::SIGKILL)?;
+    work.open()?;
     if parent.receive::<()>()?.is_none() {
         return Ok(false);
     }
     process::become_user(0, 0, (!id_map.is_single()).then_some(&[][..]))?;
     nix::sys::stat::umask(nix::sys::stat::Mode::empty());
-    empty_root()?;
+    match work.mount()? {
+        Some(root) => pivot(root.as_fd())?,
+        None => empty_root()?,
+    }
     for number in (0..64).take_while(|number| capability::known(*number)) {
         if capabilities & (1 << number) == 0 {
             capability::drop_bounding(number)?;
@@ -93,7 +118,12 @@ fn empty_root() -> Result<()> {
     let empty = context.mount(mount::RDONLY | mount::NOSUID | mount::NODEV | mount::NOEXEC)?;
     let here = open::open_dir(Path::new("/tmp"))?;
     mount::attach(empty.as_fd(), here.as_fd(), "/tmp")?;
-    nix::unistd::fchdir(empty.as_fd()).map_err(std::io::Error::from)?;
+    pivot(empty.as_fd())
+}
+
+/// Makes the mounted `root` the root directory; all others are gone.
+fn pivot(root: BorrowedFd<'_>) -> Result<()> {
+    nix::unistd::fchdir(root).map_err(std::io::Error::from)?;
     mount::pivot_to_cwd()?;
     Ok(mount::detach_cwd()?)
 }

@@ -16,7 +16,7 @@ use std::path::Path;
 use nix::sys::stat::SFlag;
 
 use super::root;
-use super::spec::{Attributes, ContainerPath, HostPath, Mount, Overlay, Propagation, SandboxSpec, Source, Step};
+use super::spec::{Attributes, ContainerPath, HostPath, Mount, Overlay, Propagation, Source, Step};
 use crate::error::{Context, Failure, Result};
 use crate::kernel::{Errno, file, mount, open, terminal};
 use crate::limits;
@@ -38,9 +38,9 @@ pub struct Outcome {
 pub type Sources = HashMap<usize, OwnedFd>;
 
 /// Opens every host source. Runs before ids change and needs none mapped.
-pub fn open_sources(spec: &SandboxSpec) -> Result<Sources> {
+pub fn open_sources(all: &[Step]) -> Result<Sources> {
     let mut sources = Sources::new();
-    for (index, step) in spec.steps.iter().enumerate() {
+    for (index, step) in all.iter().enumerate() {
         let Step::Mount(Mount { source, target, .. }) = step else { continue };
         let opened = match source {
             Source::Bind { path, recursive, .. } => open_bind(path.as_path(), *recursive),
@@ -68,11 +68,11 @@ fn open_bind(path: &Path, recursive: bool) -> Result<OwnedFd> {
     })
 }
 
-/// Carries out all steps below `root`.
-pub fn apply(spec: &SandboxSpec, root: BorrowedFd<'_>, sources: &mut Sources, steps: &mut Steps) -> Result<Outcome> {
+/// Carries out `all` steps below `root`.
+pub fn apply(all: &[Step], root: BorrowedFd<'_>, sources: &mut Sources, steps: &mut Steps) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     let mut mask = Mask::default();
-    for (index, step) in spec.steps.iter().enumerate() {
+    for (index, step) in all.iter().enumerate() {
         match step {
             Step::Mount(mount) => {
                 apply_mount(mount, root, sources.remove(&index), &mut outcome)

@@ -57,6 +57,16 @@ pub fn mount(root: &Root, opened: &Opened) -> Result<OwnedFd> {
     overlay(&lowers, Some((opened.upper.as_fd(), opened.work.as_fd())), root.volatile).map_err(explain)
 }
 
+/// Mounts the root detached to be read only: nothing is written to its
+/// directories, and nothing is written out when it goes.
+pub fn mount_to_read(root: &Root, opened: &Opened) -> Result<OwnedFd> {
+    if root.lowers.is_empty() {
+        return mount(root, opened);
+    }
+    let layers: Vec<_> = std::iter::once(&opened.upper).chain(&opened.lowers).map(AsFd::as_fd).collect();
+    overlay(&layers, None, false).map_err(explain)
+}
+
 /// An overlay with `userxattr`, without which whiteouts and opaque marks made
 /// by users would be ignored. Without `writable`, the upper and the work
 /// directory, it is read-only and needs two lower ones.

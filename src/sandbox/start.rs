@@ -115,9 +115,26 @@ fn open_shared(spec: &SandboxSpec) -> Result<Sources> {
 
 fn copy_from(identity: Identity, path: &Path) -> Result<OwnedFd> {
     let theirs = open_namespace(identity, "mnt")?;
+    Ok(visit(&theirs, || mount::clone_tree(open::cwd(), path, true))??)
+}
+
+/// The root directory of a running container: that of its mount namespace,
+/// wherever its first process may have changed its own root to. The namespace
+/// comes along: as long as it is held, what is mounted in it stays. The caller
+/// is single-threaded and in the base user namespace, and in no namespace of
+/// the container's before or after.
+pub fn root_of(identity: Identity) -> Result<(File, OwnedFd)> {
+    let theirs = open_namespace(identity, "mnt")?;
+    // setns(2) has made the namespace's root the caller's: there is no path to be led astray on.
+    let root = visit(&theirs, || open::open(Path::new("/"), libc::O_PATH | libc::O_DIRECTORY))??;
+    Ok((theirs, root))
+}
+
+/// Makes one call in another mount namespace.
+fn visit<T>(theirs: &File, call: impl FnOnce() -> T) -> Result<T> {
     let ours = File::open("/proc/self/ns/mnt").doing(|| "open /proc/self/ns/mnt")?;
     namespace::setns(theirs.as_fd(), CloneFlags::CLONE_NEWNS, "mnt")?;
-    let tree = mount::clone_tree(open::cwd(), path, true);
+    let result = call();
     namespace::setns(ours.as_fd(), CloneFlags::CLONE_NEWNS, "own mnt")?;
-    Ok(tree?)
+    Ok(result)
 }

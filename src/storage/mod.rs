@@ -2,7 +2,9 @@
 //!
 //! - [`unpack`] turns a layer's blob into a directory that overlayfs can stack.
 //! - [`pack`] turns directories into the tar of a layer again.
-//! - [`census`] counts what is in unpacked layers.
+//! - [`copy`] knows from where to where files are copied, by docker's rules.
+//! - [`census`] counts what is in unpacked layers, [`measure`] how much is in
+//!   containers and volumes.
 //! - [`layers`] keeps those directories by id mapping and diff id.
 //! - [`overlay`] knows what overlayfs asks of a container's directories.
 //! - [`volumes`] keeps volumes.
@@ -18,9 +20,13 @@
 #[cfg(test)]
 mod as_root;
 
+mod kernel_tree;
+
 pub mod census;
+pub mod copy;
 pub mod fill;
 pub mod layers;
+pub mod measure;
 pub mod overlay;
 pub mod pack;
 pub mod sweep;

@@ -9,6 +9,7 @@ mod harness;
 
 mod archives;
 mod commit;
+mod copy;
 mod crash;
 mod exec;
 mod exit;
@@ -33,5 +34,6 @@ mod shown;
 mod stores;
 mod systemd;
 mod terminal;
+mod usage;
 mod user;
 mod volumes;

@@ -104,7 +104,7 @@ fn prepare(
         steps.run("bring up loopback", || Ok(network::loopback_up()?))?;
     }
     let mut sources = steps.run("open sources", || {
-        let mut all = mounts::open_sources(spec)?;
+        let mut all = mounts::open_sources(&spec.steps)?;
         all.extend(sources);
         Ok(all)
     })?;
@@ -115,7 +115,7 @@ fn prepare(
     let root = steps.run("mount root", || root::mount(&spec.root, &opened))?;
     steps.run("attach root", || Ok(mount::attach(root.as_fd(), mount_point.as_fd(), "/")?))?;
     drop((opened, mount_point));
-    let Outcome { terminal, notices } = mounts::apply(spec, root.as_fd(), &mut sources, &mut steps)?;
+    let Outcome { terminal, notices } = mounts::apply(&spec.steps, root.as_fd(), &mut sources, &mut steps)?;
     drop(sources);
     if spec.root.read_only {
         steps.run("make root read-only", || Ok(mount::set_attributes(root.as_fd(), mount::RDONLY, 0, false, "/")?))?;

@@ -119,6 +119,9 @@ impl<W: Write> Sink for List<W> {
         Ok(true)
     }
 
+    // A list holds nothing of what it names.
+    fn unread(&mut self) {}
+
     fn deleted(&mut self, parent: &[u8], names: &[&[u8]], _: bool) -> Result<()> {
         names.iter().try_for_each(|name| self.write(Kind::Deleted, &[parent, name]))
     }

@@ -15,6 +15,7 @@ use nix::sys::stat::{FileStat, SFlag};
 use super::attributes;
 use super::stack::{self, Id, is};
 use crate::error::Result;
+use crate::kernel::open::Resolve;
 
 /// What counts as a difference.
 #[derive(Debug, Clone, Copy)]
@@ -31,6 +32,8 @@ pub(super) struct Rules {
 pub(super) struct Place<'a> {
     pub(super) dir: BorrowedFd<'a>,
     pub(super) name: &'a [u8],
+    /// How far the name may lead.
+    pub(super) rule: Resolve,
 }
 
 impl Rules {
@@ -60,7 +63,7 @@ impl Rules {
         if !is(status, SFlag::S_IFREG) {
             return Ok(true);
         }
-        let pair = stack::open_file(new.dir, new.name)?.zip(stack::open_file(old.dir, old.name)?);
+        let pair = stack::open_file(new)?.zip(stack::open_file(old)?);
         let Some(((new, _), (old, _))) = pair else { return Ok(false) };
         // Dropped ones count where they are written.
         let attributes = |fd| attributes::read(fd, &mut 0);

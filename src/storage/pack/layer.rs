@@ -13,7 +13,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
@@ -27,6 +27,7 @@ use super::stack::{self, Id, is};
 use super::walk::{Directory, Found, Sink};
 use super::{Form, Options, Summary};
 use crate::error::{Failure, Result};
+use crate::storage::kernel_tree;
 use crate::{kernel, limits};
 
 /// Begins the name of a whiteout.
@@ -46,6 +47,10 @@ pub(super) struct Layer<W: Write> {
     /// Files with more names to come: the first one's path, by inode.
     links: HashMap<Id, Vec<u8>>,
     links_bytes: usize,
+    /// What is packed goes by this name.
+    name: Vec<u8>,
+    /// Whether a device holds files of the kernel's own.
+    devices: HashMap<u64, bool>,
     summary: Summary,
     buffer: Vec<u8>,
 }
@@ -58,6 +63,8 @@ impl<W: Write> Layer<W> {
             rules,
             links: HashMap::new(),
             links_bytes: 0,
+            name: options.name.clone(),
+            devices: HashMap::new(),
             summary: Summary::default(),
             buffer: vec![0; CHUNK_BYTES],
         }
@@ -97,18 +104,71 @@ impl<W: Write> Layer<W> {
         }
     }
 
-    fn regular(&mut self, found: &Found<'_>) -> Result<bool> {
-        let Some((fd, status)) = stack::open_file(found.place.dir, found.place.name)? else { return Ok(false) };
-        if status.st_nlink > 1 && self.link(found.path, &status)? {
+    /// A path of the walk as it is in the tar.
+    fn named(&self, path: &[u8]) -> Vec<u8> {
+        match (self.name.as_slice(), path) {
+            (b"", path) => path.to_vec(),
+            (name, b"") => name.to_vec(),
+            (name, path) => [name, path].join(&b'/'),
+        }
+    }
+
+    fn regular(&mut self, found: &Found<'_>, path: &[u8]) -> Result<bool> {
+        if self.is_of_kernel(found)? {
+            return self.of_kernel(found, path);
+        }
+        let Some((fd, status)) = stack::open_file(found.place)? else { return Ok(false) };
+        if status.st_nlink > 1 && self.link(path, &status)? {
             return Ok(true);
         }
         let attributes = attributes::read(fd.as_fd(), &mut self.summary.dropped_attributes)?;
         let size = u64::try_from(status.st_size).unwrap_or_default();
-        let entry = Entry { size, ..self.entry(EntryType::Regular, found.path, &status, &attributes) };
+        let entry = Entry { size, ..self.entry(EntryType::Regular, path, &status, &attributes) };
         self.archive.begin(&entry)?;
         let is_steady = self.content(fd, &status, size)?;
         self.archive.end()?;
         Ok(is_steady)
+    }
+
+    /// Whether a file is in one of the kernel's own file systems.
+    fn is_of_kernel(&mut self, found: &Found<'_>) -> Result<bool> {
+        let device = found.status.st_dev;
+        if let Some(known) = self.devices.get(&device) {
+            return Ok(*known);
+        }
+        // What is mounted on a single file is not where its name is.
+        let is_mounted = kernel::file::status(found.place.dir)?.st_dev != device;
+        let is_one = !is_mounted && kernel_tree::is_one(found.place.dir)?;
+        if !is_mounted {
+            self.devices.insert(device, is_one);
+        }
+        Ok(is_one)
+    }
+
+    /// Writes a file that the kernel makes up while it is read: its size says
+    /// nothing, it may have no end, and it may refuse for reasons of its own.
+    fn of_kernel(&mut self, found: &Found<'_>, path: &[u8]) -> Result<bool> {
+        let mut content = Vec::new();
+        let read = stack::open_file(found.place).and_then(|opened| match opened {
+            Some((fd, _)) => {
+                let most = limits::KERNEL_FILE_BYTES_MAX;
+                Ok(Some(File::from(fd).take(most).read_to_end(&mut content)? as u64 == most))
+            }
+            None => Ok(None),
+        });
+        match read {
+            Ok(None) => return Ok(false),
+            Ok(Some(is_cut)) => self.summary.unread += u64::from(is_cut),
+            // It alone was asked for.
+            Err(failure) if found.path.is_empty() && content.is_empty() => return Err(failure),
+            Err(_) => self.summary.unread += 1,
+        }
+        let attributes = Attributes::new();
+        let size = content.len() as u64;
+        self.archive.begin(&Entry { size, ..self.entry(EntryType::Regular, path, found.status, &attributes) })?;
+        self.archive.write(&content)?;
+        self.archive.end()?;
+        Ok(true)
     }
 
     /// Writes a further name of a file that was written; `false` for the first.
@@ -186,11 +246,12 @@ impl<W: Write> Sink for Layer<W> {
     fn directory(&mut self, directory: &Directory<'_>) -> Result<()> {
         let Directory { path, status, attributes, .. } = directory;
         let as_usual = (status.st_mode & 0o7777, status.st_uid, status.st_gid) == (ROOT_MODE, 0, 0);
-        if path.is_empty() && as_usual && attributes.is_empty() {
+        if path.is_empty() && self.name.is_empty() && as_usual && attributes.is_empty() {
             return Ok(());
         }
         self.check_name(path)?;
-        let path = if path.is_empty() { b"./".to_vec() } else { [path, &b"/"[..]].concat() };
+        let path = self.named(path);
+        let path = if path.is_empty() { b"./".to_vec() } else { [&path, &b"/"[..]].concat() };
         self.archive.begin(&self.entry(EntryType::Directory, &path, status, attributes))
     }
 
@@ -203,8 +264,9 @@ impl<W: Write> Sink for Layer<W> {
     fn file(&mut self, found: &Found<'_>) -> Result<bool> {
         let Found { path, place, status, .. } = found;
         self.check_name(path)?;
+        let path = &self.named(path);
         if is(status, SFlag::S_IFREG) {
-            return self.regular(found);
+            return self.regular(found, path);
         }
         if status.st_nlink > 1 && self.link(path, status)? {
             return Ok(true);
@@ -225,6 +287,10 @@ impl<W: Write> Sink for Layer<W> {
             return Err(Failure::host(format!("its type {:o} is not known", status.st_mode)));
         }
         Ok(true)
+    }
+
+    fn unread(&mut self) {
+        self.summary.unread += 1;
     }
 
     fn deleted(&mut self, parent: &[u8], names: &[&[u8]], is_opaque: bool) -> Result<()> {

@@ -34,11 +34,13 @@ pub mod stage;
 
 use std::collections::BTreeSet;
 use std::io::{BufWriter, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Context, Result};
+use crate::error::{Context, Failure, Result};
+use crate::kernel::open::Resolve;
+use walk::Sink;
 
 pub use changes::{Change, Kind, parse as parse_changes};
 pub use stack::locate;
@@ -69,12 +71,36 @@ pub struct Options {
     /// The same of the directories that are compared with.
     #[serde(default)]
     pub passed_over_before: BTreeSet<String>,
+    /// What is mounted in the directories belongs to them. The kernel's own
+    /// file systems are empty directories then; else a mount is a failure.
+    #[serde(default)]
+    pub with_mounts: bool,
+    /// What is packed goes by this name; empty for the content of a directory
+    /// by its own names.
+    #[serde(default)]
+    pub name: Vec<u8>,
 }
 
 impl Options {
     /// All as it is.
     pub fn of(form: Form) -> Self {
-        Self { form, newest_s: None, passed_over: BTreeSet::new(), passed_over_before: BTreeSet::new() }
+        Self {
+            form,
+            newest_s: None,
+            passed_over: BTreeSet::new(),
+            passed_over_before: BTreeSet::new(),
+            with_mounts: false,
+            name: Vec::new(),
+        }
+    }
+
+    fn rule(&self) -> Resolve {
+        // Nothing that is read may lead to another place, and only to another file system if that is wanted.
+        if self.with_mounts { Resolve::BeneathNoLinks } else { Resolve::SameMount }
+    }
+
+    fn compare(&self) -> compare::Rules {
+        compare::Rules { newest_s: self.newest_s, splits_links: self.form == Form::Layer }
     }
 }
 
@@ -90,18 +116,22 @@ pub struct Summary {
     pub skipped_sockets: u64,
     /// Extended attributes that cannot be kept.
     pub dropped_attributes: u64,
+    /// Files of the kernel's own that it did not let us read, or not to their end.
+    pub unread: u64,
 }
+
+/// What is gathered before it is written.
+const BUFFER_BYTES: usize = 256 << 10;
 
 /// Packs what the directories `new`, topmost first, have in difference to the
 /// directories `old`.
 pub fn pack(new: &[OwnedFd], old: &[OwnedFd], options: &Options, output: impl Write) -> Result<Summary> {
-    const BUFFER_BYTES: usize = 256 << 10;
     let mut output = BufWriter::with_capacity(BUFFER_BYTES, output);
-    let compare = compare::Rules { newest_s: options.newest_s, splits_links: options.form == Form::Layer };
+    let compare = options.compare();
     let paths =
         |paths: &BTreeSet<String>| paths.iter().map(|path| path.trim_matches('/').as_bytes().to_vec()).collect();
     let (passed_over, passed_over_before) = (paths(&options.passed_over), paths(&options.passed_over_before));
-    let walk = walk::Walk { passed_over, passed_over_before, compare };
+    let walk = walk::Walk { passed_over, passed_over_before, compare, rule: options.rule() };
     let summary = match options.form {
         Form::Layer | Form::Tree => {
             let mut layer = layer::Layer::new(&mut output, options, compare);
@@ -116,6 +146,27 @@ pub fn pack(new: &[OwnedFd], old: &[OwnedFd], options: &Options, output: impl Wr
             Summary { entries: list.count(), changed, ..Summary::default() }
         }
     };
+    output.flush().doing(|| "write")?;
+    Ok(summary)
+}
+
+/// Packs the one file `name` of `directory`, which is none itself.
+pub fn pack_file(directory: BorrowedFd<'_>, name: &[u8], options: &Options, output: impl Write) -> Result<Summary> {
+    let mut output = BufWriter::with_capacity(BUFFER_BYTES, output);
+    let gone = || Failure::not_found("it was removed meanwhile");
+    let status = stack::status(directory, name)?.ok_or_else(gone)?;
+    let mut layer = layer::Layer::new(&mut output, options, options.compare());
+    if !layer.takes(&status) {
+        return Err(Failure::user("it is a socket, which means nothing elsewhere"));
+    }
+    let place = compare::Place { dir: directory, name, rule: options.rule() };
+    let difference = walk::Difference::Added;
+    let is_steady = layer.file(&walk::Found { path: b"", difference, place, status: &status })?;
+    let mut summary = layer.finish()?;
+    if summary.entries == 0 {
+        return Err(gone());
+    }
+    summary.changed += u64::from(!is_steady);
     output.flush().doing(|| "write")?;
     Ok(summary)
 }

@@ -20,6 +20,9 @@ use crate::error::{Failure, Result};
 use crate::kernel::open::Resolve;
 use crate::kernel::{self, Errno, file};
 use crate::limits;
+use crate::storage::kernel_tree;
+
+use super::compare::Place;
 
 /// `y`: hides all that lower layers have in the directory. `x`: it may hold
 /// whiteouts that are files.
@@ -53,6 +56,11 @@ pub(super) struct Dir {
     pub(super) is_opaque: bool,
     /// A whiteout in it may be a file.
     has_whiteout_files: bool,
+    /// How far names in it may lead.
+    pub(super) rule: Resolve,
+    /// The kernel's own file system begins here: nothing in it is a file that
+    /// somebody keeps.
+    is_passed_over: bool,
 }
 
 /// What a merged directory has under one name.
@@ -64,17 +72,15 @@ pub(super) struct Name {
     pub(super) sources: Vec<u16>,
 }
 
-/// Opens directories that were handed over, perhaps with O_PATH.
-pub(super) fn open_roots(roots: &[OwnedFd]) -> Result<Vec<Dir>> {
+/// Opens directories that were handed over, perhaps with O_PATH. `rule` says
+/// how far what is in them may lead.
+pub(super) fn open_roots(roots: &[OwnedFd], rule: Resolve) -> Result<Vec<Dir>> {
     let open = |(layer, root): (u16, &OwnedFd)| {
-        let fd = kernel::open::openat2(root.as_fd(), Path::new("."), DIRECTORY_FLAGS, 0, RULE)?;
-        Dir::new(layer, fd)
+        let fd = kernel::open::openat2(root.as_fd(), Path::new("."), DIRECTORY_FLAGS, 0, rule)?;
+        Dir::new(layer, fd, rule)
     };
     (0..).zip(roots).map(open).collect()
 }
-
-/// Nothing that is read may lead to another place or to another file system.
-const RULE: Resolve = Resolve::SameMount;
 
 impl Dir {
     /// Whether it is the topmost layer's.
@@ -82,11 +88,11 @@ impl Dir {
         self.layer == 0
     }
 
-    fn new(layer: u16, fd: OwnedFd) -> Result<Self> {
+    fn new(layer: u16, fd: OwnedFd, rule: Resolve) -> Result<Self> {
         let id = Id::of(&file::status(fd.as_fd())?);
         let mark = file::attribute(fd.as_fd(), OPAQUE)?;
         let is = |value: &[u8]| mark.as_deref() == Some(value);
-        Ok(Self { layer, fd, id, is_opaque: is(b"y"), has_whiteout_files: is(b"x") })
+        Ok(Self { layer, fd, id, is_opaque: is(b"y"), has_whiteout_files: is(b"x"), rule, is_passed_over: false })
     }
 }
 
@@ -98,11 +104,11 @@ pub(super) fn enter(dirs: &[Dir], name: &[u8], sources: &[u16]) -> Result<Option
         if found.last().is_some_and(|above| above.is_opaque) {
             break;
         }
-        let Some(fd) = unless_gone(kernel::open::openat2(dir.fd.as_fd(), as_path(name), DIRECTORY_FLAGS, 0, RULE))?
-        else {
-            return Ok(None);
-        };
-        found.push(Dir::new(dir.layer, fd)?);
+        let opened = kernel::open::openat2(dir.fd.as_fd(), as_path(name), DIRECTORY_FLAGS, 0, dir.rule);
+        let Some(fd) = unless_gone(opened)? else { return Ok(None) };
+        let mut below = Dir::new(dir.layer, fd, dir.rule)?;
+        below.is_passed_over = below.id.device != dir.id.device && kernel_tree::is_one(below.fd.as_fd())?;
+        found.push(below);
     }
     Ok((!found.is_empty()).then_some(found))
 }
@@ -112,7 +118,7 @@ pub(super) fn enter(dirs: &[Dir], name: &[u8], sources: &[u16]) -> Result<Option
 /// no such directory, or too many links lead to it.
 pub fn locate(roots: &[OwnedFd], path: &Path) -> Result<Option<Vec<OwnedFd>>> {
     // The directories on the way, and the components to go, the next one last.
-    let mut way = vec![open_roots(roots)?];
+    let mut way = vec![open_roots(roots, Resolve::SameMount)?];
     let mut left = components(path);
     let mut links = 0;
     while let Some(name) = left.pop() {
@@ -175,8 +181,8 @@ pub(super) fn open_again(roots: &[Dir], places: &[(u16, Id)], path: &[u8]) -> Re
     let mut found = Vec::with_capacity(places.len());
     for (layer, id) in places {
         let Some(root) = roots.get(usize::from(*layer)) else { return Ok(None) };
-        let opened = kernel::open::openat2(root.fd.as_fd(), as_path(path), DIRECTORY_FLAGS, 0, RULE);
-        match unless_gone(opened)?.map(|fd| Dir::new(*layer, fd)).transpose()? {
+        let opened = kernel::open::openat2(root.fd.as_fd(), as_path(path), DIRECTORY_FLAGS, 0, root.rule);
+        match unless_gone(opened)?.map(|fd| Dir::new(*layer, fd, root.rule)).transpose()? {
             Some(dir) if dir.id == *id => found.push(dir),
             _ => return Ok(None),
         }
@@ -186,9 +192,10 @@ pub(super) fn open_again(roots: &[Dir], places: &[(u16, Id)], path: &[u8]) -> Re
 
 /// Opens the regular file `name` to be read. `None` if it is gone or something
 /// else by now: opening does not wait for who writes into a fifo.
-pub(super) fn open_file(dir: BorrowedFd<'_>, name: &[u8]) -> Result<Option<(OwnedFd, FileStat)>> {
+pub(super) fn open_file(place: Place<'_>) -> Result<Option<(OwnedFd, FileStat)>> {
     let flags = libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY;
-    let Some(fd) = unless_gone(kernel::open::openat2(dir, as_path(name), flags, 0, RULE))? else { return Ok(None) };
+    let opened = kernel::open::openat2(place.dir, as_path(place.name), flags, 0, place.rule);
+    let Some(fd) = unless_gone(opened)? else { return Ok(None) };
     let status = file::status(fd.as_fd())?;
     Ok(is(&status, SFlag::S_IFREG).then_some((fd, status)))
 }
@@ -231,8 +238,8 @@ pub(super) fn merge(dirs: &[Dir], gone: &mut u64) -> Result<BTreeMap<Vec<u8>, Na
     }
     let mut names: BTreeMap<Vec<u8>, Open> = BTreeMap::new();
     let mut bytes = 0;
-    for (place, dir) in (0_u16..).zip(dirs) {
-        let listing = kernel::open::openat2(dir.fd.as_fd(), Path::new("."), DIRECTORY_FLAGS, 0, RULE)?;
+    for (place, dir) in (0_u16..).zip(dirs).filter(|(_, dir)| !dir.is_passed_over) {
+        let listing = kernel::open::openat2(dir.fd.as_fd(), Path::new("."), DIRECTORY_FLAGS, 0, dir.rule)?;
         for next in file::Listing::new(listing)? {
             let (name, is_directory) = next?;
             let name = name.to_bytes();
@@ -295,7 +302,7 @@ fn is_whiteout(dir: &Dir, name: &[u8], status: &FileStat) -> Result<bool> {
     if !dir.has_whiteout_files || !is(status, SFlag::S_IFREG) || status.st_size != 0 {
         return Ok(false);
     }
-    match open_file(dir.fd.as_fd(), name)? {
+    match open_file(Place { dir: dir.fd.as_fd(), name, rule: dir.rule })? {
         Some((fd, _)) => Ok(file::attribute(fd.as_fd(), WHITEOUT)?.is_some()),
         None => Ok(false),
     }

@@ -24,7 +24,9 @@ use super::stack::{self, Dir, Id, Name};
 use crate::error::{Context, Failure, Result};
 use crate::image::quote::quoted_bytes;
 use crate::kernel::file;
+use crate::kernel::open::Resolve;
 use crate::limits;
+use crate::storage::kernel_tree;
 
 /// Levels whose directories are open at once.
 const OPEN_LEVELS_MAX: usize = 8;
@@ -66,6 +68,8 @@ pub(super) trait Sink {
     fn takes(&mut self, status: &FileStat) -> bool;
     /// Another file. Returns whether it stayed as it was while it was read.
     fn file(&mut self, found: &Found<'_>) -> Result<bool>;
+    /// There is something that the kernel does not let us read.
+    fn unread(&mut self);
     /// Names that the directory `parent` has no more; all that it had, if
     /// `is_opaque`.
     fn deleted(&mut self, parent: &[u8], names: &[&[u8]], is_opaque: bool) -> Result<()>;
@@ -78,6 +82,8 @@ pub(super) struct Walk {
     /// The same on the old side.
     pub(super) passed_over_before: BTreeSet<Vec<u8>>,
     pub(super) compare: Rules,
+    /// How far names may lead.
+    pub(super) rule: Resolve,
 }
 
 /// A directory on the way to where the walk is.
@@ -126,7 +132,7 @@ impl Walk {
     /// changed under it.
     pub(super) fn run(&self, new: &[OwnedFd], old: &[OwnedFd], sink: &mut impl Sink) -> Result<u64> {
         let mut state = State { walk: self, sink, levels: Vec::new(), gone: 0 };
-        let (new, old) = (stack::open_roots(new)?, stack::open_roots(old)?);
+        let (new, old) = (stack::open_roots(new, self.rule)?, stack::open_roots(old, self.rule)?);
         state.begin(Vec::new(), new, old, false)?;
         while let Some(level) = state.levels.last_mut() {
             let Some(pair) = level.left.next() else {
@@ -156,7 +162,27 @@ impl<S: Sink> State<'_, S> {
             level.has_passed_over = true;
             return Ok(());
         }
-        if pair.new.is_directory { self.enter(pair, path) } else { self.file(pair, path) }
+        let result = if pair.new.is_directory { self.enter(pair, path) } else { self.file(pair, path) };
+        match result {
+            Err(failure) if self.is_refused_by_kernel(&failure)? => {
+                self.sink.unread();
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
+    /// Whether a failure is a thing of the kernel's own file systems, where a
+    /// process may be gone or not ours to look into.
+    fn is_refused_by_kernel(&self, failure: &Failure) -> Result<bool> {
+        const CAUSES: [i32; 6] = [libc::EACCES, libc::EPERM, libc::ESRCH, libc::ENOENT, libc::EINVAL, libc::EIO];
+        let directory = self.levels.last().and_then(|level| level.new.dirs().first());
+        match directory {
+            Some(directory) if CAUSES.iter().any(|cause| failure.is_errno(*cause)) => {
+                kernel_tree::is_one(directory.fd.as_fd())
+            }
+            _ => Ok(false),
+        }
     }
 
     fn enter(&mut self, pair: &Pair, path: &[u8]) -> Result<()> {
@@ -366,7 +392,7 @@ fn is_of_top(dirs: &[Dir], name: &Name) -> bool {
 fn place<'a>(dirs: &'a [Dir], of: &Name, name: &'a [u8]) -> Result<Place<'a>> {
     let dir = of.sources.first().and_then(|source| dirs.get(usize::from(*source)));
     let dir = dir.ok_or_else(|| Failure::bug("a name that no layer has"))?;
-    Ok(Place { dir: dir.fd.as_fd(), name })
+    Ok(Place { dir: dir.fd.as_fd(), name, rule: dir.rule })
 }
 
 fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {

@@ -6,6 +6,7 @@
 //! archive tar headers, strictly                      (archive.rs, pax.rs)
 //! path    names made clean and read for whiteouts    (path.rs)
 //! tree    files below the root, by descriptor        (tree.rs, attributes.rs)
+//! merge   the same into a directory that has something already: `cp`
 //! ```
 //!
 //! Runs as uid 0 of a user namespace, in the short-lived unpack stage, on a
@@ -17,6 +18,7 @@
 
 mod archive;
 mod attributes;
+mod merge;
 mod path;
 mod pax;
 mod stream;
@@ -37,6 +39,7 @@ use tree::Tree;
 
 pub mod stage;
 
+pub use merge::{Ownership, Target, merge};
 pub use stream::apply_blob;
 
 /// Whose the files of the layer will be.
@@ -115,25 +118,36 @@ pub fn apply_buffered(stream: impl BufRead, root: BorrowedFd<'_>, options: &Opti
 
 fn unpack(stream: impl BufRead, root: BorrowedFd<'_>, options: &Options) -> Result<Summary> {
     let mut archive = Archive::new(stream, options.bytes_max);
-    let mut entry = Entry::default();
     let mut tree = Tree::new(root, options)?;
     let mut clean = Vec::new();
+    let entries =
+        read_entries(&mut archive, options.entries_max, |archive, entry| place(&mut tree, archive, entry, &mut clean))?;
+    archive.drain()?;
+    let summary = tree.settle()?;
+    Ok(Summary { entries, ..summary })
+}
+
+/// Has `make` make all entries of an archive, at most `entries_max`; returns
+/// how many there were.
+fn read_entries<R: BufRead>(
+    archive: &mut Archive<R>,
+    entries_max: u64,
+    mut make: impl FnMut(&mut Archive<R>, &mut Entry) -> Result<()>,
+) -> Result<u64> {
+    let mut entry = Entry::default();
     let mut entries = 0_u64;
     loop {
         match archive.next(&mut entry) {
             Ok(true) => {}
-            Ok(false) => break,
+            Ok(false) => return Ok(entries),
             Err(failure) => return Err(named(failure, &entry, entries)),
         }
         entries += 1;
-        if entries > options.entries_max {
-            return Err(Failure::user(format!("layer has more than {} entries", options.entries_max)));
+        if entries > entries_max {
+            return Err(Failure::user(format!("layer has more than {entries_max} entries")));
         }
-        place(&mut tree, &mut archive, &mut entry, &mut clean).map_err(|failure| named(failure, &entry, entries))?;
+        make(archive, &mut entry).map_err(|failure| named(failure, &entry, entries))?;
     }
-    archive.drain()?;
-    let summary = tree.settle()?;
-    Ok(Summary { entries, ..summary })
 }
 
 /// Makes one entry.

@@ -191,10 +191,7 @@ impl<'a> Tree<'a> {
     /// Makes a symbolic link. Where it leads does not matter here: nothing
     /// outside of the layer ever follows it.
     pub(super) fn make_symlink(&mut self, name: &[u8], entry: &Entry) -> Result<()> {
-        if entry.target.is_empty() || entry.target.contains(&0) || entry.target.len() >= limits::ENTRY_PATH_BYTES_MAX {
-            return Err(Failure::user("target of symbolic link is empty, too long or holds a NUL byte"));
-        }
-        let target = as_path(&entry.target);
+        let target = link_target(entry)?;
         self.make(name, |dir, name| kernel::file::make_symlink(target, dir, name))?;
         self.finish_name(name, entry)
     }
@@ -550,9 +547,17 @@ impl<'a> Tree<'a> {
     }
 }
 
+/// Where the symbolic link `entry` leads.
+pub(super) fn link_target(entry: &Entry) -> Result<&Path> {
+    if entry.target.is_empty() || entry.target.contains(&0) || entry.target.len() >= limits::ENTRY_PATH_BYTES_MAX {
+        return Err(Failure::user("target of symbolic link is empty, too long or holds a NUL byte"));
+    }
+    Ok(as_path(&entry.target))
+}
+
 /// Writes the data of `entry`, leaving holes where there are long runs of
 /// zeros; returns the bytes written.
-fn write_data<R: BufRead>(file: &mut File, entry: &Entry, archive: &mut Archive<R>) -> Result<u64> {
+pub(super) fn write_data<R: BufRead>(file: &mut File, entry: &Entry, archive: &mut Archive<R>) -> Result<u64> {
     let whole = [(0, entry.size)];
     let (segments, size) = match &entry.sparse {
         Some(sparse) => (sparse.segments.as_slice(), sparse.size),
@@ -626,7 +631,7 @@ fn kernel_reads_whiteout_files() -> bool {
     (numbers.next(), numbers.next()) >= (Some(6), Some(7))
 }
 
-fn owner_failure(error: kernel::Error, entry: &Entry) -> Failure {
+pub(super) fn owner_failure(error: kernel::Error, entry: &Entry) -> Failure {
     match error.errno {
         // chown(2) in a user namespace: an id that is not mapped is EINVAL.
         Errno::EINVAL => Failure::host(format!("owner {}:{} is not among your subordinate ids", entry.uid, entry.gid))
@@ -639,14 +644,14 @@ fn components(path: &[u8]) -> Vec<Vec<u8>> {
     path.split(|byte| *byte == b'/').rev().map(<[u8]>::to_vec).collect()
 }
 
-fn is(status: &FileStat, kind: SFlag) -> bool {
+pub(super) fn is(status: &FileStat, kind: SFlag) -> bool {
     status.st_mode & SFlag::S_IFMT.bits() == kind.bits()
 }
 
-fn timespec(time: Timestamp) -> TimeSpec {
+pub(super) fn timespec(time: Timestamp) -> TimeSpec {
     TimeSpec::new(time.seconds, i64::from(time.nanoseconds))
 }
 
-fn as_path(bytes: &[u8]) -> &Path {
+pub(super) fn as_path(bytes: &[u8]) -> &Path {
     Path::new(OsStr::from_bytes(bytes))
 }
