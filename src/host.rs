@@ -7,7 +7,7 @@
 mod facts;
 pub mod mountinfo;
 
-pub use facts::{Cgroup, CgroupVersion, Facts, Level, Shortfall, facts, own_cgroup, shortfalls};
+pub use facts::{Cgroup, CgroupMount, CgroupVersion, Facts, Level, Shortfall, facts, own_cgroup, shortfalls};
 
 use std::fs;
 

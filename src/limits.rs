@@ -264,6 +264,17 @@ pub const FORMAT_BYTES_MAX: usize = 64 << 20;
 /// any terminal is wide.
 pub const FORMAT_PAD_MAX: usize = 4_096;
 
+/// The one line of /proc/PID/stat: 52 numbers of up to 20 digits and a name.
+pub const PROCESS_STAT_BYTES_MAX: u64 = 2 << 10;
+
+/// Another file that the kernel makes up of a process or a cgroup. The longest
+/// have a line for each device; what is beyond is left out.
+pub const PROCESS_FILE_BYTES_MAX: u64 = 64 << 10;
+
+/// What is shown of a program's command line, which it may rewrite to be as
+/// long as its memory: what ps(1) could show at most for most of its life.
+pub const COMMAND_LINE_BYTES_MAX: u64 = 4 << 10;
+
 /// A line of a container's log: what is longer becomes several entries, as
 /// Docker cuts it, so that no program can make kelp remember more.
 pub const LOG_LINE_BYTES: usize = 16 << 10;

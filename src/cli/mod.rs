@@ -19,6 +19,7 @@ mod container_inspect;
 mod container_prune;
 mod cp;
 mod create;
+mod df;
 mod diff;
 mod events;
 mod exec;
@@ -34,6 +35,7 @@ mod image_unmount;
 mod image_verify;
 mod images;
 mod import;
+mod info;
 mod inspect;
 mod kill;
 mod load;
@@ -44,6 +46,7 @@ mod man;
 mod manifest;
 mod ns;
 mod pause;
+mod port;
 mod progress;
 mod prompt;
 mod ps;
@@ -59,10 +62,13 @@ mod run;
 mod save;
 mod search;
 mod start;
+mod stats;
 mod stop;
+mod system_prune;
 mod tag;
 #[doc(hidden)]
 pub mod template;
+mod top;
 mod units;
 mod unpause;
 mod untag;
@@ -118,10 +124,13 @@ const WITHOUT_SETTINGS: &[&str] = &[
     "man",
     "ns",
     "pause",
+    "port",
     "ps",
     "rename",
     "rm",
+    "stats",
     "stop",
+    "top",
     "system events",
     "unpause",
     "update",

@@ -192,7 +192,8 @@ fn shown_mounts(record: &Record, whole: bool) -> String {
     record.mounts.iter().map(shown).collect::<Vec<_>>().join(",")
 }
 
-fn shown_command(command: &[String], whole: bool) -> String {
+/// A command in one cell, shortened if it is not to be `whole`.
+pub(super) fn shown_command(command: &[String], whole: bool) -> String {
     const WIDTH: usize = 20;
     let text = command.join(" ");
     let shown: String = text.chars().filter(|character| !character.is_control()).collect();
@@ -207,7 +208,8 @@ fn shortened(text: &str, width: usize) -> String {
     }
 }
 
-fn shown_status(record: &Record) -> String {
+/// How a container is, and since when.
+pub(super) fn shown_status(record: &Record) -> String {
     match &record.status {
         Status::Created => "Created".to_owned(),
         Status::Running { started_ns, paused, .. } => {
@@ -226,7 +228,8 @@ fn since(moment_ns: i64) -> String {
     units::duration((now_ns() - moment_ns) / NANOSECONDS)
 }
 
-fn ago(moment_ns: i64) -> String {
+/// How long ago a moment was, in nanoseconds after the epoch.
+pub(super) fn ago(moment_ns: i64) -> String {
     format!("{} ago", since(moment_ns))
 }
 

@@ -11,10 +11,11 @@ use super::volume::{
     inspect as volume_inspect, ls as volume_ls, prune as volume_prune, rm as volume_rm,
 };
 use super::{
-    Session, attach, base_command, check, commit, completion, container_inspect, container_prune, cp, create, diff,
+    Session, attach, base_command, check, commit, completion, container_inspect, container_prune, cp, create, df, diff,
     events, exec, exists, export, history, image_inspect, image_mount, image_prune, image_tree, image_unmount,
-    image_verify, images, import, inspect, kill, load, login, logout, logs, man, ns, pause, ps, pull, push, rename,
-    restart, rm, rmi, run, save, search, start, stop, tag, unpause, untag, update, version, wait,
+    image_verify, images, import, info, inspect, kill, load, login, logout, logs, man, ns, pause, port, ps, pull, push,
+    rename, restart, rm, rmi, run, save, search, start, stats, stop, system_prune, tag, top, unpause, untag, update,
+    version, wait,
 };
 use crate::error::{EXIT_OWN_FAILURE, Failure, Result};
 
@@ -78,6 +79,9 @@ pub(super) const ALL: &[Verb] = &[
     verb!("ps", "List containers", ps),
     verb!("logs", "Print what containers said", logs),
     verb!("rm", "Remove containers", rm),
+    verb!("stats", "Show what containers use", stats),
+    verb!("port", "List the published ports of a container", port),
+    verb!("top", "List the processes of a container", top),
     verb!("cp", "Copy files between this machine and containers", cp),
     verb!("events", "Show what happens to containers, images and volumes", events),
     verb!("ns", "List the namespaces of running containers", ns),
@@ -113,6 +117,9 @@ pub(super) const ALL: &[Verb] = &[
     verb!("container update", "Change what may change of containers", update),
     verb!("container ls", "List containers", ps),
     verb!("container ps", "List containers", ps),
+    verb!("container stats", "Show what containers use", stats),
+    verb!("container port", "List the published ports of a container", port),
+    verb!("container top", "List the processes of a container", top),
     verb!("container logs", "Print what containers said", logs),
     verb!("container rm", "Remove containers", rm),
     verb!("container cp", "Copy files between this machine and containers", cp),
@@ -154,8 +161,12 @@ pub(super) const ALL: &[Verb] = &[
     verb!("volume exists", "Tell by the exit status whether a volume is there", volume_exists, 125, 125),
     verb!("volume export", "Write all files of a volume to a tar", volume_export),
     verb!("volume import", "Put files of a tar into an empty volume", volume_import),
+    verb!("system df", "Show what everything takes on disk", df),
+    verb!("system prune", "Remove all that nobody needs", system_prune),
+    verb!("system info", "Show what kelp and its host are like", info),
     verb!("system events", "Show what happens to containers, images and volumes", events),
     verb!("system check", "Verify all that kelp keeps, and repair it", check),
+    verb!("info", "Show what kelp and its host are like", info),
     verb!("version", "Print the version", version),
     verb!("man", "Write the manual pages to a directory", man),
     verb!("completion", "Print a shell's completion script", completion),

@@ -32,5 +32,6 @@ mod security;
 mod shown;
 mod stores;
 mod terminal;
+mod usage;
 mod user;
 mod volumes;

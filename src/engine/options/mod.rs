@@ -5,6 +5,7 @@
 //! may not be is refused here, by name, with what to write instead. Whether it
 //! fits this host or this image is decided later, in the plan.
 
+pub mod columns;
 pub mod container_filter;
 pub mod detach_keys;
 pub mod device;
@@ -18,6 +19,7 @@ pub mod moment;
 pub mod mount;
 pub mod name;
 pub mod namespaces;
+pub mod prune_filter;
 pub mod restart;
 pub mod security;
 pub mod size;
