@@ -90,6 +90,11 @@ fn act(action: &str, words: &[&str]) {
         "mount-memory" => answer(made(mount_memory(word(0)))),
         "hold" => hold(),
         "intrude" => intrude(number(0)),
+        "must-exist" if !Path::new(word(0)).exists() => {
+            say(&format!("{} is missing", word(0)));
+            std::process::exit(1);
+        }
+        "must-exist" => {}
         "forever" => loop {
             std::thread::sleep(Duration::from_secs(3600));
         },

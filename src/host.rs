@@ -6,6 +6,7 @@
 
 mod facts;
 pub mod mountinfo;
+pub mod session;
 
 pub use facts::{Cgroup, CgroupMount, CgroupVersion, Facts, Level, Shortfall, facts, own_cgroup, shortfalls};
 

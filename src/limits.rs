@@ -115,6 +115,18 @@ pub const BASE_LINGER_MS: u64 = 15_000;
 /// How long a program may take to end after it was asked to (docker's number).
 pub const STOP_TIMEOUT_S: i64 = 10;
 
+/// Probes of a container's health that are remembered: docker's maxLogEntries.
+pub const HEALTH_LOG_MAX: usize = 5;
+
+/// Bytes of what a probe says that are kept: docker's maxOutputLen.
+pub const HEALTH_OUTPUT_BYTES_MAX: usize = 4096;
+
+/// A log of them: a byte takes up to six in JSON, and there is room for the rest.
+pub const HEALTH_LOG_BYTES_MAX: u64 = 256 << 10;
+
+/// An image cannot have a container probed without a pause: docker's least time.
+pub const HEALTH_TIME_MIN: std::time::Duration = std::time::Duration::from_millis(1);
+
 /// Programs beside a container's own, by exec: each takes up to four of the
 /// supervisor's 1,024 descriptors (the usual RLIMIT_NOFILE).
 pub const EXEC_SESSIONS_MAX: usize = 200;

@@ -58,6 +58,7 @@ fn request() -> RunRequest {
         stop_signal: None,
         platform: None,
         pull: Pull::Missing,
+        health: None,
         log: None,
         restart: Default::default(),
         stop_timeout_s: None,
@@ -262,6 +263,7 @@ fn recorded(asked: &RunRequest) -> Record {
         payload: Identity { pid: 4242, start_time: 77 },
         started_ns: 1_767_366_246_000_000_001,
         paused: false,
+        health: None,
     };
     record
 }
@@ -275,6 +277,7 @@ fn a_container_as_docker_describes_it() {
         directory: Path::new("/kelp/containers/ID"),
         run_directory: Path::new("/run/kelp/containers/ID"),
         lowers: &["/kelp/layers/top".into(), "/kelp/layers/base".into()],
+        health: &kelp::container::health::Log::default(),
         sizes: Some(Sizes { own: 12_000, all: 5_400_000 }),
     });
     insta::with_settings!({ snapshot_path => "golden", prepend_module_to_snapshot => false }, {

@@ -26,6 +26,8 @@ mod exec;
 mod exists;
 mod export;
 mod format;
+mod generate_systemd;
+mod healthcheck_run;
 mod history;
 mod image_inspect;
 mod image_mount;
@@ -117,6 +119,8 @@ const WITHOUT_SETTINGS: &[&str] = &[
     "cp",
     "events",
     "exec",
+    "generate systemd",
+    "healthcheck run",
     "kill",
     "login",
     "logout",
@@ -193,6 +197,23 @@ fn each(names: &[String], mut act: impl FnMut(&str) -> Result<()>) -> i32 {
         }
     }
     code
+}
+
+/// The same for something that need not be there.
+fn named_if_done(name: &str, result: Result<()>, ignore: bool) -> Result<()> {
+    match result {
+        Err(failure) if ignore && failure.kind == Kind::NotFound => return Ok(()),
+        result => result?,
+    }
+    output::line(name);
+    Ok(())
+}
+
+/// Says what would end a container that is to go on behind the command.
+fn warn_of_session(session: &Session) {
+    if let Some(warning) = crate::host::session::warning(&session.paths.run) {
+        output::notice(&warning);
+    }
 }
 
 fn is_global(argument: &OsString) -> bool {

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::format::{Fields, FormatFlag, Listing};
 use super::{Session, output, units};
+use crate::container::health::State;
 use crate::container::record::{Mounted, Record, Status, now_ns};
 use crate::engine::list::{self, Sizes, Wanted};
 use crate::engine::options::container_filter::ContainerFilter;
@@ -212,9 +213,14 @@ fn shortened(text: &str, width: usize) -> String {
 pub(super) fn shown_status(record: &Record) -> String {
     match &record.status {
         Status::Created => "Created".to_owned(),
-        Status::Running { started_ns, paused, .. } => {
-            let paused = if *paused { " (Paused)" } else { "" };
-            format!("Up {}{paused}", since(*started_ns))
+        Status::Running { started_ns, paused, health, .. } => {
+            let state = match (paused, health.map(|health| health.state)) {
+                (true, _) => " (Paused)".to_owned(),
+                (false, Some(State::Starting)) => " (health: starting)".to_owned(),
+                (false, Some(state)) => format!(" ({})", state.word()),
+                (false, None) => String::new(),
+            };
+            format!("Up {}{state}", since(*started_ns))
         }
         Status::Restarting { code, finished_ns, .. } => format!("Restarting ({code}) {}", ago(*finished_ns)),
         Status::Exited { code, finished_ns, .. } => format!("Exited ({code}) {}", ago(*finished_ns)),

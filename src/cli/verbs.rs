@@ -12,10 +12,10 @@ use super::volume::{
 };
 use super::{
     Session, attach, base_command, check, commit, completion, container_inspect, container_prune, cp, create, df, diff,
-    events, exec, exists, export, history, image_inspect, image_mount, image_prune, image_tree, image_unmount,
-    image_verify, images, import, info, inspect, kill, load, login, logout, logs, man, ns, pause, port, ps, pull, push,
-    rename, restart, rm, rmi, run, save, search, start, stats, stop, system_prune, tag, top, unpause, untag, update,
-    version, wait,
+    events, exec, exists, export, generate_systemd, healthcheck_run, history, image_inspect, image_mount, image_prune,
+    image_tree, image_unmount, image_verify, images, import, info, inspect, kill, load, login, logout, logs, man, ns,
+    pause, port, ps, pull, push, rename, restart, rm, rmi, run, save, search, start, stats, stop, system_prune, tag,
+    top, unpause, untag, update, version, wait,
 };
 use crate::error::{EXIT_OWN_FAILURE, Failure, Result};
 
@@ -55,6 +55,8 @@ macro_rules! verb {
 /// Groups of verbs: `kelp GROUP VERB`.
 const GROUPS: &[(&str, &str)] = &[
     ("container", "Work with containers"),
+    ("generate", "Write files for other programs"),
+    ("healthcheck", "Ask containers whether they are well"),
     ("image", "Work with images"),
     ("manifest", "Make lists of images for several platforms"),
     ("volume", "Work with directories that outlive containers"),
@@ -128,6 +130,8 @@ pub(super) const ALL: &[Verb] = &[
     verb!("container diff", "List what a container changed", diff),
     verb!("container commit", "Make an image of a container", commit),
     verb!("container export", "Write all files of a container to a tar", export),
+    verb!("generate systemd", "Write a unit of systemd for a container", generate_systemd),
+    verb!("healthcheck run", "Ask a container now whether it is well", healthcheck_run, 125, 125),
     verb!("image ls", "List images", images),
     verb!("image inspect", "Print all about images as JSON", image_inspect),
     verb!("image history", "Show how an image came to be", history),

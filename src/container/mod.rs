@@ -20,6 +20,7 @@ pub mod control;
 pub mod copy;
 pub mod events;
 pub mod exec;
+pub mod health;
 pub mod log;
 pub mod namespaces;
 pub mod processes;

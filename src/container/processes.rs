@@ -123,7 +123,7 @@ mod tests {
         let mut record = Record::new("0".repeat(64), "x".to_owned());
         let payload = Identity { pid: supervisor + 1, start_time: 0 };
         let supervisor = Identity { pid: supervisor, start_time };
-        record.status = Status::Running { supervisor, payload, started_ns: 0, paused: false };
+        record.status = Status::Running { supervisor, payload, started_ns: 0, paused: false, health: None };
         record
     }
 

@@ -220,7 +220,8 @@ mod tests {
     fn record(started_ns: i64) -> Record {
         let mut record = Record::new("1".repeat(64), "x".to_owned());
         let identity = Identity { pid: 1, start_time: 0 };
-        record.status = Status::Running { supervisor: identity, payload: identity, started_ns, paused: false };
+        record.status =
+            Status::Running { supervisor: identity, payload: identity, started_ns, paused: false, health: None };
         record
     }
 

@@ -5,6 +5,7 @@
 
 pub mod base_steps;
 pub mod check;
+pub mod command_line;
 pub mod commit;
 pub mod copy;
 pub mod diff;
@@ -40,6 +41,7 @@ pub mod save;
 pub mod search;
 pub mod start;
 pub mod stats;
+pub mod systemd;
 pub mod top;
 pub mod transfer;
 pub mod tree;

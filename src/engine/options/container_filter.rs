@@ -106,8 +106,7 @@ impl ContainerFilter {
             && any(&self.names, matches_name)
             && any(&self.states, |state| state == record.status.word())
             && any(&self.codes, |code| matches!(&record.status, Status::Exited { code: own, .. } if own == code))
-            // Nobody checks any container's health.
-            && any(&self.healths, |health| health == "none")
+            && any(&self.healths, |word| word == record.status.health().map_or("none", |health| health.state.word()))
             && any(&self.policies, |policy| *policy == record.restart.name())
             && any(&self.volumes, |volume| has_volume(record, volume))
             && self.until.is_none_or(|until| i128::from(record.created_ns) < until.as_nanosecond())

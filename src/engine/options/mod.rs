@@ -12,6 +12,7 @@ pub mod device;
 pub mod environment;
 pub mod event_filter;
 pub mod filter;
+pub mod health;
 pub mod hostname;
 pub mod label;
 pub mod log;
