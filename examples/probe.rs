@@ -48,6 +48,7 @@ fn act(action: &str, words: &[&str]) {
         "raise" => nix::sys::signal::raise(Signal::try_from(number(0) as i32).unwrap()).unwrap(),
         "sleep" => std::thread::sleep(Duration::from_millis(number(0) as u64)),
         "echo" => say(&words.join(" ")),
+        "lines" => lines(number(0)),
         "error" => eprintln_line(&words.join(" ")),
         "cat" => drop(io::copy(&mut io::stdin(), &mut io::stdout())),
         "line" => answer(read_line()),
@@ -131,6 +132,12 @@ fn stray() {
 fn rename(name: &str) -> io::Result<String> {
     fs::write("/proc/self/comm", name.replace("\\n", "\n").replace("\\e", "\x1b"))?;
     Ok("ok".to_owned())
+}
+
+/// Many lines, as fast as they are taken.
+fn lines(count: i64) {
+    let mut out = io::BufWriter::with_capacity(64 << 10, io::stdout());
+    (0..count).try_for_each(|number| writeln!(out, "line {number} of a log")).and_then(|()| out.flush()).unwrap();
 }
 
 fn eprintln_line(text: &str) {

@@ -123,6 +123,10 @@ pub const EXEC_SESSIONS_MAX: usize = 200;
 /// not reading what it writes.
 pub const LISTENER_PATIENCE_MS: u64 = 10_000;
 
+/// Commands that talk to one supervisor at once. Each costs up to three of the
+/// 1,024 descriptors that a process usually may have (RLIMIT_NOFILE).
+pub const CLIENTS_MAX: usize = 200;
+
 /// A tag's file: a reference, digests and times of our own writing.
 pub const TAG_BYTES_MAX: u64 = 64 << 10;
 

@@ -45,6 +45,15 @@ pub fn reset_all() -> Result<()> {
     Ok(())
 }
 
+/// Has writes beyond the largest size of a file (setrlimit(2), RLIMIT_FSIZE)
+/// fail with EFBIG instead of ending the process.
+pub fn ignore_file_size_limit() -> Result<()> {
+    // SAFETY: SIG_IGN installs no handler, so no code of ours can run in a signal context.
+    unsafe { nix::sys::signal::signal(Signal::SIGXFSZ, nix::sys::signal::SigHandler::SigIgn) }
+        .map(drop)
+        .named("signal", || "SIGXFSZ".to_owned())
+}
+
 /// Has writes to a closed pipe fail with EPIPE instead of ending the process.
 pub fn ignore_broken_pipe() -> Result<()> {
     // SAFETY: SIG_IGN installs no handler, so no code of ours can run in a signal context.

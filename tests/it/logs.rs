@@ -4,9 +4,12 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use kelp::container::log::{Config, Driver, Extras, Rotation, Stream, Subject, Writer};
+use kelp::container::log::{Driver, Extras};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
-use super::harness::Home;
+use super::harness::pseudo_terminal::Terminal;
+use super::harness::{Home, eventually, kelp_binary};
 
 /// A container that has ended, called `name`; the path of its directory.
 fn ended(home: &Home, name: &str) -> PathBuf {
@@ -115,29 +118,125 @@ fn a_damaged_log_is_read_as_far_as_it_goes() {
     home.kelp(&["logs", "box"]).refuse(1, &["it is not a file"]);
 }
 
+/// What the probe's `lines COUNT` writes.
+fn lines(count: usize) -> String {
+    (0..count).map(|number| format!("line {number} of a log\n")).collect()
+}
+
 #[test]
-fn a_follower_sees_all_until_the_end() {
+fn what_a_container_says_is_kept() {
     let home = Home::new();
-    let mut container = home.start(&["-i", "--name", "box"], &["echo", "ready", "+", "line"]);
-    let directory = directory(&home, "box");
-    let id = id(&directory);
-    let rotation = Rotation { bytes: Some(100_000), files: 200 };
-    let driver = Driver::JsonFile { rotation, extras: Extras::default() };
-    set_log(&directory, &driver);
-    let mut follower = home.kelp(&["logs", "-f", "box"]).start();
-    let config = Config { driver, ..Config::default() };
-    let mut writer = Writer::open(&config, &directory, &Subject { id: &id, ..Subject::default() }).unwrap();
-    writer.write(Stream::Stdout, b"first\n");
-    // It follows already; now it is to keep up.
-    assert_eq!(follower.line(), "first");
-    let chunk: String = (0..700).map(|number| format!("line {number} of many\n")).collect();
-    (0..100).for_each(|_| writer.write(Stream::Stdout, chunk.as_bytes()));
-    writer.write(Stream::Stdout, b"last");
-    writer.finish();
-    container.wait();
-    let output = follower.wait();
+    let words = ["lines", "50000", "+", "error", "oops", "+", "echo", "a \"b\" \\ \u{e9}"];
+    home.run_kept(&["-d", "--name", "box", "--log-opt", "tag={{.Name}}"], &words).succeed();
+    home.kelp(&["wait", "box"]).succeed();
+    let output = home.kelp(&["logs", "box"]).output();
+    assert_eq!((output.code, output.stderr.as_str()), (0, "oops\n"));
+    assert!(output.stdout == lines(50_000) + "a \"b\" \\ \u{e9}\n");
+    assert_eq!(home.kelp(&["logs", "-n", "2", "box"]).succeed().lines().next_back(), Some("a \"b\" \\ \u{e9}"));
+    // The next run goes on in the same log.
+    home.kelp(&["start", "box"]).succeed();
+    home.kelp(&["wait", "box"]).succeed();
+    let text = home.kelp(&["logs", "--details", "box"]).succeed();
+    assert_eq!(text.matches("tag=box line 0 of a log").count(), 2);
+    home.kelp(&["rm", "box"]).succeed();
+}
+
+#[test]
+fn a_command_in_the_foreground_has_a_log_too() {
+    let home = Home::new();
+    let said = home.run_kept(&["--name", "box"], &["echo", "hello"]).succeed();
+    assert_eq!((said.as_str(), home.kelp(&["logs", "box"]).succeed().as_str()), ("hello\n", "hello\n"));
+    let mut terminal = Terminal::start(&mut home.run_kept(&["-t", "--name", "tty"], &["echo", "hello"]), 80, 24);
+    terminal.expect("hello");
+    assert_eq!(terminal.running.wait().code, 0);
+    assert_eq!(home.kelp(&["logs", "tty"]).succeed(), "hello\r\n");
+    // With --rm only for who asks.
+    let mut passed = home.start(&["--rm", "-i", "--name", "passed"], &["echo", "ready", "+", "line"]);
+    home.kelp(&["logs", "passed"]).refuse(1, &["it keeps none"]);
+    passed.wait();
+    let mut kept =
+        home.start(&["--rm", "-i", "--log-opt", "max-file=2", "--name", "kept"], &["echo", "ready", "+", "line"]);
+    assert_eq!(home.kelp(&["logs", "kept"]).succeed(), "ready\n");
+    kept.wait();
+}
+
+#[test]
+fn a_follower_goes_with_the_rotation_until_the_end() {
+    let home = Home::new();
+    let options = ["-d", "--name", "box", "--log-opt", "max-size=100k", "--log-opt", "max-file=256"];
+    home.run_kept(&options, &["lines", "100000", "+", "sleep", "100", "+", "echo", "last"]).succeed();
+    let output = home.kelp(&["logs", "-f", "box"]).output();
     assert_eq!((output.code, output.stderr.as_str()), (0, ""));
-    assert!(output.stdout == chunk.repeat(100) + "last");
+    assert!(output.stdout == lines(100_000) + "last\n");
+    let files = fs::read_dir(directory(&home, "box")).unwrap().flatten();
+    let files = files.filter(|entry| entry.file_name().to_string_lossy().contains("-json.log")).count();
+    assert!(files > 50, "{files}");
+}
+
+#[test]
+fn a_killed_supervisor_leaves_a_log_that_goes_on() {
+    let home = Home::new();
+    let words = ["lines", "100000000"];
+    home.run_kept(&["-d", "--name", "box", "--log-opt", "max-size=-1"], &words).succeed();
+    let log = log(&directory(&home, "box"));
+    let is_larger = |bytes: u64| eventually(|| log.metadata().is_ok_and(|status| status.len() > bytes));
+    assert!(is_larger(1_000_000));
+    kill(Pid::from_raw(home.supervisor("box")), Signal::SIGKILL).unwrap();
+    let output = home.kelp(&["logs", "box"]).output();
+    assert_eq!((output.code, output.stderr.as_str()), (0, ""));
+    let count = output.stdout.lines().count();
+    assert!(output.stdout == lines(count));
+    // As a power cut leaves it.
+    let length = log.metadata().unwrap().len();
+    fs::OpenOptions::new().write(true).open(&log).unwrap().set_len(length - 7).unwrap();
+    home.kelp(&["start", "box"]).succeed();
+    assert!(is_larger(length + 100_000));
+    home.kelp(&["kill", "box"]).succeed();
+    home.kelp(&["wait", "box"]).succeed();
+    let output = home.kelp(&["logs", "box"]).output();
+    assert_eq!((output.code, output.stderr.as_str()), (0, ""));
+    assert_eq!(output.stdout.matches("line 0 of a log\n").count(), 2);
+}
+
+#[test]
+fn a_full_disk_stops_no_container() {
+    let home = Home::new();
+    // Beyond the limit writes fail as on a full disk; records are smaller.
+    let script = "ulimit -f 100; exec \"$0\" run -d --name box --rootfs \"$1\" /probe lines 20000 + stubborn";
+    let (kelp, rootfs) = (kelp_binary(), home.rootfs());
+    let words = ["-c", script, kelp.to_str().unwrap(), rootfs.to_str().unwrap()];
+    home.call("/bin/sh".as_ref(), &words).succeed();
+    let log = log(&directory(&home, "box"));
+    let full = || log.metadata().unwrap().len();
+    assert!(eventually(|| full() > 40_000 && fs::read(&log).unwrap().ends_with(b"\"}\n")));
+    assert_eq!(home.containers()[0]["state"], "running");
+    let before = home.kelp(&["logs", "box"]).output();
+    assert_eq!((before.code, before.stderr.as_str()), (0, ""));
+    assert!(lines(20_000).starts_with(&before.stdout));
+    // There is room again; until all lines have come, they may fill it once more.
+    assert!(eventually(|| {
+        fs::write(&log, "").unwrap();
+        home.kelp(&["kill", "-s", "USR1", "box"]).succeed();
+        eventually(|| !fs::read(&log).unwrap().is_empty());
+        let after = home.kelp(&["logs", "box"]).output();
+        after.stdout.contains("SIGUSR1") && after.stderr.contains("of this log are lost: File too large (EFBIG)")
+    }));
+    home.kelp(&["rm", "-f", "box"]).succeed();
+}
+
+#[test]
+fn drivers_and_options_are_refused_by_name() {
+    let home = Home::new();
+    home.run_kept(&["--log-driver", "syslog"], &["exit", "0"]).refuse(125, &["--log-driver", "does not log to syslog"]);
+    home.run_kept(&["--log-opt", "max-siz=1m"], &["exit", "0"]).refuse(125, &["max-siz", "did you mean \"max-size\"?"]);
+    home.run_kept(&["--log-driver", "none", "--name", "box"], &["echo", "hello"]).succeed();
+    home.kelp(&["logs", "box"]).refuse(1, &["it keeps none"]);
+    assert!(!log(&directory(&home, "box")).exists());
+    if !std::path::Path::new("/run/systemd/journal/socket").exists() {
+        let mut call = home.run_kept(&["-d", "--log-driver", "journald"], &["exit", "0"]);
+        call.refuse(125, &["there is no journald here", "hint: "]);
+        assert_eq!(home.entries("containers").len(), 1);
+    }
 }
 
 /// Changes where the record says that the log goes.

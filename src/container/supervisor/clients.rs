@@ -8,6 +8,7 @@ use nix::poll::{PollFd, PollFlags};
 use super::super::control::{self, FromSupervisor, ToSupervisor};
 use crate::error::Failure;
 use crate::kernel::socket;
+use crate::limits;
 use crate::process::channel::{Channel, Incoming, Received, Taken};
 
 /// The command that launched this supervisor.
@@ -18,6 +19,8 @@ pub(super) struct Clients {
     listener: Option<OwnedFd>,
     clients: Vec<Client>,
     next: u64,
+    /// Nobody else is let in until somebody leaves.
+    is_full: bool,
 }
 
 struct Client {
@@ -41,7 +44,7 @@ pub(super) enum Said {
 impl Clients {
     /// Only the command at the other end of `channel`.
     pub(super) fn new(channel: Channel) -> Self {
-        let mut clients = Self { listener: None, clients: Vec::new(), next: FIRST };
+        let mut clients = Self { listener: None, clients: Vec::new(), next: FIRST, is_full: false };
         clients.add(channel);
         clients
     }
@@ -68,7 +71,8 @@ impl Clients {
     /// The descriptors to wait for.
     pub(super) fn interests(&self) -> Vec<PollFd<'_>> {
         let channels = self.clients.iter().map(|client| client.channel.as_fd());
-        let all = self.listener.iter().map(AsFd::as_fd).chain(channels);
+        let listener = self.listener.iter().filter(|_| !self.is_full).map(AsFd::as_fd);
+        let all = listener.chain(channels);
         all.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect()
     }
 
@@ -80,11 +84,7 @@ impl Clients {
     /// Lets in who knocks, and returns what the clients have said, each at
     /// most one message: who talks without end does not keep others waiting.
     pub(super) fn hear(&mut self) -> Vec<(u64, Said)> {
-        while let Some(socket) = self.listener.as_ref().and_then(|listener| socket::accept(listener.as_fd()).ok()?) {
-            if control::is_own(&socket) {
-                self.add(Channel::new(socket));
-            }
-        }
+        self.let_in();
         let mut heard = Vec::new();
         for client in &mut self.clients {
             match client.incoming.take(&client.channel) {
@@ -95,8 +95,25 @@ impl Clients {
                 Ok(Taken::Closed) | Err(_) => heard.push((client.id, Said::Left)),
             }
         }
+        let count = self.clients.len();
         self.clients.retain(|client| !heard.iter().any(|(id, said)| *id == client.id && matches!(said, Said::Left)));
+        self.is_full &= self.clients.len() == count;
         heard
+    }
+
+    fn let_in(&mut self) {
+        let Some(listener) = self.listener.take() else { return };
+        while !self.is_full {
+            match socket::accept(listener.as_fd()) {
+                Ok(Some(socket)) if control::is_own(&socket) => self.add(Channel::new(socket)),
+                Ok(Some(_)) => {}
+                Ok(None) => break,
+                // EMFILE: who waits gets in when somebody has left.
+                Err(_) => self.is_full = true,
+            }
+            self.is_full |= self.clients.len() >= limits::CLIENTS_MAX;
+        }
+        self.listener = Some(listener);
     }
 
     /// Tells `id`; who cannot take it is cut off.

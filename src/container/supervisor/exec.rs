@@ -22,6 +22,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::poll::{PollFd, PollFlags};
 
 use super::super::control::FromSupervisor;
+use super::super::events::Action;
 use super::super::exec::Exec;
 use super::Supervisor;
 use super::clients::Clients;
@@ -45,10 +46,24 @@ pub(super) struct Sessions {
     running: Vec<Session>,
     /// Files that what an ended program left behind still writes to.
     files: Vec<Files>,
+    /// What is to be told (`kelp events`).
+    pub(super) happened: Vec<Happened>,
+}
+
+/// Something that is told of a program.
+pub(super) enum Happened {
+    /// It executes: what names it, and its argv.
+    Started(String, Vec<String>),
+    /// It ended with this exit status.
+    Ended(String, i32),
 }
 
 /// One of them.
 struct Session {
+    /// Names it in events; as random as a container's.
+    id: String,
+    /// Its argv, until it is told that it executes.
+    command: Option<Vec<String>>,
     /// Who waits for it; `None` when the command is gone.
     client: Option<u64>,
     /// The command waits for the start only.
@@ -102,7 +117,11 @@ impl Supervisor {
             size: exec.size,
         };
         let joining = join::join(&target, &program, streams)?;
+        let id = process::random_hex::<32>()?;
+        self.tell(Action::ExecCreate { id: &id, command: &program.arguments });
         self.sessions.running.push(Session {
+            id,
+            command: Some(program.arguments),
             client: Some(client),
             is_detached: exec.detached,
             joiner: Some(joining.joiner),
@@ -121,6 +140,7 @@ impl Supervisor {
     /// Looks after all programs beside the container's own.
     pub(super) fn turn_sessions(&mut self, payload: Option<&Started>) {
         let is_whole = self.sessions.turn(&mut self.clients);
+        self.tell_of_sessions();
         // Elsewhere there are other children, which are right to be there.
         let is_alone = self.request.spec.namespaces.pid == Namespace::Private;
         if let (false, true, Some(started)) = (is_whole, is_alone, payload) {
@@ -146,9 +166,14 @@ impl Sessions {
         let mut is_whole = true;
         for session in &mut self.running {
             session.turn(clients);
+            let executes = session.channel.is_none() && session.failure.is_none();
+            let command = session.command.take_if(|_| executes);
+            self.happened.extend(command.map(|command| Happened::Started(session.id.clone(), command)));
         }
         for mut session in self.running.extract_if(.., |session| session.is_over()) {
             is_whole &= session.code.is_some() || session.failure.is_some();
+            let code = session.code.filter(|_| session.command.is_none());
+            self.happened.extend(code.map(|code| Happened::Ended(session.id.clone(), code)));
             session.conclude(clients);
             self.files.push(session.files);
         }

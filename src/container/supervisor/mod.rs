@@ -61,6 +61,8 @@ pub fn main() -> Result<()> {
     process::set_name(c"kelp-supervisor")?;
     process::new_session()?;
     signal::ignore_broken_pipe()?;
+    // A log that may grow no more (`ulimit -f`) is a full disk, not the end.
+    signal::ignore_file_size_limit()?;
     let Some(first) = channel.receive::<ToSupervisor>()? else { return Ok(()) };
     let ToSupervisor::Start(request) = first.message else {
         return Err(Failure::bug("a supervisor was not told what to start"));

@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::os::fd::AsFd;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sched::CloneFlags;
 
 use crate::error::{Context, Failure, Result};
@@ -17,6 +18,9 @@ use crate::sandbox::start::Started;
 /// Every process is signalled so often: one that was forked while the first
 /// signals went out is there for the next.
 const ROUNDS: u32 = 3;
+
+/// How long the sender may take: it does nothing but send.
+const PATIENCE_MS: u16 = 2_000;
 
 /// Sends `signal` to every process of a container with a pid namespace of its own.
 pub(super) fn signal_all(started: &Started, signal: i32) -> Result<()> {
@@ -52,7 +56,13 @@ fn enter_and_send(inside: &File, signal: i32) -> Result<()> {
     namespace::setns(inside.as_fd(), CloneFlags::CLONE_NEWPID, "pid")?;
     match process::fork()? {
         Fork::Parent(pid) => {
-            let exit = process::wait_pidfd(process::pidfd_open(pid)?.as_fd())?;
+            let pidfd = process::pidfd_open(pid)?;
+            let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+            if nix::poll::poll(&mut fds, PollTimeout::from(PATIENCE_MS)) != Ok(1) {
+                // Root in there is the same user, and may have stopped it.
+                process::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL)?;
+            }
+            let exit = process::wait_pidfd(pidfd.as_fd())?;
             process::exit_now(exit.status());
         }
         Fork::Child => {

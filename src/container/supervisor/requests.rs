@@ -132,7 +132,8 @@ impl Supervisor {
                 self.pause(false, payload).ok();
             }
         }
-        let kill_at = patience.and_then(|patience| Instant::now().checked_add(patience));
+        // What was killed at once needs no second time.
+        let kill_at = patience.filter(|_| is_patient).and_then(|patience| Instant::now().checked_add(patience));
         self.stopping = Some(Stopping { kill_at, then_start });
     }
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value, json};
 
 use super::host_config;
+use crate::container::log::{self, Driver};
 use crate::container::record::{Mounted, Record, Status};
 use crate::engine::list::Sizes;
 use crate::engine::options::namespaces::Choice;
@@ -43,6 +44,10 @@ pub fn document(facts: &Facts<'_>) -> Value {
         true => facts.run_directory.join(name).display().to_string(),
         false => String::new(),
     };
+    let log_path = match record.log.driver {
+        Driver::JsonFile { .. } => log::path(facts.directory, &record.id).display().to_string(),
+        _ => String::new(),
+    };
     let mut document = json!({
         "Id": record.id,
         "Created": time(record.created_ns),
@@ -53,7 +58,7 @@ pub fn document(facts: &Facts<'_>) -> Value {
         "ResolvConfPath": file("resolv.conf"),
         "HostnamePath": file("hostname"),
         "HostsPath": file("hosts"),
-        "LogPath": "",
+        "LogPath": log_path,
         "Name": format!("/{}", record.name),
         "RestartCount": record.restarts,
         "Driver": DRIVER,
