@@ -100,6 +100,12 @@ fn act(action: &str, words: &[&str]) {
     }
 }
 
+/// Many lines, as fast as they are taken.
+fn lines(count: i64) {
+    let mut out = io::BufWriter::with_capacity(64 << 10, io::stdout());
+    (0..count).try_for_each(|number| writeln!(out, "line {number} of a log")).and_then(|()| out.flush()).unwrap();
+}
+
 /// Keeps so many MiB of memory, all of it written to.
 fn allocate(mebibytes: usize) {
     let memory = vec![1_u8; mebibytes << 20];
@@ -132,12 +138,6 @@ fn stray() {
 fn rename(name: &str) -> io::Result<String> {
     fs::write("/proc/self/comm", name.replace("\\n", "\n").replace("\\e", "\x1b"))?;
     Ok("ok".to_owned())
-}
-
-/// Many lines, as fast as they are taken.
-fn lines(count: i64) {
-    let mut out = io::BufWriter::with_capacity(64 << 10, io::stdout());
-    (0..count).try_for_each(|number| writeln!(out, "line {number} of a log")).and_then(|()| out.flush()).unwrap();
 }
 
 fn eprintln_line(text: &str) {

@@ -35,6 +35,10 @@ pub(super) struct RequestArguments {
     /// Name the container
     #[arg(long)]
     name: Option<String>,
+    /// Print help
+    // Not with -h, which is the host name's as in docker and podman.
+    #[arg(long, action = clap::ArgAction::Help)]
+    help: Option<bool>,
     /// Use a directory as the root file system, under an overlay; / works too
     #[arg(long, value_name = "DIR")]
     rootfs: Option<PathBuf>,
@@ -145,7 +149,7 @@ struct MountArguments {
 #[command(next_help_heading = "Isolation")]
 struct IsolationArguments {
     /// Host name in the container
-    #[arg(long)]
+    #[arg(short = 'h', long)]
     hostname: Option<String>,
     /// User namespace: host, keep-id[:uid=UID,gid=GID] or nomap
     #[arg(long, value_name = "MODE", default_value = "host")]
@@ -203,7 +207,7 @@ enum PullWhen {
 
 /// What was typed, as one request.
 pub(super) fn request(arguments: RequestArguments) -> Result<RunRequest> {
-    let RequestArguments { words, interactive, tty, rm, name, rootfs, life, process, mounts, isolation, image } =
+    let RequestArguments { words, interactive, tty, rm, name, rootfs, life, process, mounts, isolation, image, .. } =
         arguments;
     let restart = restart::parse(&life.restart)?;
     if rm && restart != RestartPolicy::No {

@@ -13,6 +13,7 @@ use crate::process::steps::Step;
 /// Arguments of `kelp run`.
 #[derive(Debug, Args)]
 #[command(
+    disable_help_flag = true,
     override_usage = "kelp run [OPTIONS] IMAGE [COMMAND] [ARG...]\n       kelp run [OPTIONS] --rootfs DIR COMMAND [ARG...]"
 )]
 pub(super) struct Arguments {
