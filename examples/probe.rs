@@ -79,12 +79,22 @@ fn act(action: &str, words: &[&str]) {
         "stubborn" => wait_for_signal(true),
         "sizes" => wait_for_sizes(),
         "orphan" => say(&orphan()),
-        "fifo" => answer(made(nix::unistd::mkfifo(word(0), nix::sys::stat::Mode::S_IRWXU))),
-        "symlink" => answer(std::os::unix::fs::symlink(word(0), word(1)).map(|()| "ok".to_owned())),
+        "burn" => loop {
+            std::hint::black_box(number(0));
+        },
+        "allocate" => allocate(number(0) as usize),
+        "children" => children(number(0)),
+        "stray" => stray(),
+        "rename" => answer(rename(word(0))),
         "grow" => answer(grow(word(0), number(1) as u64).map(|()| "ok".to_owned())),
         "mount-memory" => answer(made(mount_memory(word(0)))),
         "hold" => hold(),
         "intrude" => intrude(number(0)),
+        "must-exist" if !Path::new(word(0)).exists() => {
+            say(&format!("{} is missing", word(0)));
+            std::process::exit(1);
+        }
+        "must-exist" => {}
         "forever" => loop {
             std::thread::sleep(Duration::from_secs(3600));
         },
@@ -99,6 +109,40 @@ fn act(action: &str, words: &[&str]) {
 fn lines(count: i64) {
     let mut out = io::BufWriter::with_capacity(64 << 10, io::stdout());
     (0..count).try_for_each(|number| writeln!(out, "line {number} of a log")).and_then(|()| out.flush()).unwrap();
+}
+
+/// Keeps so many MiB of memory, all of it written to.
+fn allocate(mebibytes: usize) {
+    let memory = vec![1_u8; mebibytes << 20];
+    say("ready");
+    std::thread::sleep(Duration::from_secs(3600));
+    drop(std::hint::black_box(memory));
+}
+
+/// Starts so many children that wait.
+fn children(count: i64) {
+    let start = |_| std::process::Command::new("/probe").arg("forever").spawn().unwrap();
+    let children: Vec<_> = (0..count).map(start).collect();
+    say("ready");
+    std::thread::sleep(Duration::from_secs(3600));
+    drop(children);
+}
+
+/// Leaves a process behind whose parent is gone.
+fn stray() {
+    let mut command = std::process::Command::new("/probe");
+    let mut parent = command.args(["children", "1"]).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut first = [0];
+    io::Read::read_exact(&mut parent.stdout.take().unwrap(), &mut first).unwrap();
+    parent.kill().unwrap();
+    parent.wait().unwrap();
+    say("ready");
+}
+
+/// Takes another name, as ps(1) shows it; escapes in `name` are resolved.
+fn rename(name: &str) -> io::Result<String> {
+    fs::write("/proc/self/comm", name.replace("\\n", "\n").replace("\\e", "\x1b"))?;
+    Ok("ok".to_owned())
 }
 
 fn eprintln_line(text: &str) {

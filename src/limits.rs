@@ -115,6 +115,18 @@ pub const BASE_LINGER_MS: u64 = 15_000;
 /// How long a program may take to end after it was asked to (docker's number).
 pub const STOP_TIMEOUT_S: i64 = 10;
 
+/// Probes of a container's health that are remembered: docker's maxLogEntries.
+pub const HEALTH_LOG_MAX: usize = 5;
+
+/// Bytes of what a probe says that are kept: docker's maxOutputLen.
+pub const HEALTH_OUTPUT_BYTES_MAX: usize = 4096;
+
+/// A log of them: a byte takes up to six in JSON, and there is room for the rest.
+pub const HEALTH_LOG_BYTES_MAX: u64 = 256 << 10;
+
+/// An image cannot have a container probed without a pause: docker's least time.
+pub const HEALTH_TIME_MIN: std::time::Duration = std::time::Duration::from_millis(1);
+
 /// Programs beside a container's own, by exec: each takes up to four of the
 /// supervisor's 1,024 descriptors (the usual RLIMIT_NOFILE).
 pub const EXEC_SESSIONS_MAX: usize = 200;
@@ -263,6 +275,17 @@ pub const FORMAT_BYTES_MAX: usize = 64 << 20;
 /// Spaces that one call of `pad` in a `--format` template can make: more than
 /// any terminal is wide.
 pub const FORMAT_PAD_MAX: usize = 4_096;
+
+/// The one line of /proc/PID/stat: 52 numbers of up to 20 digits and a name.
+pub const PROCESS_STAT_BYTES_MAX: u64 = 2 << 10;
+
+/// Another file that the kernel makes up of a process or a cgroup. The longest
+/// have a line for each device; what is beyond is left out.
+pub const PROCESS_FILE_BYTES_MAX: u64 = 64 << 10;
+
+/// What is shown of a program's command line, which it may rewrite to be as
+/// long as its memory: what ps(1) could show at most for most of its life.
+pub const COMMAND_LINE_BYTES_MAX: u64 = 4 << 10;
 
 /// A line of a container's log: what is longer becomes several entries, as
 /// Docker cuts it, so that no program can make kelp remember more.

@@ -9,7 +9,8 @@
 //!   lists.lock                 held while a list is changed
 //!   images.lock                shared while images are brought, exclusive while garbage is collected
 //!   layers/IDMAP/HEX/          one layer unpacked for one id mapping, by diff id
-//!   containers/ID/             record.json, request.json, lock; upper, work: of the overlay; changes: of --rootfs /
+//!   containers/ID/             record.json, request.json, health.json, lock; upper, work: of the overlay;
+//!                              changes: of --rootfs /
 //!                              ID-json.log, .1, …: what it said
 //!   names/NAME                 symbolic link to a container's id: unique by symlink(2)
 //!   volumes/NAME/              volumes: data, volume.json; new: until a container uses it

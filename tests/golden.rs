@@ -5,6 +5,10 @@
 
 use std::path::{Path, PathBuf};
 
+use kelp::container::record::{Mounted, Record, Status};
+use kelp::container::restart::RestartPolicy;
+use kelp::engine::inspect::{Facts, of_container};
+use kelp::engine::list::Sizes;
 use kelp::engine::options::namespaces::{Choice, UserChoice};
 use kelp::engine::options::volumes_from::ImageVolumes;
 use kelp::engine::options::{device, mount, security, tmpfs, volume};
@@ -13,7 +17,8 @@ use kelp::engine::request::{Pull, RootSource, RunRequest, Stored};
 use kelp::image::config::RunConfig;
 use kelp::process::identity::Identity;
 use kelp::process::idmap::{Extent, IdMap};
-use kelp::sandbox::spec::{HostPath, Namespace, Root};
+use kelp::sandbox::rlimits;
+use kelp::sandbox::spec::{Attributes, ContainerPath, HostPath, Mount, Namespace, Root, Source};
 
 fn request() -> RunRequest {
     RunRequest {
@@ -53,6 +58,7 @@ fn request() -> RunRequest {
         stop_signal: None,
         platform: None,
         pull: Pull::Missing,
+        health: None,
         log: None,
         restart: Default::default(),
         stop_timeout_s: None,
@@ -195,17 +201,9 @@ fn refusals() {
     check("refused-no-command", &nothing, &RunConfig::default(), &full_map());
 }
 
-/// What `inspect` says of a container that was asked for all there is.
-#[test]
-fn a_container_as_docker_describes_it() {
-    use kelp::container::record::{Mounted, Record, Status};
-    use kelp::container::restart::RestartPolicy;
-    use kelp::engine::inspect::{Facts, of_container};
-    use kelp::engine::list::Sizes;
-    use kelp::sandbox::rlimits;
-    use kelp::sandbox::spec::{Attributes, ContainerPath, Mount, Source};
-
-    let asked = RunRequest {
+/// A request that asks for nearly all there is.
+fn demanding() -> RunRequest {
+    RunRequest {
         hostname: Some("db".to_owned()),
         groups: vec!["audio".to_owned()],
         pid: Choice::Host,
@@ -225,7 +223,11 @@ fn a_container_as_docker_describes_it() {
         security: security::parse(&["no-new-privileges".to_owned(), "mask=/secret".to_owned()]).expect("options"),
         restart: RestartPolicy::OnFailure { max: Some(3) },
         ..request()
-    };
+    }
+}
+
+/// The record of a running container that was made of it.
+fn recorded(asked: &RunRequest) -> Record {
     let mut record = Record::new("0123456789abcdef".repeat(4), "db".to_owned());
     record.created_ns = 1_767_366_245_000_000_000;
     record.image = "postgres:17".to_owned();
@@ -246,34 +248,36 @@ fn a_container_as_docker_describes_it() {
         labels: [("role".to_owned(), "db".to_owned())].into(),
         ..RunConfig::default()
     };
-    let bind = |path: &str| Source::Bind { path: HostPath(path.into()), recursive: true, propagation: None };
-    let read_only = Attributes { read_only: true, ..Attributes::default() };
-    record.mounts = vec![
-        Mounted {
-            volume: None,
-            mount: Mount { target: ContainerPath::new("/srv"), source: bind("/srv"), attributes: read_only },
+    let mounted = |volume: Option<&str>, path: &str, target: &str, read_only: bool| Mounted {
+        volume: volume.map(str::to_owned),
+        mount: Mount {
+            target: ContainerPath::new(target),
+            source: Source::Bind { path: HostPath(path.into()), recursive: true, propagation: None },
+            attributes: Attributes { read_only, ..Attributes::default() },
         },
-        Mounted {
-            volume: Some("pg".to_owned()),
-            mount: Mount {
-                target: ContainerPath::new("/var/db"),
-                source: bind("/kelp/volumes/pg/data"),
-                attributes: Attributes::default(),
-            },
-        },
-    ];
+    };
+    record.mounts =
+        vec![mounted(None, "/srv", "/srv", true), mounted(Some("pg"), "/kelp/volumes/pg/data", "/var/db", false)];
     record.status = Status::Running {
         supervisor: Identity { pid: 4241, start_time: 76 },
         payload: Identity { pid: 4242, start_time: 77 },
         started_ns: 1_767_366_246_000_000_001,
         paused: false,
+        health: None,
     };
+    record
+}
+
+#[test]
+fn a_container_as_docker_describes_it() {
+    let asked = demanding();
     let document = of_container(&Facts {
-        record: &record,
+        record: &recorded(&asked),
         request: Some(&asked),
         directory: Path::new("/kelp/containers/ID"),
         run_directory: Path::new("/run/kelp/containers/ID"),
         lowers: &["/kelp/layers/top".into(), "/kelp/layers/base".into()],
+        health: &kelp::container::health::Log::default(),
         sizes: Some(Sizes { own: 12_000, all: 5_400_000 }),
     });
     insta::with_settings!({ snapshot_path => "golden", prepend_module_to_snapshot => false }, {

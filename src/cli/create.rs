@@ -11,6 +11,7 @@ use crate::error::Result;
 /// Arguments of `kelp create`.
 #[derive(Debug, Args)]
 #[command(
+    disable_help_flag = true,
     override_usage = "kelp create [OPTIONS] IMAGE [COMMAND] [ARG...]\n       kelp create [OPTIONS] --rootfs DIR COMMAND [ARG...]"
 )]
 pub(super) struct Arguments {

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value, json};
 
-use super::format::Format;
+use super::template::Template;
 use super::{Session, output, units};
 use crate::container::events::{Event, Kind};
 use crate::engine::events::{self, Wanted};
@@ -32,7 +32,31 @@ pub(super) struct Arguments {
     filter: Vec<String>,
     /// How to print: json (one object a line), or a Go template such as '{{.Action}} {{.Actor.ID}}'
     #[arg(long, value_name = "FORMAT")]
-    format: Option<Format>,
+    format: Option<String>,
+}
+
+/// How they are printed.
+enum Form {
+    /// docker's line.
+    Line,
+    /// docker's message.
+    Json,
+    /// Of one's own.
+    Template(Template),
+}
+
+impl Form {
+    fn parse(text: Option<&str>) -> Result<Self> {
+        match text {
+            None | Some("") => Ok(Self::Line),
+            // Its fields have other names in JSON than in a template.
+            Some("json" | "{{json .}}") => Ok(Self::Json),
+            Some(text) if text.contains("{{") && !text.starts_with("table") => {
+                Ok(Self::Template(Template::parse(text)?))
+            }
+            Some(_) => Err(Failure::usage("--format is json or a template such as \"{{.Action}}\"")),
+        }
+    }
 }
 
 /// Prints them as they come.
@@ -47,14 +71,12 @@ pub(super) fn run(arguments: Arguments, session: &Session) -> Result<i32> {
         until_ns: arguments.until.as_ref().map(moment_ns).transpose().doing(|| "use --until")?,
         filter: EventFilter::parse(&arguments.filter)?,
     };
-    if matches!(arguments.format, Some(Format::Table | Format::Columns(_))) {
-        return Err(Failure::usage("--format: it is json or a template such as \"{{.Action}}\""));
-    }
+    let form = Form::parse(arguments.format.as_deref())?;
     events::follow(&session.paths, &wanted, |event| {
-        match &arguments.format {
-            Some(Format::Lines(template)) => output::text(&template.render(&document(event))?),
-            Some(_) => output::line(document(event).to_string()),
-            None => output::line(line(event)),
+        match &form {
+            Form::Line => output::line(line(event)),
+            Form::Json => output::line(document(event).to_string()),
+            Form::Template(template) => output::text(&template.render(&fields(event))?),
         }
         Ok(())
     })?;
@@ -92,6 +114,22 @@ fn document(event: &Event) -> Value {
         document.insert(name.to_owned(), value);
     }
     Value::Object(document)
+}
+
+/// The same under the names that docker's templates have.
+fn fields(event: &Event) -> Value {
+    let Event { time_ns, kind, action, id, attributes } = event;
+    json!({
+        "Status": action,
+        "ID": id,
+        "From": attributes.get("image").filter(|_| *kind == Kind::Container).map_or("", String::as_str),
+        "Type": kind.word(),
+        "Action": action,
+        "Actor": {"ID": id, "Attributes": attributes},
+        "Scope": "local",
+        "Time": time_ns.div_euclid(1_000_000_000),
+        "TimeNano": time_ns,
+    })
 }
 
 fn time(event: &Event) -> Option<Timestamp> {

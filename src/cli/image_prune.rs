@@ -4,6 +4,7 @@ use clap::Args;
 
 use super::{Session, output, rmi, units};
 use crate::engine::options::filter::ImageFilter;
+use crate::engine::removal::Removed;
 use crate::engine::{lifecycle, removal};
 use crate::error::Result;
 
@@ -32,18 +33,22 @@ pub(super) fn run(arguments: Arguments, session: &Session) -> Result<i32> {
         return Ok(0);
     }
     let (removed, collected) = removal::prune(&session.paths, arguments.all, &filter)?;
-    if !removed.is_empty() {
-        output::line("Deleted Images:");
-    }
-    for image in &removed {
-        image.untagged.iter().for_each(|reference| output::line(format!("untagged: {}", reference.familiar())));
-        image.deleted.iter().for_each(|id| output::line(format!("deleted: {id}")));
-    }
-    if !removed.is_empty() {
-        output::line("");
-    }
+    print_removed(&removed);
     output::line(format!("Total reclaimed space: {}", units::bytes(collected.freed)));
     rmi::warn(&collected);
     lifecycle::delete_removed(&session.paths)?;
     Ok(0)
+}
+
+/// Prints what happened to images, and an empty line if anything did.
+pub(super) fn print_removed(removed: &[Removed]) {
+    if removed.is_empty() {
+        return;
+    }
+    output::line("Deleted Images:");
+    for image in removed {
+        image.untagged.iter().for_each(|reference| output::line(format!("untagged: {}", reference.familiar())));
+        image.deleted.iter().for_each(|id| output::line(format!("deleted: {id}")));
+    }
+    output::line("");
 }

@@ -19,12 +19,15 @@ mod container_inspect;
 mod container_prune;
 mod cp;
 mod create;
+mod df;
 mod diff;
 mod events;
 mod exec;
 mod exists;
 mod export;
 mod format;
+mod generate_systemd;
+mod healthcheck_run;
 mod history;
 mod image_inspect;
 mod image_mount;
@@ -34,6 +37,7 @@ mod image_unmount;
 mod image_verify;
 mod images;
 mod import;
+mod info;
 mod inspect;
 mod kill;
 mod load;
@@ -44,6 +48,7 @@ mod man;
 mod manifest;
 mod ns;
 mod pause;
+mod port;
 mod progress;
 mod prompt;
 mod ps;
@@ -59,10 +64,13 @@ mod run;
 mod save;
 mod search;
 mod start;
+mod stats;
 mod stop;
+mod system_prune;
 mod tag;
 #[doc(hidden)]
 pub mod template;
+mod top;
 mod units;
 mod unpause;
 mod untag;
@@ -103,14 +111,16 @@ struct Global {
 const WITHOUT_SETTINGS: &[&str] = &[
     "attach",
     "completion",
-    "container logs",
     "container cp",
-    "cp",
     "container exec",
-    "exec",
     "container inspect",
+    "container logs",
     "container prune",
+    "cp",
     "events",
+    "exec",
+    "generate systemd",
+    "healthcheck run",
     "kill",
     "login",
     "logout",
@@ -118,10 +128,13 @@ const WITHOUT_SETTINGS: &[&str] = &[
     "man",
     "ns",
     "pause",
+    "port",
     "ps",
     "rename",
     "rm",
+    "stats",
     "stop",
+    "top",
     "system events",
     "unpause",
     "update",
@@ -184,6 +197,23 @@ fn each(names: &[String], mut act: impl FnMut(&str) -> Result<()>) -> i32 {
         }
     }
     code
+}
+
+/// The same for something that need not be there.
+fn named_if_done(name: &str, result: Result<()>, ignore: bool) -> Result<()> {
+    match result {
+        Err(failure) if ignore && failure.kind == Kind::NotFound => return Ok(()),
+        result => result?,
+    }
+    output::line(name);
+    Ok(())
+}
+
+/// Says what would end a container that is to go on behind the command.
+fn warn_of_session(session: &Session) {
+    if let Some(warning) = crate::host::session::warning(&session.paths.run) {
+        output::notice(&warning);
+    }
 }
 
 fn is_global(argument: &OsString) -> bool {

@@ -139,6 +139,11 @@ pub fn table(headings: &[&str], rows: Vec<Vec<String>>) {
     line(table.lines().map(|text| text.trim_end().to_owned()).collect::<Vec<_>>().join("\n"));
 }
 
+/// Empties the terminal and begins at its top.
+pub fn clear() {
+    raw(b"\x1b[H\x1b[J");
+}
+
 /// Prints a heading of a longer text.
 pub fn heading(text: &str) {
     line(format!("{HEADING}{text}{HEADING:#}"));

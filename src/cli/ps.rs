@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::format::{Fields, FormatFlag, Listing};
 use super::{Session, output, units};
+use crate::container::health::State;
 use crate::container::record::{Mounted, Record, Status, now_ns};
 use crate::engine::list::{self, Sizes, Wanted};
 use crate::engine::options::container_filter::ContainerFilter;
@@ -192,7 +193,8 @@ fn shown_mounts(record: &Record, whole: bool) -> String {
     record.mounts.iter().map(shown).collect::<Vec<_>>().join(",")
 }
 
-fn shown_command(command: &[String], whole: bool) -> String {
+/// A command in one cell, shortened if it is not to be `whole`.
+pub(super) fn shown_command(command: &[String], whole: bool) -> String {
     const WIDTH: usize = 20;
     let text = command.join(" ");
     let shown: String = text.chars().filter(|character| !character.is_control()).collect();
@@ -207,12 +209,18 @@ fn shortened(text: &str, width: usize) -> String {
     }
 }
 
-fn shown_status(record: &Record) -> String {
+/// How a container is, and since when.
+pub(super) fn shown_status(record: &Record) -> String {
     match &record.status {
         Status::Created => "Created".to_owned(),
-        Status::Running { started_ns, paused, .. } => {
-            let paused = if *paused { " (Paused)" } else { "" };
-            format!("Up {}{paused}", since(*started_ns))
+        Status::Running { started_ns, paused, health, .. } => {
+            let state = match (paused, health.map(|health| health.state)) {
+                (true, _) => " (Paused)".to_owned(),
+                (false, Some(State::Starting)) => " (health: starting)".to_owned(),
+                (false, Some(state)) => format!(" ({})", state.word()),
+                (false, None) => String::new(),
+            };
+            format!("Up {}{state}", since(*started_ns))
         }
         Status::Restarting { code, finished_ns, .. } => format!("Restarting ({code}) {}", ago(*finished_ns)),
         Status::Exited { code, finished_ns, .. } => format!("Exited ({code}) {}", ago(*finished_ns)),
@@ -226,7 +234,8 @@ fn since(moment_ns: i64) -> String {
     units::duration((now_ns() - moment_ns) / NANOSECONDS)
 }
 
-fn ago(moment_ns: i64) -> String {
+/// How long ago a moment was, in nanoseconds after the epoch.
+pub(super) fn ago(moment_ns: i64) -> String {
     format!("{} ago", since(moment_ns))
 }
 

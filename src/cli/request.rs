@@ -8,11 +8,12 @@ use crate::container::log::Config;
 use crate::container::restart::RestartPolicy;
 use crate::engine::options::environment::Variable;
 use crate::engine::options::{
-    device, environment, hostname, label, log, mount, name, namespaces, restart, security, size, stop_signal,
+    device, environment, health, hostname, label, log, mount, name, namespaces, restart, security, size, stop_signal,
     time_offset, tmpfs, volume, volumes_from,
 };
 use crate::engine::request::{Pull, RootSource, RunRequest};
 use crate::error::{Context, Failure, Result};
+use crate::image::config::Healthcheck;
 use crate::image::platform::Platform;
 use crate::limits;
 use crate::sandbox::rlimits;
@@ -35,11 +36,17 @@ pub(super) struct RequestArguments {
     /// Name the container
     #[arg(long)]
     name: Option<String>,
+    /// Print help
+    // Not with -h, which is the host name's as in docker and podman.
+    #[arg(long, action = clap::ArgAction::Help)]
+    help: Option<bool>,
     /// Use a directory as the root file system, under an overlay; / works too
     #[arg(long, value_name = "DIR")]
     rootfs: Option<PathBuf>,
     #[command(flatten)]
     life: LifeArguments,
+    #[command(flatten)]
+    health: HealthArguments,
     #[command(flatten)]
     process: ProcessArguments,
     #[command(flatten)]
@@ -69,6 +76,33 @@ struct LifeArguments {
     /// Seconds that a stop waits before it kills; -1 waits for ever
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     stop_timeout: Option<i64>,
+}
+
+/// Whether it is well.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Health")]
+struct HealthArguments {
+    /// What says by its exit status whether it is well: a line for a shell, or a JSON list
+    #[arg(long, value_name = "COMMAND")]
+    health_cmd: Option<String>,
+    /// Time between two checks (30s)
+    #[arg(long, value_name = "TIME")]
+    health_interval: Option<String>,
+    /// Time that a check may take (30s)
+    #[arg(long, value_name = "TIME")]
+    health_timeout: Option<String>,
+    /// Time in which failures do not count (0s)
+    #[arg(long, value_name = "TIME")]
+    health_start_period: Option<String>,
+    /// Time between two checks in the start period (5s)
+    #[arg(long, value_name = "TIME")]
+    health_start_interval: Option<String>,
+    /// Failures in a row until it is unhealthy (3)
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+    health_retries: Option<i64>,
+    /// Ask nothing, whatever the image says
+    #[arg(long)]
+    no_healthcheck: bool,
 }
 
 /// What runs, and as whom.
@@ -145,7 +179,7 @@ struct MountArguments {
 #[command(next_help_heading = "Isolation")]
 struct IsolationArguments {
     /// Host name in the container
-    #[arg(long)]
+    #[arg(short = 'h', long)]
     hostname: Option<String>,
     /// User namespace: host, keep-id[:uid=UID,gid=GID] or nomap
     #[arg(long, value_name = "MODE", default_value = "host")]
@@ -203,8 +237,21 @@ enum PullWhen {
 
 /// What was typed, as one request.
 pub(super) fn request(arguments: RequestArguments) -> Result<RunRequest> {
-    let RequestArguments { words, interactive, tty, rm, name, rootfs, life, process, mounts, isolation, image } =
-        arguments;
+    let RequestArguments {
+        words,
+        interactive,
+        tty,
+        rm,
+        name,
+        rootfs,
+        life,
+        health,
+        process,
+        mounts,
+        isolation,
+        image,
+        ..
+    } = arguments;
     let restart = restart::parse(&life.restart)?;
     if rm && restart != RestartPolicy::No {
         return Err(Failure::usage("--rm and --restart exclude each other"));
@@ -245,6 +292,7 @@ pub(super) fn request(arguments: RequestArguments) -> Result<RunRequest> {
         capabilities_dropped: isolation.cap_drop,
         security: security::parse(&isolation.security_opt)?,
         restart,
+        health: health_check(&health)?,
         log: log(&life)?,
         stop_timeout_s: life.stop_timeout,
         stop_signal: life.stop_signal.as_deref().map(stop_signal::parse).transpose()?,
@@ -270,6 +318,18 @@ fn source(rootfs: Option<PathBuf>, words: Vec<String>) -> Result<(RootSource, Ve
 }
 
 /// `None` where nothing was said of it.
+fn health_check(arguments: &HealthArguments) -> Result<Option<Healthcheck>> {
+    health::parse(&health::Typed {
+        command: arguments.health_cmd.as_deref(),
+        interval: arguments.health_interval.as_deref(),
+        timeout: arguments.health_timeout.as_deref(),
+        start_period: arguments.health_start_period.as_deref(),
+        start_interval: arguments.health_start_interval.as_deref(),
+        retries: arguments.health_retries,
+        none: arguments.no_healthcheck,
+    })
+}
+
 fn log(life: &LifeArguments) -> Result<Option<Config>> {
     let is_said = life.log_driver.is_some() || !life.log_opt.is_empty();
     is_said.then(|| log::parse(life.log_driver.as_deref(), &life.log_opt)).transpose()
@@ -313,4 +373,70 @@ fn labels(arguments: &ProcessArguments) -> Result<Vec<(String, String)>> {
 
 fn read_bounded(path: &Path) -> Result<Vec<u8>> {
     limits::read_file(path, limits::USER_FILE_BYTES_MAX).doing(|| format!("read \"{}\"", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::FromArgMatches;
+
+    use super::*;
+    use crate::engine::command_line;
+
+    fn read(words: &[String]) -> RunRequest {
+        let command = RequestArguments::augment_args(clap::Command::new("run").no_binary_name(true));
+        let matches = command.try_get_matches_from(words).unwrap();
+        request(RequestArguments::from_arg_matches(&matches).unwrap()).unwrap()
+    }
+
+    /// `words` and what they are written as give the same request.
+    fn check(words: &[&str]) {
+        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        let request = read(&words);
+        let again = read(&command_line::words(&request).unwrap());
+        assert_eq!(serde_json::to_value(&again).unwrap(), serde_json::to_value(&request).unwrap(), "{words:?}");
+    }
+
+    #[test]
+    fn a_request_is_written_as_the_command_line_that_asks_for_it() {
+        check(&["image"]);
+        check(&["image", "--", "sh", "-c", "echo $A"]);
+        check(&["--rootfs=/", "--", "-x", "y"]);
+        check(&["-it", "--entrypoint=", "--init", "-e", "A=b=c", "-e", "E=", "-u", "1:2", "--group-add=5", "image"]);
+        check(&["-w", "/tmp", "--ulimit=nofile=64:128", "--ulimit=core=-1", "-l", "a", "-l", "b=c d", "image", "-x"]);
+        check(&["--stop-signal=SIGINT", "--stop-timeout=-1", "--hostname=h", "--pid=host", "--ipc=none", "image"]);
+        check(&["--uts=host", "--network=host", "--cgroupns=container:web", "--userns=keep-id:uid=1,gid=2", "image"]);
+        check(&["--userns=keep-id", "--pid=container:a1", "--time-offset=boottime=-5", "image"]);
+        check(&["--userns=nomap", "--cap-add=NET_ADMIN", "--cap-drop=ALL", "--sysctl=net.ipv4.ip_forward=1", "image"]);
+        check(&["--security-opt=no-new-privileges", "--security-opt=seccomp=/a b", "--security-opt=mask=/a:/b", "i"]);
+        check(&["--security-opt=unmask=ALL", "--security-opt=seccomp=unconfined", "--pull=always", "image"]);
+        check(&["--security-opt=unmask=/proc/kcore", "--platform=linux/arm/v7", "--pull=never", "image"]);
+        check(&["--log-driver=journald", "--log-opt=tag={{.ID}}", "--log-opt=env=A,B", "image"]);
+        check(&["--log-opt=max-size=1m", "image"]);
+        check(&["--no-healthcheck", "image"]);
+        check(&["--health-cmd=a || b", "--health-interval=1m30s", "--health-timeout=5ms", "image"]);
+        check(&["--health-cmd=[\"a\",\"b\"]", "--health-start-period=1s", "--health-retries=4", "image"]);
+        check(&["--health-start-interval=1s", "image"]);
+        check(&["--volumes-from=a:ro", "--volumes-from=b", "--image-volume=tmpfs", "image"]);
+        check(&["--read-only", "--shm-size=64m", "--device=/dev/fuse", "--device=/dev/a:/dev/b:r", "image"]);
+    }
+
+    #[test]
+    fn mounts_are_written_as_they_were_asked_for() {
+        for mount in [
+            "-v/data",
+            "-vdb:/data",
+            "-vdb:/data:ro,nocopy,noexec,z",
+            "-v/a b:/c:ro",
+            "-v/a:/b:bind,rshared,nosuid,nodev",
+            "--mount=type=bind,\"source=/a,b:c\"\"d\",target=/e:f,readonly,bind-nonrecursive,bind-propagation=slave",
+            "--mount=type=volume,target=/a,volume-nocopy",
+            "--mount=source=db,target=/a:b,ro",
+            "--mount=type=tmpfs,target=/a,tmpfs-size=64m,tmpfs-mode=700",
+            "--mount=type=tmpfs,target=/a:b,tmpfs-size=64m",
+            "--tmpfs=/a",
+            "--tmpfs=/a:rw,exec,suid,dev,uid=5,gid=6,mode=755,size=4096",
+        ] {
+            check(&[mount, "image"]);
+        }
+    }
 }

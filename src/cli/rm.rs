@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{Session, each, output};
+use super::{Session, each, named_if_done};
 use crate::engine::lifecycle;
 use crate::error::Result;
 
@@ -12,6 +12,9 @@ pub(super) struct Arguments {
     /// Kill a running container first
     #[arg(short, long)]
     force: bool,
+    /// Pass over those that are not there
+    #[arg(short, long)]
+    ignore: bool,
     /// Remove the volumes that were made for them and that nobody named
     #[arg(short, long)]
     volumes: bool,
@@ -23,9 +26,8 @@ pub(super) struct Arguments {
 /// Removes each; goes on behind one that cannot be removed.
 pub(super) fn run(arguments: Arguments, session: &Session) -> Result<i32> {
     let code = each(&arguments.containers, |name| {
-        lifecycle::remove(&session.paths, name, arguments.force, arguments.volumes)?;
-        output::line(name);
-        Ok(())
+        let removed = lifecycle::remove(&session.paths, name, arguments.force, arguments.volumes);
+        named_if_done(name, removed, arguments.ignore)
     });
     lifecycle::delete_removed(&session.paths)?;
     Ok(code)

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::request::{RequestArguments, request};
-use super::{Session, output, progress};
+use super::{Session, output, progress, warn_of_session};
 use crate::container::attach::Observer;
 use crate::engine::options::detach_keys;
 use crate::engine::run::{self, Mode, Ran};
@@ -13,6 +13,7 @@ use crate::process::steps::Step;
 /// Arguments of `kelp run`.
 #[derive(Debug, Args)]
 #[command(
+    disable_help_flag = true,
     override_usage = "kelp run [OPTIONS] IMAGE [COMMAND] [ARG...]\n       kelp run [OPTIONS] --rootfs DIR COMMAND [ARG...]"
 )]
 pub(super) struct Arguments {
@@ -55,6 +56,7 @@ pub(super) fn run(arguments: Arguments, session: &Session) -> Result<i32> {
         Ran::Exited(code) => Ok(code),
         Ran::Detached(id) => {
             if arguments.detach {
+                warn_of_session(session);
                 output::line(&id);
             }
             Ok(0)

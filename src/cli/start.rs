@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::run::Printer;
-use super::{Session, each, output, progress};
+use super::{Session, each, output, progress, warn_of_session};
 use crate::container::attach::{Attachment, End};
 use crate::engine::options::container_filter::ContainerFilter;
 use crate::engine::options::detach_keys;
@@ -62,6 +62,9 @@ pub(super) fn run(arguments: Arguments, session: &Session) -> Result<i32> {
         false if arguments.containers.is_empty() => return Err(Failure::usage("no container given")),
         false => arguments.containers,
     };
+    if !names.is_empty() {
+        warn_of_session(session);
+    }
     Ok(each(&names, |name| {
         start::start(&session.paths, name, None, &progress, &mut observer)?;
         output::line(name);

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{Session, each, output};
+use super::{Session, each, named_if_done};
 use crate::container::control::Stop;
 use crate::engine::lifecycle;
 use crate::engine::options::stop_signal;
@@ -17,6 +17,9 @@ pub(super) struct Arguments {
     /// The signal to begin with
     #[arg(short, long, value_name = "SIGNAL")]
     signal: Option<String>,
+    /// Pass over those that are not there
+    #[arg(short, long)]
+    ignore: bool,
     /// Names or ids
     #[arg(required = true, value_name = "CONTAINER")]
     containers: Vec<String>,
@@ -27,8 +30,6 @@ pub(super) fn run(arguments: Arguments, session: &Session) -> Result<i32> {
     let signal = arguments.signal.as_deref().map(stop_signal::number).transpose()?;
     let stop = Stop { signal, timeout_s: arguments.time };
     Ok(each(&arguments.containers, |name| {
-        lifecycle::stop(&session.paths, name, stop)?;
-        output::line(name);
-        Ok(())
+        named_if_done(name, lifecycle::stop(&session.paths, name, stop), arguments.ignore)
     }))
 }

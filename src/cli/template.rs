@@ -512,6 +512,20 @@ mod tests {
         check("{{len (pad \"x\" 1000000000000 0)}}", &(limits::FORMAT_PAD_MAX + 1).to_string());
     }
 
+    #[test]
+    fn single_labels_of_a_row() {
+        let row = json!({"Names": "web", "Label": {"com.example.role": "db", "tier": "1"}});
+        let template = Template::parse(
+            "{{.Names}} {{.Label \"com.example.role\"}} {{.Label \"none\" | upper}}{{$.Label \"tier\"}}",
+        )
+        .unwrap();
+        assert!(template.asks_for_labels);
+        assert_eq!(template.render(&row).unwrap(), "web db 1");
+        let headings = json!({"Names": "NAMES"});
+        assert_eq!(template.render_headings(headings.as_object().unwrap()).unwrap(), "NAMES role nonetier");
+        assert!(!Template::parse("{{.Labels}} {{.MountLabel}}").unwrap().asks_for_labels);
+    }
+
     proptest! {
         #[test]
         fn never_panics(text in "(\\{\\{|\\}\\}|[a-z.$()|\" \\\\'`0-9]|\\.Config|\\.Labels|range|if|end|index|join|len|printf|%|\\.RepoTags|-|:=|,){0,30}") {

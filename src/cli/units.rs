@@ -96,6 +96,25 @@ pub(super) fn bytes(count: u64) -> String {
     format!("{text}{unit}")
 }
 
+/// Bytes in binary units with four digits, as docker shows memory: `7.441MiB`.
+pub(super) fn binary_bytes(count: u64) -> String {
+    const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    let (mut value, mut units) = (count as f64, UNITS.iter().peekable());
+    // As go-units' BytesSize: what would be rounded to 1024 stays.
+    while value >= 1024.0 && units.next().is_some() {
+        value /= 1024.0;
+    }
+    let digits = match value {
+        value if value < 9.999_5 => 3,
+        value if value < 99.995 => 2,
+        value if value < 999.95 => 1,
+        _ => 0,
+    };
+    let text = format!("{value:.digits$}");
+    let text = if digits > 0 { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
+    format!("{text}{}", units.next().unwrap_or(&"EiB"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -134,6 +153,22 @@ mod tests {
         assert_eq!(moment_in(time, TimeZone::UTC), "2026-01-03 12:00:00 +0000 UTC");
         assert_eq!(moment_in(time, TimeZone::posix("CET-1").unwrap()), "2026-01-03 13:00:00 +0100 CET");
         assert_eq!(moment(i64::MAX), "N/A");
+    }
+
+    #[test]
+    fn memory_reads_as_dockers() {
+        for (count, text) in [
+            (0, "0B"),
+            (1023, "1023B"),
+            (1024, "1KiB"),
+            (7_802_880, "7.441MiB"),
+            (25_276_854_272, "23.54GiB"),
+            (129_394_278, "123.4MiB"),
+            (1_073_741_823, "1024MiB"),
+            (u64::MAX, "16EiB"),
+        ] {
+            assert_eq!(binary_bytes(count), text, "{count}");
+        }
     }
 
     #[test]

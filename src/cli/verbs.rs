@@ -11,10 +11,11 @@ use super::volume::{
     inspect as volume_inspect, ls as volume_ls, prune as volume_prune, rm as volume_rm,
 };
 use super::{
-    Session, attach, base_command, check, commit, completion, container_inspect, container_prune, cp, create, diff,
-    events, exec, exists, export, history, image_inspect, image_mount, image_prune, image_tree, image_unmount,
-    image_verify, images, import, inspect, kill, load, login, logout, logs, man, ns, pause, ps, pull, push, rename,
-    restart, rm, rmi, run, save, search, start, stop, tag, unpause, untag, update, version, wait,
+    Session, attach, base_command, check, commit, completion, container_inspect, container_prune, cp, create, df, diff,
+    events, exec, exists, export, generate_systemd, healthcheck_run, history, image_inspect, image_mount, image_prune,
+    image_tree, image_unmount, image_verify, images, import, info, inspect, kill, load, login, logout, logs, man, ns,
+    pause, port, ps, pull, push, rename, restart, rm, rmi, run, save, search, start, stats, stop, system_prune, tag,
+    top, unpause, untag, update, version, wait,
 };
 use crate::error::{EXIT_OWN_FAILURE, Failure, Result};
 
@@ -54,6 +55,8 @@ macro_rules! verb {
 /// Groups of verbs: `kelp GROUP VERB`.
 const GROUPS: &[(&str, &str)] = &[
     ("container", "Work with containers"),
+    ("generate", "Write files for other programs"),
+    ("healthcheck", "Ask containers whether they are well"),
     ("image", "Work with images"),
     ("manifest", "Make lists of images for several platforms"),
     ("volume", "Work with directories that outlive containers"),
@@ -78,6 +81,9 @@ pub(super) const ALL: &[Verb] = &[
     verb!("ps", "List containers", ps),
     verb!("logs", "Print what containers said", logs),
     verb!("rm", "Remove containers", rm),
+    verb!("stats", "Show what containers use", stats),
+    verb!("port", "List the published ports of a container", port),
+    verb!("top", "List the processes of a container", top),
     verb!("cp", "Copy files between this machine and containers", cp),
     verb!("events", "Show what happens to containers, images and volumes", events),
     verb!("ns", "List the namespaces of running containers", ns),
@@ -113,6 +119,9 @@ pub(super) const ALL: &[Verb] = &[
     verb!("container update", "Change what may change of containers", update),
     verb!("container ls", "List containers", ps),
     verb!("container ps", "List containers", ps),
+    verb!("container stats", "Show what containers use", stats),
+    verb!("container port", "List the published ports of a container", port),
+    verb!("container top", "List the processes of a container", top),
     verb!("container logs", "Print what containers said", logs),
     verb!("container rm", "Remove containers", rm),
     verb!("container cp", "Copy files between this machine and containers", cp),
@@ -121,6 +130,8 @@ pub(super) const ALL: &[Verb] = &[
     verb!("container diff", "List what a container changed", diff),
     verb!("container commit", "Make an image of a container", commit),
     verb!("container export", "Write all files of a container to a tar", export),
+    verb!("generate systemd", "Write a unit of systemd for a container", generate_systemd),
+    verb!("healthcheck run", "Ask a container now whether it is well", healthcheck_run, 125, 125),
     verb!("image ls", "List images", images),
     verb!("image inspect", "Print all about images as JSON", image_inspect),
     verb!("image history", "Show how an image came to be", history),
@@ -154,8 +165,12 @@ pub(super) const ALL: &[Verb] = &[
     verb!("volume exists", "Tell by the exit status whether a volume is there", volume_exists, 125, 125),
     verb!("volume export", "Write all files of a volume to a tar", volume_export),
     verb!("volume import", "Put files of a tar into an empty volume", volume_import),
+    verb!("system df", "Show what everything takes on disk", df),
+    verb!("system prune", "Remove all that nobody needs", system_prune),
+    verb!("system info", "Show what kelp and its host are like", info),
     verb!("system events", "Show what happens to containers, images and volumes", events),
     verb!("system check", "Verify all that kelp keeps, and repair it", check),
+    verb!("info", "Show what kelp and its host are like", info),
     verb!("version", "Print the version", version),
     verb!("man", "Write the manual pages to a directory", man),
     verb!("completion", "Print a shell's completion script", completion),

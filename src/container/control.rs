@@ -13,7 +13,7 @@
 //!  1   connect                   ->     containers/ID/control in the runtime directory
 //!  2   Attach                    ->
 //!                                <-     Streams(fds), later Exited(code)
-//!      Stop, Wait                ->
+//!      Stop, Wait, CheckHealth   ->
 //!                                <-     Exited(code)
 //!      Restart                   ->
 //!                                <-     Started
@@ -126,6 +126,8 @@ pub enum ToSupervisor {
     Update(Update),
     /// Run one program more; without a terminal its standard streams come along.
     Exec(Box<Exec>),
+    /// Ask the program now whether it is well.
+    CheckHealth,
 }
 
 /// What may change while a container lives.

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::health::Health;
 use super::log;
 use super::restart::RestartPolicy;
 use crate::error::{Context, Failure, Result};
@@ -142,6 +143,9 @@ pub enum Status {
         /// All its processes are stopped (`pause`).
         #[serde(default)]
         paused: bool,
+        /// How it is, where it is asked.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        health: Option<Health>,
     },
     /// The program ended and will be started again.
     Restarting {
@@ -177,6 +181,14 @@ impl Status {
             Self::Running { .. } => "running",
             Self::Restarting { .. } => "restarting",
             Self::Exited { .. } => "exited",
+        }
+    }
+
+    /// How it is, where it runs and is asked.
+    pub fn health(&self) -> Option<Health> {
+        match self {
+            Self::Running { health, .. } => *health,
+            _ => None,
         }
     }
 

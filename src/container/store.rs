@@ -55,7 +55,7 @@ pub fn create(paths: &Paths, name: &str) -> Result<Made> {
     // Made where the sweep respects the same lock, and moved when it is held:
     // a container that shows is alive or its maker is dead, never between.
     let staged = paths.staging().join(&id);
-    in_parent(&paths.staging(), || DirBuilder::new().mode(0o700).create(&staged))
+    in_parent(paths, &paths.staging(), || DirBuilder::new().mode(0o700).create(&staged))
         .doing(|| format!("make {}", staged.display()))?;
     let lock = File::create(staged.join("lock")).doing(|| format!("make {}/lock", staged.display()))?;
     lock.lock().doing(|| format!("lock {}/lock", staged.display()))?;
@@ -67,7 +67,7 @@ pub fn create(paths: &Paths, name: &str) -> Result<Made> {
     }
     failpoint::reach(paths, "create: staged");
     let directory = paths.containers().join(&id);
-    in_parent(&paths.containers(), || fs::rename(&staged, &directory))
+    in_parent(paths, &paths.containers(), || fs::rename(&staged, &directory))
         .doing(|| format!("make {}", directory.display()))?;
     failpoint::reach(paths, "create: in place");
     if let Err(failure) = take_name(paths, name, &id) {
@@ -80,10 +80,12 @@ pub fn create(paths: &Paths, name: &str) -> Result<Made> {
 
 /// Does what makes an entry of `parent`; makes the parent only if that is what
 /// was missing: it is there in all starts but the first.
-fn in_parent(parent: &Path, make: impl Fn() -> io::Result<()>) -> Result<()> {
+fn in_parent(paths: &Paths, parent: &Path, make: impl Fn() -> io::Result<()>) -> Result<()> {
     match make() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             paths::make_private(parent)?;
+            // There before the disk is full: a removal makes room by way of it.
+            paths::make_private(&paths.trash())?;
             Ok(make()?)
         }
         result => Ok(result?),

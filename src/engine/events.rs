@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use super::options::event_filter::EventFilter;
 use crate::container::events::{Event, Reader};
+use crate::container::log::Watch;
 use crate::container::record::now_ns;
 use crate::error::Result;
-use crate::paths::Paths;
+use crate::paths::{self, Paths};
 
-/// How long nobody looks whether something has happened.
-const PAUSE: Duration = Duration::from_millis(100);
+/// How long nobody looks whether something has happened of which the kernel
+/// does not tell: writers on other machines, with a home on the network.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Which events, in nanoseconds after the epoch.
 #[derive(Debug, Clone, Default)]
@@ -35,6 +37,7 @@ impl Wanted {
 pub fn follow(paths: &Paths, wanted: &Wanted, mut pass_on: impl FnMut(&Event) -> Result<()>) -> Result<()> {
     let from_now = wanted.since_ns.is_none() && wanted.until_ns.is_none();
     let mut reader = Reader::open(paths, from_now)?;
+    let mut watch = None;
     loop {
         // Asked before: what happens until then is written by now.
         let is_over = wanted.until_ns.is_some_and(|until| until <= now_ns());
@@ -49,6 +52,16 @@ pub fn follow(paths: &Paths, wanted: &Wanted, mut pass_on: impl FnMut(&Event) ->
         if is_over {
             return Ok(());
         }
-        std::thread::sleep(PAUSE);
+        match &watch {
+            None => {
+                paths::make_private(&paths.events())?;
+                // What is written before it watches is read before it waits.
+                watch = Some(Watch::new([paths.events().as_path()]));
+            }
+            Some(watch) => {
+                let left = wanted.until_ns.map(|until| until.saturating_sub(now_ns()).max(0).unsigned_abs());
+                watch.wait(&[], left.map_or(PAUSE, |left| PAUSE.min(Duration::from_nanos(left))));
+            }
+        }
     }
 }

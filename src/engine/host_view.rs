@@ -1,7 +1,7 @@
 //! What the image `hello` is told about the outside: one generated file, for
 //! what cannot be seen from inside. No other image gets it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -58,7 +58,7 @@ fn view(base: &Base, root: &Root) -> HostView {
     let facts = host::facts();
     let mut shortfalls: Vec<Shortfall> = single_id(base, user).into_iter().collect();
     shortfalls.extend(host::shortfalls(&facts));
-    shortfalls.extend(space(root));
+    shortfalls.extend(space(root.upper.as_path()));
     let inode = |kind: &str| Some((kind.to_owned(), namespaces::inode_of_self(kind)?));
     HostView {
         version: VERSION,
@@ -67,7 +67,7 @@ fn view(base: &Base, root: &Root) -> HostView {
         base_map: base.map.clone(),
         layers: root.lowers.iter().map(|lower| lower.0.clone()).collect(),
         upper: root.upper.0.clone(),
-        upper_file_system: file_system(root).unwrap_or_else(|| "unknown".to_owned()),
+        upper_file_system: file_system(root.upper.as_path()).unwrap_or_else(|| "unknown".to_owned()),
         facts,
         shortfalls,
     }
@@ -78,36 +78,47 @@ fn single_id(base: &Base, (uid, gid): (u32, u32)) -> Option<Shortfall> {
     if !base.map.is_single() {
         return None;
     }
-    let (id, why, remedy) = match subids::find(uid, gid) {
-        Rung::Single { cause, remedy } => ("D01", cause, remedy),
+    let rung = subids::find(uid, gid);
+    no_range(&rung).or_else(|| {
         // The range is there, the helpers are there, but they did not do it.
-        Rung::Full(full) => {
-            let refused = || format!("{} refused the range", full.newuidmap.display());
-            let why = base.helpers_said.clone().unwrap_or_else(refused);
-            ("D04", why, "an admin gives newuidmap and newgidmap their rights: reinstall uidmap".to_owned())
-        }
-    };
+        let Rung::Full(full) = rung else { return None };
+        let refused = || format!("{} refused the range", full.newuidmap.display());
+        let why = base.helpers_said.clone().unwrap_or_else(refused);
+        Some(only_own_id("D04", why, "an admin gives newuidmap and newgidmap their rights: reinstall uidmap"))
+    })
+}
+
+/// That there is no range to map, if it is so.
+pub(super) fn no_range(rung: &Rung) -> Option<Shortfall> {
+    match rung {
+        Rung::Single { cause, remedy } => Some(only_own_id("D01", cause.clone(), remedy)),
+        Rung::Full(_) => None,
+    }
+}
+
+fn only_own_id(id: &str, why: String, remedy: &str) -> Shortfall {
     let effect = "all owners of files look like root inside; programs cannot change to other users";
     let one = Shortfall::new(id, Level::Warn, "only your own id is mapped").why(why).effect(effect);
-    Some(one.remedy(remedy.replacen("an admin", "admin", 1)))
+    one.remedy(remedy.replacen("an admin", "admin", 1))
 }
 
 /// Less room than an image of a distribution takes is worth a word.
-fn space(root: &Root) -> Option<Shortfall> {
+pub(super) fn space(directory: &Path) -> Option<Shortfall> {
     const ROOM_BYTES: u64 = 1 << 30;
-    let room = nix::sys::statvfs::statvfs(root.upper.as_path()).ok()?;
+    let room = nix::sys::statvfs::statvfs(directory).ok()?;
     let (free, left) = (room.blocks_available().saturating_mul(room.fragment_size()), room.files_available());
     (free < ROOM_BYTES).then(|| {
         Shortfall::new("D24", Level::Warn, "little space for images and containers")
-            .why(format!("{} MiB and {left} files are free at {}", free >> 20, root.upper.as_path().display()))
+            .why(format!("{} MiB and {left} files are free at {}", free >> 20, directory.display()))
             .effect("pulls and writes may fail")
             .remedy("remove what is not needed, or set KELP_DATA to a larger disk")
     })
 }
 
-fn file_system(root: &Root) -> Option<String> {
+/// The name of the file system that `directory` is on.
+pub(super) fn file_system(directory: &Path) -> Option<String> {
     use std::os::fd::AsFd;
-    let directory = open::open_dir(root.upper.as_path()).ok()?;
+    let directory = open::open_dir(directory).ok()?;
     let magic = file::file_system_magic(directory.as_fd()).ok()?;
     Some(overlay::no_upper(magic).or_else(|| local(magic)).map_or_else(|| format!("{magic:#x}"), str::to_owned))
 }

@@ -96,6 +96,17 @@ pub fn pause(paths: &Paths, name: &str, wanted: bool) -> Result<()> {
     request(paths, &container, &message).doing(|| format!("{verb} container \"{name}\""))
 }
 
+/// Asks the container called `name` now whether it is well; returns the
+/// probe's exit status, −1 where it gave none.
+pub fn check_health(paths: &Paths, name: &str) -> Result<i32> {
+    let container = store::find(paths, name)?;
+    let doing = || format!("check the health of container \"{name}\"");
+    match ask(paths, &container, &ToSupervisor::CheckHealth).doing(doing)? {
+        Some(FromSupervisor::Exited(code)) => Ok(code),
+        _ => Err(not_running()).doing(doing),
+    }
+}
+
 /// Asks for something that only a running container can do.
 fn request(paths: &Paths, container: &Container, message: &ToSupervisor) -> Result<()> {
     ask(paths, container, message)?.map(drop).ok_or_else(not_running)

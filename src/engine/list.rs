@@ -2,6 +2,7 @@
 //! and removed all at once.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use super::inventory::LayerSizes;
 use super::lifecycle;
@@ -19,6 +20,7 @@ use crate::limits;
 use crate::paths::Paths;
 use crate::process::base::Base;
 use crate::storage::census::Counter;
+use crate::storage::measure::Measured;
 
 /// Of which containers is told.
 #[derive(Debug, Clone, Default)]
@@ -134,19 +136,35 @@ pub fn sizes(paths: &Paths, containers: &[Container]) -> Result<Vec<Sizes>> {
         return Ok(Vec::new());
     }
     let mut base = Base::find(paths)?;
-    let counter = Counter::start(&mut base)?;
+    let measured = Counter::start(&mut base)?.measure(changes(containers))?;
     let (layers, blobs) = (LayerSizes::read(paths)?, Blobs::open(paths)?);
     let mut images: BTreeMap<String, u64> = BTreeMap::new();
-    let size = |Container { directory, record }: &Container| {
-        // `changes` are those of the overlays of --rootfs /.
-        let parts = ["upper", "changes"].map(|part| directory.join(part));
-        let counted =
-            parts.iter().filter(|part| part.is_dir()).filter_map(|part| counter.count(part, false, false).ok());
-        let own = counted.fold(0, |sum: u64, census| sum.saturating_add(census.bytes));
+    let size = |(Container { record, .. }, measured): (&Container, Measured)| {
+        let own = measured.bytes;
         let image = images.entry(record.image_id.clone()).or_insert_with(|| image_size(&layers, &blobs, record));
         Sizes { own, all: own.saturating_add(*image) }
     };
-    Ok(containers.iter().map(size).collect())
+    Ok(containers.iter().zip(together(&measured)).map(size).collect())
+}
+
+/// Where the changes of each container are, two directories for each.
+pub(super) fn changes(containers: &[Container]) -> Vec<PathBuf> {
+    // `changes` are those of the overlays of --rootfs /.
+    let parts = |container: &Container| ["upper", "changes"].map(|part| container.directory.join(part));
+    containers.iter().flat_map(parts).collect()
+}
+
+/// What was measured in those, by container.
+pub(super) fn together(measured: &[Measured]) -> impl Iterator<Item = Measured> {
+    measured.chunks(2).map(|parts| parts.iter().fold(Measured::default(), |sum, part| sum.plus(*part)))
+}
+
+/// Bytes of what a container said, as far as kelp keeps it.
+pub(super) fn log_bytes(Container { directory, record }: &Container) -> u64 {
+    let name = format!("{}-json.log", record.id);
+    let files = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let logs = files.filter(|file| file.file_name().to_string_lossy().starts_with(&name));
+    logs.filter_map(|file| Some(file.metadata().ok()?.len())).fold(0, u64::saturating_add)
 }
 
 /// Bytes of the unpacked layers of a container's image, which stay as long as
@@ -179,10 +197,11 @@ pub fn prune(paths: &Paths, filter: &ContainerFilter) -> Result<Pruned> {
     let mut pruned = Pruned { failures, ..Pruned::default() };
     let sizes = sizes(paths, &containers)?;
     for (container, size) in containers.iter().zip(sizes) {
+        let freed = size.own.saturating_add(log_bytes(container));
         match lifecycle::remove_idle(paths, container) {
             Ok(true) => {
                 pruned.removed.push(container.record.id.clone());
-                pruned.freed = pruned.freed.saturating_add(size.own);
+                pruned.freed = pruned.freed.saturating_add(freed);
             }
             // Started meanwhile, or removed by somebody else.
             Ok(false) => {}

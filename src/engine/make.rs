@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use super::fetch::{self, Owner};
 use super::options::environment;
+use super::options::health;
 use super::options::mount::What;
 use super::options::namespaces::Choice;
 use super::options::security::Seccomp;
@@ -260,6 +261,7 @@ fn config(request: &RunRequest, image: &RunConfig) -> Result<RunConfig> {
     if let Some(signal) = &request.stop_signal {
         config.stop_signal = Some(signal.clone());
     }
+    config.healthcheck = health::merge(request.health.as_ref(), image.healthcheck.as_ref())?;
     config.labels.extend(request.labels.iter().cloned());
     let anonymous = request.mounts.iter().filter(|mount| matches!(mount.what, What::Volume { name: None, .. }));
     config.volumes.extend(anonymous.map(|mount| mount.target.to_string()));

@@ -289,7 +289,7 @@ pub(super) fn wait_for_turn(paths: &Paths) -> Result<Option<Guard>> {
 
 /// A container keeps its image's config and unpacked layers. `image_id` is
 /// empty for one that runs on a directory.
-fn add_container(blobs: &Blobs, image_id: &str, needed: &mut Parts) -> Result<()> {
+pub(super) fn add_container(blobs: &Blobs, image_id: &str, needed: &mut Parts) -> Result<()> {
     let Ok(id) = image_id.parse::<Digest>() else { return Ok(()) };
     needed.blobs.insert(id);
     match blobs.read_verified(&id, limits::CONFIG_BYTES_MAX).and_then(|bytes| ImageConfig::parse(&bytes)) {

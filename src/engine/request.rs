@@ -9,11 +9,12 @@ use super::options::device::Device;
 use super::options::environment::Variable;
 use super::options::mount::{Mount, What};
 use super::options::namespaces::{Choice, UserChoice};
-use super::options::security::Security;
+use super::options::security::{Seccomp, Security};
 use super::options::volumes_from::{ImageVolumes, Lender};
 use crate::container::log;
 use crate::container::restart::RestartPolicy;
 use crate::error::{Context, Failure, Result};
+use crate::image::config::Healthcheck;
 use crate::image::platform::Platform;
 use crate::limits;
 use crate::sandbox::spec::TimeOffsets;
@@ -118,6 +119,9 @@ pub struct RunRequest {
     pub platform: Option<Platform>,
     /// When to fetch the image.
     pub pull: Pull,
+    /// How it is asked whether it is well, over what the image says.
+    #[serde(default)]
+    pub health: Option<Healthcheck>,
     /// Where its log goes; `None` where nothing was said.
     pub log: Option<log::Config>,
     /// What happens when its program ends by itself.
@@ -148,6 +152,10 @@ impl Stored {
             if let What::Bind { source, .. } = &mut mount.what {
                 *source = directory.join(&*source);
             }
+        }
+        if let Seccomp::File(path) = &mut request.security.seccomp {
+            // For who reads it; what counts is the text as it was then.
+            *path = std::path::absolute(&*path).doing(|| format!("find \"{}\"", path.display()))?;
         }
         if let RootSource::Directory(root) = &mut request.source {
             *root = fs::canonicalize(&*root).doing(|| format!("find \"{}\"", root.display()))?;

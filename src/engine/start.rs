@@ -82,7 +82,7 @@ fn start_locked(
     }
 }
 
-fn stored(container: &Container) -> Result<Stored> {
+pub(super) fn stored(container: &Container) -> Result<Stored> {
     Stored::load(&container.directory).map_err(|failure| match failure.is_errno(libc::ENOENT) {
         true => Failure::user("it was made by an older kelp, which did not write down what was asked for")
             .hint("run its image anew"),

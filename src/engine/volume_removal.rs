@@ -93,10 +93,10 @@ fn remove_all(paths: &Paths, chosen: &[Volume], pruned: &mut Pruned) -> Result<(
     Ok(())
 }
 
-/// The bytes of the files in each volume; 0 where they cannot be counted.
+/// The bytes of the files in each volume, as far as they can be counted.
 fn sizes(paths: &Paths, volumes: &[Volume]) -> Result<Vec<u64>> {
     let mut base = Base::find(paths)?;
     let counter = Counter::start(&mut base)?;
-    let size = |volume: &Volume| counter.count(&volume.data, false, false).map_or(0, |census| census.bytes);
-    Ok(volumes.iter().map(size).collect())
+    let measured = counter.measure(volumes.iter().map(|volume| volume.data.clone()).collect())?;
+    Ok(measured.into_iter().map(|measured| measured.bytes).collect())
 }

@@ -135,13 +135,11 @@ fn cgroup() -> Cgroup {
     };
     let version = if has_v1 { CgroupVersion::Hybrid } else { CgroupVersion::V2 };
     let Some(path) = own_cgroup(&own) else { return Cgroup { version, ..Cgroup::default() } };
-    // The mount may show a part of the tree only, as in another container.
-    let below = Path::new(path).strip_prefix(&mount.root).or_else(|_| Path::new(path).strip_prefix("/"));
-    let directory = mount.target.join(below.unwrap_or(Path::new("")));
+    let read_only = mount.is_read_only();
+    let directory = CgroupMount::of(mount.clone()).directory(Path::new(path));
     let controllers = fs::read_to_string(directory.join("cgroup.controllers")).unwrap_or_default();
-    let may_write = |name: &str| {
-        nix::unistd::access(&directory.join(name), nix::unistd::AccessFlags::W_OK).is_ok() && !mount.is_read_only()
-    };
+    let may_write =
+        |name: &str| nix::unistd::access(&directory.join(name), nix::unistd::AccessFlags::W_OK).is_ok() && !read_only;
     Cgroup {
         version,
         path: Some(PathBuf::from(path)),
@@ -149,6 +147,34 @@ fn cgroup() -> Cgroup {
         // cgroups(7), "Delegation": the directory and these two files are the delegatee's.
         is_delegated: ["", "cgroup.procs", "cgroup.subtree_control"].into_iter().all(may_write),
         directory: Some(directory),
+    }
+}
+
+/// Where the v2 tree is mounted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CgroupMount {
+    /// Which part of the tree.
+    pub root: PathBuf,
+    /// Where.
+    pub target: PathBuf,
+}
+
+impl CgroupMount {
+    /// Looks for it.
+    pub fn find() -> Option<Self> {
+        let mounts = mountinfo::parse(&fs::read_to_string("/proc/self/mountinfo").ok()?);
+        mounts.into_iter().find(|mount| mount.kind == "cgroup2").map(Self::of)
+    }
+
+    fn of(mount: mountinfo::MountInfo) -> Self {
+        Self { root: mount.root.into(), target: mount.target }
+    }
+
+    /// The directory of the cgroup at `path`, as /proc/PID/cgroup has it.
+    pub fn directory(&self, path: &Path) -> PathBuf {
+        // The mount may show a part of the tree only, as in another container.
+        let below = path.strip_prefix(&self.root).or_else(|_| path.strip_prefix("/"));
+        self.target.join(below.unwrap_or(Path::new("")))
     }
 }
 

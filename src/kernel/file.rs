@@ -269,6 +269,14 @@ pub fn file_system_magic(fd: BorrowedFd<'_>) -> Result<i64> {
     Ok(nix::sys::statfs::fstatfs(fd.as_fd()).named("fstatfs", String::new)?.filesystem_type().0)
 }
 
+/// Makes `to` a copy of `from` that shares its blocks (ioctl_ficlone(2)).
+/// EOPNOTSUPP where the file system cannot.
+pub fn share_blocks(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
+    // SAFETY: FICLONE takes a descriptor, which is open for as long as the borrow.
+    let value = unsafe { libc::ioctl(to.as_raw_fd(), libc::FICLONE, from.as_raw_fd()) };
+    check(value.into(), "ioctl", || "FICLONE".to_owned()).map(drop)
+}
+
 /// Writes out all dirty data of the file system that `fd` is on (syncfs(2)).
 pub fn sync_file_system(fd: BorrowedFd<'_>) -> Result<()> {
     // SAFETY: the call takes one descriptor.

@@ -12,6 +12,7 @@ mod error;
 pub mod capability;
 pub mod clone;
 pub mod file;
+pub mod landlock;
 pub mod mount;
 pub mod namespace;
 pub mod network;

@@ -14,7 +14,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use super::identity::Identity;
-use super::idmap::{Extent, IdMap};
+use super::idmap::{self, Extent, IdMap};
 use super::subids::{self, Full, Rung};
 use crate::error::{Context, Failure, Result};
 use crate::kernel::namespace;
@@ -151,13 +151,8 @@ fn open_base_of(identity: Identity, own: &File) -> Option<OwnedFd> {
 fn read_map(pid: i32) -> Option<IdMap> {
     let read = |name: &str| {
         let text = fs::read_to_string(format!("/proc/{pid}/{name}")).ok()?;
-        let extents: Option<Vec<Extent>> = text.lines().map(parse_extent).collect();
+        let extents: Option<Vec<Extent>> = text.lines().map(idmap::parse_extent).collect();
         extents.filter(|extents| !extents.is_empty())
     };
     Some(IdMap { uids: read("uid_map")?, gids: read("gid_map")? })
-}
-
-fn parse_extent(line: &str) -> Option<Extent> {
-    let mut fields = line.split_ascii_whitespace().map(|field| field.parse().ok());
-    Some(Extent { inside: fields.next()??, outside: fields.next()??, count: fields.next()?? })
 }

@@ -98,6 +98,12 @@ pub fn outside_of(extents: &[Extent], inside: u32) -> Option<u32> {
     extent.outside.checked_add(inside - extent.inside)
 }
 
+/// A line of /proc/PID/uid_map or gid_map, as the kernel shows it to the reader.
+pub fn parse_extent(line: &str) -> Option<Extent> {
+    let mut fields = line.split_ascii_whitespace().map(|field| field.parse().ok());
+    Some(Extent { inside: fields.next()??, outside: fields.next()??, count: fields.next()?? })
+}
+
 fn compose(parent: &[Extent], child: &[Extent]) -> Vec<Extent> {
     let mut result = Vec::new();
     for outer in child {

@@ -34,6 +34,12 @@ pub fn parse(text: &str) -> Result<(u32, u64, u64)> {
     read(text).map_err(|failure| failure.doing(format!("use --ulimit \"{text}\"")))
 }
 
+/// The text that [`parse`] reads so.
+pub fn text((number, soft, hard): (u32, u64, u64)) -> String {
+    let value = |value: u64| if value == UNLIMITED { "-1".to_owned() } else { value.to_string() };
+    format!("{}={}:{}", name(number), value(soft), value(hard))
+}
+
 /// Docker's name of an RLIMIT_* number.
 pub fn name(number: u32) -> &'static str {
     NAMES.iter().find(|(_, known)| *known == number).map_or("", |(name, _)| *name)

@@ -4,8 +4,10 @@
 //!
 //! ```text
 //!      command                    census stage
-//!  1   Ask(directory)     ->
+//!  1   Count(directory)   ->
 //!  2                      <-      Census            (as often as asked)
+//!      Measure(list)      ->
+//!                         <-      Measured, one each (measure.rs)
 //! ```
 //!
 //! Two directories that were unpacked from one layer have one fingerprint: it
@@ -27,6 +29,7 @@ use nix::sys::stat::{FileStat, SFlag};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::measure::{Measured, measure};
 use crate::error::{Context, Failure, Result};
 use crate::image::quote::quoted_bytes;
 use crate::kernel::file::{self, Listing};
@@ -50,11 +53,20 @@ struct Ask {
     contents: bool,
 }
 
+/// What the command says.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Question {
+    Count(Ask),
+    Measure(Vec<PathBuf>),
+}
+
 /// What the stage says.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Answer {
     Counted(Census),
+    Measured(Vec<Measured>),
     Failed(Failure),
 }
 
@@ -87,13 +99,34 @@ impl Counter {
 
     /// Counts what is below `root`, an absolute path of ours.
     pub fn count(&self, root: &Path, owners: bool, contents: bool) -> Result<Census> {
-        self.channel.send_if_open(&Ask { root: root.to_owned(), owners, contents }, &[])?;
+        match self.ask(&Question::Count(Ask { root: root.to_owned(), owners, contents }))? {
+            Answer::Counted(census) => Ok(census),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// How many bytes are below each of `roots`, absolute paths of ours. Any
+    /// number of them is asked for in one go.
+    pub fn measure(&self, roots: Vec<PathBuf>) -> Result<Vec<Measured>> {
+        let count = roots.len();
+        match self.ask(&Question::Measure(roots))? {
+            Answer::Measured(measured) if measured.len() == count => Ok(measured),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    fn ask(&self, question: &Question) -> Result<Answer> {
+        self.channel.send_if_open(question, &[])?;
         match self.channel.receive::<Answer>()?.map(|received| received.message) {
-            Some(Answer::Counted(census)) => Ok(census),
             Some(Answer::Failed(failure)) => Err(failure),
+            Some(answer) => Ok(answer),
             None => Err(Failure::host("the process that looks into layers was killed")),
         }
     }
+}
+
+fn unexpected(answer: &Answer) -> Failure {
+    Failure::bug(format!("the census stage answered {answer:?}"))
 }
 
 /// The stage's whole life.
@@ -102,20 +135,19 @@ pub fn main() -> Result<()> {
     process::set_name(c"kelp-census")?;
     process::set_no_new_privileges()?;
     raise_descriptors();
-    while let Some(received) = channel.receive::<Ask>()? {
-        let ask = received.message;
-        let answer = match census(&ask) {
-            Ok(census) => Answer::Counted(census),
-            Err(failure) => Answer::Failed(failure),
+    while let Some(received) = channel.receive::<Question>()? {
+        let answer = match received.message {
+            Question::Count(ask) => census(&ask).map(Answer::Counted),
+            Question::Measure(roots) => Ok(Answer::Measured(roots.iter().map(|root| measure(root)).collect())),
         };
-        channel.send_if_open(&answer, &[])?;
+        channel.send_if_open(&answer.unwrap_or_else(Answer::Failed), &[])?;
     }
     Ok(())
 }
 
 /// A descriptor for each level of a deep tree; where the host does not let us,
 /// what is too deep is told as unreadable.
-fn raise_descriptors() {
+pub(super) fn raise_descriptors() {
     use nix::sys::resource::{Resource, getrlimit};
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
         process::set_limit(libc::RLIMIT_NOFILE, hard, hard).ok();

@@ -3,7 +3,8 @@
 //! - [`unpack`] turns a layer's blob into a directory that overlayfs can stack.
 //! - [`pack`] turns directories into the tar of a layer again.
 //! - [`copy`] knows from where to where files are copied, by docker's rules.
-//! - [`census`] counts what is in unpacked layers.
+//! - [`census`] counts what is in unpacked layers, [`measure`] how much is in
+//!   containers and volumes.
 //! - [`layers`] keeps those directories by id mapping and diff id.
 //! - [`overlay`] knows what overlayfs asks of a container's directories.
 //! - [`volumes`] keeps volumes.
@@ -25,6 +26,7 @@ pub mod census;
 pub mod copy;
 pub mod fill;
 pub mod layers;
+pub mod measure;
 pub mod overlay;
 pub mod pack;
 pub mod sweep;

@@ -106,25 +106,38 @@ pub fn collect_stale(paths: &Paths, age: Duration) -> Result<u64> {
 /// Moves the beginnings of blobs that nobody fetches into the trash, whatever
 /// their age; returns how many bytes they are.
 pub fn discard_partials(paths: &Paths) -> Result<u64> {
-    let staging = match std::fs::read_dir(paths.staging()) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
-        result => result.doing(|| "read staging directory")?,
-    };
     let mut bytes = 0_u64;
-    for entry in staging {
-        let path = entry.doing(|| "read staging directory")?.path();
-        let Ok(status) = path.symlink_metadata() else { continue };
-        if is_partial(&path) && !is_locked(&path, status.is_dir()) {
-            match trash(paths, &path) {
-                Err(failure) if failure.is_errno(libc::ENOENT) => {}
-                result => {
-                    result?;
-                    bytes = bytes.saturating_add(status.len());
-                }
+    for (path, size) in partials(paths)? {
+        match trash(paths, &path) {
+            Err(failure) if failure.is_errno(libc::ENOENT) => {}
+            result => {
+                result?;
+                bytes = bytes.saturating_add(size);
             }
         }
     }
     Ok(bytes)
+}
+
+/// The beginnings of blobs that nobody fetches, and their bytes.
+pub fn partials(paths: &Paths) -> Result<Vec<(PathBuf, u64)>> {
+    let mut partials = Vec::new();
+    for entry in staging(paths)? {
+        let path = entry.doing(|| "read staging directory")?.path();
+        let Ok(status) = path.symlink_metadata() else { continue };
+        if is_partial(&path) && !is_locked(&path, status.is_dir()) {
+            partials.push((path, status.len()));
+        }
+    }
+    Ok(partials)
+}
+
+/// What is in `staging/`; nothing where it is missing.
+fn staging(paths: &Paths) -> Result<impl Iterator<Item = io::Result<std::fs::DirEntry>>> {
+    match std::fs::read_dir(paths.staging()) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None.into_iter().flatten()),
+        result => Ok(Some(result.doing(|| "read staging directory")?).into_iter().flatten()),
+    }
 }
 
 fn is_partial(path: &Path) -> bool {
@@ -134,12 +147,8 @@ fn is_partial(path: &Path) -> bool {
 /// Entries of `staging/` older than `age` whose lock (their own if a file,
 /// [`LOCK_NAME`] in them if a directory) is free.
 pub fn stale(paths: &Paths, age: Duration) -> Result<Vec<PathBuf>> {
-    let staging = match std::fs::read_dir(paths.staging()) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        result => result.doing(|| "read staging directory")?,
-    };
     let mut stale = Vec::new();
-    for entry in staging {
+    for entry in staging(paths)? {
         let path = entry.doing(|| "read staging directory")?.path();
         // Gone meanwhile: it was renamed into place.
         let Ok(status) = path.symlink_metadata() else { continue };

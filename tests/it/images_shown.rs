@@ -303,7 +303,7 @@ fn who_looks_is_not_disturbed_by_who_changes() {
             let words: Vec<&str> = arguments.iter().flat_map(|word| word.split(' ')).collect();
             let output = home.kelp(&words).output();
             let is_gone =
-                output.stderr.contains("no image \"goes\"") || output.stderr.contains("no container or image");
+                output.stderr.contains("no image \"goes\"") || output.stderr.contains("no container, image or volume");
             assert!(output.code == 0 || is_gone, "{arguments:?}: {}", output.stderr);
         }
     }

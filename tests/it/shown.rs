@@ -83,7 +83,7 @@ fn ps_has_dockers_columns_filters_and_fields() {
         "{{.Mounts}}|{{.LocalVolumes}}|{{.Networks}}|{{.State}}",
     ]);
     let mut said = said;
-    assert_eq!(said.succeed(), "/etc,data|1|none|created\n");
+    assert_eq!(said.succeed(), "data,/etc|1|none|created\n");
     let said = home.kelp(&["ps", "--format", "table {{.Names}}\\t{{.Label \"role\"}}\\t{{.Label \"none\"}}"]).succeed();
     assert_eq!(said, "NAMES   role   none\nruns    web\n");
     let row: Value = serde_json::from_str(&home.kelp(&["ps", "--format", "{{json .}}"]).succeed()).unwrap();
@@ -220,6 +220,19 @@ fn the_events_of_a_life_are_dockers() {
         (&event["Actor"]["Attributes"]["oldName"], &event["Actor"]["Attributes"]["name"]),
         (&json!("/made"), &json!("other"))
     );
+    // Programs beside its own, each with a name of its own.
+    detached(&home, &["--name", "web"], &["forever"]);
+    assert_eq!(home.kelp(&["exec", "web", "/probe", "exit", "3"]).code(), 3);
+    let said = home.kelp(&["events", "--until", "0s", "-f", "container=web", "--format", "json"]).succeed();
+    let told: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let told: Vec<&Value> =
+        told.iter().filter(|event| event["Action"].as_str().unwrap().starts_with("exec_")).collect();
+    let actions: Vec<&Value> = told.iter().map(|event| &event["Action"]).collect();
+    assert_eq!(actions, ["exec_create: /probe exit 3", "exec_start: /probe exit 3", "exec_die"]);
+    assert!(
+        told.iter().all(|event| event["Actor"]["Attributes"]["execID"] == told[0]["Actor"]["Attributes"]["execID"])
+    );
+    assert_eq!(told[2]["Actor"]["Attributes"]["exitCode"], "3");
     // What cannot be started was there all the same.
     let rootfs = home.rootfs();
     home.kelp(&["run", "--name", "none", "--rootfs", rootfs.to_str().unwrap(), "/no-such"]).fail(127);
@@ -288,7 +301,8 @@ fn events_are_followed_as_they_come() {
 #[test]
 fn prune_takes_what_does_not_run_and_nothing_else() {
     let home = Home::new();
-    home.run_kept(&["--name", "ended", "-l", "keep=no"], &["fill", "/new", "3000"]).succeed();
+    // What it says would count, too.
+    home.run_kept(&["--name", "ended", "-l", "keep=no", "--log-driver", "none"], &["fill", "/new", "3000"]).succeed();
     create(&home, &["--name", "kept", "-l", "keep=yes", "-v", "/anonymous"], &["exit", "0"]);
     detached(&home, &["--name", "runs"], &["forever"]);
     home.kelp(&["container", "prune"]).refuse(2, &["--force"]);

@@ -33,6 +33,8 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+use std::path::{Path, PathBuf};
+
 use serde::{Deserialize, Serialize};
 
 pub use config::{Config, Driver, Extras, Rotation};
@@ -43,6 +45,12 @@ pub use reader::{Item, Reader, Selection};
 pub use tag::{Subject, Tag};
 pub use watch::Watch;
 pub use writer::Writer;
+
+/// The file that a log in Docker's format is written to. `directory` is
+/// `containers/ID`.
+pub fn path(directory: &Path, id: &str) -> PathBuf {
+    directory.join(files::name(id, 0))
+}
 
 /// Which of the program's streams a line came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,6 +7,7 @@
 use super::super::control::StreamsWanted;
 use super::super::events::{self, Action, Event};
 use super::Supervisor;
+use super::exec::Happened;
 
 impl Supervisor {
     /// Tells of one thing.
@@ -19,7 +20,7 @@ impl Supervisor {
         let record = &self.request.record;
         let mut all = self.told_of_creation();
         if self.request.streams != StreamsWanted::Kept {
-            all.push(Event::of_container(record, Action::Attach));
+            all.push(Event { time_ns: self.started_ns, ..Event::of_container(record, Action::Attach) });
         }
         all.push(Event { time_ns: self.started_ns, ..Event::of_container(record, Action::Start) });
         events::write(&self.paths, &all);
@@ -38,6 +39,20 @@ impl Supervisor {
         let mut all = vec![Event::of_container(record, Action::Die(code))];
         all.extend(self.stopping.is_some().then(|| Event::of_container(record, Action::Stop)));
         events::write(&self.paths, &all);
+    }
+
+    /// What became of programs beside the container's own.
+    pub(super) fn tell_of_sessions(&mut self) {
+        let happened = std::mem::take(&mut self.sessions.happened);
+        if happened.is_empty() {
+            return;
+        }
+        let record = &self.request.record;
+        let event = |happened: &Happened| match happened {
+            Happened::Started(id, command) => Event::of_container(record, Action::ExecStart { id, command }),
+            Happened::Ended(id, code) => Event::of_container(record, Action::ExecDie { id, code: *code }),
+        };
+        events::write(&self.paths, &happened.iter().map(event).collect::<Vec<_>>());
     }
 
     /// Nobody else has told of a container that was made to be started.

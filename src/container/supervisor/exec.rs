@@ -17,11 +17,12 @@
 //! left, the kernel does not let the container's first process end
 //! (pid_namespaces(7)).
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::poll::{PollFd, PollFlags};
 
 use super::super::control::FromSupervisor;
+use super::super::events::Action;
 use super::super::exec::Exec;
 use super::Supervisor;
 use super::clients::Clients;
@@ -30,8 +31,8 @@ use crate::error::{Failure, Result};
 use crate::kernel::{file, process};
 use crate::limits;
 use crate::process::channel::{Channel, Incoming, Taken};
-use crate::sandbox::join::{self, Target};
-use crate::sandbox::spec::Namespace;
+use crate::sandbox::join::{self, Joining, Target};
+use crate::sandbox::spec::{Namespace, Process, SandboxSpec};
 use crate::sandbox::stage::init::Streams;
 use crate::sandbox::stage::join::FromJoin;
 use crate::sandbox::start::Started;
@@ -45,10 +46,24 @@ pub(super) struct Sessions {
     running: Vec<Session>,
     /// Files that what an ended program left behind still writes to.
     files: Vec<Files>,
+    /// What is to be told (`kelp events`).
+    pub(super) happened: Vec<Happened>,
+}
+
+/// Something that is told of a program.
+pub(super) enum Happened {
+    /// It executes: what names it, and its argv.
+    Started(String, Vec<String>),
+    /// It ended with this exit status.
+    Ended(String, i32),
 }
 
 /// One of them.
-struct Session {
+pub(super) struct Session {
+    /// Names it in events, where it is told of; as random as a container's.
+    id: String,
+    /// Its argv, until it is told that it executes.
+    command: Option<Vec<String>>,
     /// Who waits for it; `None` when the command is gone.
     client: Option<u64>,
     /// The command waits for the start only.
@@ -92,8 +107,6 @@ impl Supervisor {
             _ if exec.terminal => Default::default(),
             _ => return Err(Failure::bug("a program without standard streams")),
         };
-        let target =
-            Target { pidfd: started.pidfd.as_fd(), namespaces: &spec.namespaces, single: spec.id_map.is_single() };
         // The end of a pipe where it was a file, else what the command sent.
         let streams = Streams {
             stdin: ends.stdin.as_ref().or(streams.first()).map(AsFd::as_fd),
@@ -101,19 +114,16 @@ impl Supervisor {
             stderr: ends.stderr.as_ref().or(streams.get(2)).map(AsFd::as_fd),
             size: exec.size,
         };
-        let joining = join::join(&target, &program, streams)?;
+        let joining = join::join(&target(spec, started), &program, streams)?;
+        let id = process::random_hex::<32>()?;
+        self.tell(Action::ExecCreate { id: &id, command: &program.arguments });
         self.sessions.running.push(Session {
+            id,
+            command: Some(program.arguments),
             client: Some(client),
             is_detached: exec.detached,
-            joiner: Some(joining.joiner),
-            program: None,
-            channel: Some(joining.channel),
-            incoming: Incoming::default(),
-            signals: Vec::new(),
-            failure: None,
-            code: None,
             files,
-            terminal: None,
+            ..Session::new(joining)
         });
         Ok(())
     }
@@ -121,10 +131,29 @@ impl Supervisor {
     /// Looks after all programs beside the container's own.
     pub(super) fn turn_sessions(&mut self, payload: Option<&Started>) {
         let is_whole = self.sessions.turn(&mut self.clients);
-        // Elsewhere there are other children, which are right to be there.
-        let is_alone = self.request.spec.namespaces.pid == Namespace::Private;
-        if let (false, true, Some(started)) = (is_whole, is_alone, payload) {
-            self.sessions.end_strays(started);
+        self.tell_of_sessions();
+        if let (false, Some(started)) = (is_whole, payload) {
+            self.end_strays(started);
+        }
+    }
+
+    /// Ends children that nobody knows of: with one of them left, the
+    /// container's first process could never be reaped.
+    pub(super) fn end_strays(&self, payload: &Started) {
+        if self.request.spec.namespaces.pid != Namespace::Private {
+            // There are other children, which are right to be there.
+            return;
+        }
+        let known = self.sessions.running.iter().flat_map(Session::children).chain(self.prober.children());
+        let mut known: Vec<i32> = known.filter_map(|child| process::pid_of(child.as_fd()).ok()).collect();
+        known.push(payload.pid);
+        let children = std::fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
+        let children = children.split_ascii_whitespace().filter_map(|pid| pid.parse().ok());
+        for pid in children.filter(|pid| !known.contains(pid)) {
+            if let Ok(child) = process::pidfd_open(pid) {
+                process::pidfd_send_signal(child.as_fd(), libc::SIGKILL).ok();
+                process::wait_pidfd(child.as_fd()).ok();
+            }
         }
     }
 }
@@ -146,9 +175,14 @@ impl Sessions {
         let mut is_whole = true;
         for session in &mut self.running {
             session.turn(clients);
+            let executes = session.channel.is_none() && session.failure.is_none();
+            let command = session.command.take_if(|_| executes);
+            self.happened.extend(command.map(|command| Happened::Started(session.id.clone(), command)));
         }
         for mut session in self.running.extract_if(.., |session| session.is_over()) {
             is_whole &= session.code.is_some() || session.failure.is_some();
+            let code = session.code.filter(|_| session.command.is_none());
+            self.happened.extend(code.map(|code| Happened::Ended(session.id.clone(), code)));
             session.conclude(clients);
             self.files.push(session.files);
         }
@@ -208,27 +242,63 @@ impl Sessions {
             files.drain();
         }
     }
-
-    /// Ends children that nobody knows of: with one of them left, the
-    /// container's first process could never be reaped.
-    fn end_strays(&self, payload: &Started) {
-        let known = self.running.iter().flat_map(|session| session.joiner.iter().chain(&session.program));
-        let mut known: Vec<i32> = known.filter_map(|child| process::pid_of(child.as_fd()).ok()).collect();
-        known.push(payload.pid);
-        let children = std::fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
-        let children = children.split_ascii_whitespace().filter_map(|pid| pid.parse().ok());
-        for pid in children.filter(|pid| !known.contains(pid)) {
-            if let Ok(child) = process::pidfd_open(pid) {
-                process::pidfd_send_signal(child.as_fd(), libc::SIGKILL).ok();
-                process::wait_pidfd(child.as_fd()).ok();
-            }
-        }
-    }
 }
 
 impl Session {
-    fn interests(&self) -> Vec<PollFd<'_>> {
-        let children = self.joiner.iter().chain(&self.program).map(AsFd::as_fd);
+    fn new(joining: Joining) -> Self {
+        Self {
+            id: String::new(),
+            command: None,
+            client: None,
+            is_detached: false,
+            joiner: Some(joining.joiner),
+            program: None,
+            channel: Some(joining.channel),
+            incoming: Incoming::default(),
+            signals: Vec::new(),
+            failure: None,
+            code: None,
+            files: Files::default(),
+            terminal: None,
+        }
+    }
+
+    /// A program that no command waits for, with `output` for what it says and
+    /// nothing to read.
+    pub(super) fn join(
+        spec: &SandboxSpec,
+        started: &Started,
+        program: &Process,
+        output: BorrowedFd<'_>,
+    ) -> Result<Self> {
+        // Our own standard input is /dev/null.
+        let streams = Streams { stdin: None, stdout: Some(output), stderr: Some(output), size: None };
+        Ok(Self::new(join::join(&target(spec, started), program, streams)?))
+    }
+
+    /// Its processes that have not ended.
+    pub(super) fn children(&self) -> impl Iterator<Item = &OwnedFd> {
+        self.joiner.iter().chain(&self.program)
+    }
+
+    /// Kills it and all that it has started in its process group; waits for
+    /// nobody.
+    pub(super) fn kill_now(&self) {
+        if let Some(program) = &self.program {
+            // It is not reaped yet, so the number is its own; it may lead no group yet.
+            process::pid_of(program.as_fd()).and_then(|pid| process::kill(-pid, libc::SIGKILL)).ok();
+        }
+        self.children().for_each(|child| drop(process::pidfd_send_signal(child.as_fd(), libc::SIGKILL)));
+    }
+
+    /// The exit status, or why there is none; neither where its joiner was killed.
+    pub(super) fn outcome(&mut self) -> (Option<i32>, Option<Failure>) {
+        (self.code, self.failure.take())
+    }
+
+    /// The descriptors to wait for.
+    pub(super) fn interests(&self) -> Vec<PollFd<'_>> {
+        let children = self.children().map(AsFd::as_fd);
         // With a command, the terminal's output is the command's to read.
         let terminal = self.terminal.iter().filter(|_| self.client.is_none()).map(AsFd::as_fd);
         let all = children.chain(self.channel.iter().map(AsFd::as_fd)).chain(terminal);
@@ -237,7 +307,8 @@ impl Session {
         fds
     }
 
-    fn turn(&mut self, clients: &mut Clients) {
+    /// Moves what can move.
+    pub(super) fn turn(&mut self, clients: &mut Clients) {
         self.hear(clients);
         if self.joiner.as_ref().is_some_and(|joiner| ended(joiner).is_some()) {
             self.joiner = None;
@@ -306,11 +377,13 @@ impl Session {
         }
     }
 
-    fn is_over(&self) -> bool {
+    /// Whether nothing more will come of it.
+    pub(super) fn is_over(&self) -> bool {
         self.joiner.is_none() && self.program.is_none() && self.channel.is_none()
     }
 
-    fn kill(&mut self, clients: &mut Clients) {
+    /// Kills and reaps it.
+    pub(super) fn kill(&mut self, clients: &mut Clients) {
         let kill = |child: OwnedFd| -> Option<i32> {
             process::pidfd_send_signal(child.as_fd(), libc::SIGKILL).ok();
             Some(process::wait_pidfd(child.as_fd()).ok()?.status())
@@ -334,6 +407,10 @@ impl Session {
         };
         clients.tell(client, &message, &[]);
     }
+}
+
+fn target<'a>(spec: &'a SandboxSpec, started: &'a Started) -> Target<'a> {
+    Target { pidfd: started.pidfd.as_fd(), namespaces: &spec.namespaces, single: spec.id_map.is_single() }
 }
 
 /// The exit status of a child that has ended.

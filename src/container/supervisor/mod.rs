@@ -18,6 +18,7 @@ mod clients;
 mod events;
 mod exec;
 mod files;
+mod health;
 mod linger;
 mod output;
 mod pause;
@@ -33,6 +34,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout};
 use self::clients::{Clients, FIRST};
 use self::exec::Sessions;
 use self::files::Files;
+use self::health::Prober;
 use self::output::Output;
 use self::requests::Stopping;
 use super::control::{self, FromSupervisor, Lock, Request, ToSupervisor};
@@ -88,6 +90,7 @@ struct Supervisor {
     clients: Clients,
     /// Programs beside the container's own.
     sessions: Sessions,
+    prober: Prober,
     /// The command that the container ends with.
     owner: Option<u64>,
     /// Streams of the command's that are files, to which the program has only pipes.
@@ -133,6 +136,7 @@ impl Supervisor {
             steps,
             clients: Clients::new(channel),
             sessions: Sessions::default(),
+            prober: Prober::default(),
             files: Files::default(),
             output: Output::default(),
             terminal: None,
@@ -244,6 +248,7 @@ impl Supervisor {
             payload: Identity::of(started.pid)?,
             started_ns: self.started_ns,
             paused: false,
+            health: self.begin_health(),
         };
         self.steps.mark("follow init until it executes");
         failpoint::reach(&self.paths, "supervisor: program runs");
@@ -275,6 +280,7 @@ impl Supervisor {
         while !self.serve(Some(started), None)?.has_ended {}
         let exit = process::wait_pidfd(started.pidfd.as_fd())?;
         self.sessions.end(&mut self.clients);
+        self.end_health();
         if self.request.spec.namespaces.pid != Namespace::Private {
             kill_orphans();
         }
@@ -333,11 +339,13 @@ impl Supervisor {
     fn serve(&mut self, payload: Option<&Started>, until: Option<Instant>) -> Result<Happened> {
         let kill_at = self.stopping.as_ref().and_then(|stopping| stopping.kill_at).filter(|_| payload.is_some());
         let at_once = self.clients.has_lost().then(Instant::now);
-        let deadline = [until, kill_at, self.output.deadline(), at_once].into_iter().flatten().min();
+        let probe_at = self.prober.deadline(self.is_paused() || self.stopping.is_some());
+        let deadline = [until, kill_at, self.output.deadline(), at_once, probe_at].into_iter().flatten().min();
         let mut fds: Vec<PollFd<'_>> =
             payload.iter().map(|started| PollFd::new(started.pidfd.as_fd(), PollFlags::POLLIN)).collect();
         fds.extend(self.clients.interests());
         fds.extend(self.sessions.interests());
+        fds.extend(self.prober.interests());
         fds.extend(self.files.interests());
         fds.extend(self.output.interests());
         match nix::poll::poll(&mut fds, timeout(deadline)) {
@@ -358,6 +366,7 @@ impl Supervisor {
             self.heed(client, said, payload);
         }
         self.turn_sessions(payload);
+        self.turn_health(payload);
         self.files.turn();
         self.output.turn();
         Ok(Happened { has_ended, is_late: until.is_some_and(|until| now >= until) })

@@ -68,6 +68,11 @@ impl Supervisor {
                 return self.stop(stop, true, payload);
             }
             ToSupervisor::Wait => return self.clients.expect_end(client),
+            ToSupervisor::CheckHealth => match self.check_health(client, payload) {
+                // The probe's exit status is the answer.
+                Ok(()) => return,
+                failed => failed,
+            },
             ToSupervisor::Pause => self.pause(true, payload),
             ToSupervisor::Unpause => self.pause(false, payload),
             ToSupervisor::Rename(name) => self.rename(&name),
@@ -132,7 +137,8 @@ impl Supervisor {
                 self.pause(false, payload).ok();
             }
         }
-        let kill_at = patience.and_then(|patience| Instant::now().checked_add(patience));
+        // What was killed at once needs no second time.
+        let kill_at = patience.filter(|_| is_patient).and_then(|patience| Instant::now().checked_add(patience));
         self.stopping = Some(Stopping { kill_at, then_start });
     }
 
@@ -153,6 +159,7 @@ impl Supervisor {
         if let Status::Running { paused, .. } = &mut self.request.record.status {
             *paused = wanted;
         }
+        self.pause_health();
         self.tell(if wanted { Action::Pause } else { Action::Unpause });
         self.save()
     }

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value, json};
 
 use super::host_config;
+use crate::container::health::{Check, Health, Log, State};
+use crate::container::log::{self, Driver};
 use crate::container::record::{Mounted, Record, Status};
 use crate::engine::list::Sizes;
 use crate::engine::options::namespaces::Choice;
@@ -32,6 +34,8 @@ pub struct Facts<'a> {
     pub run_directory: &'a Path,
     /// The directories below its own changes, topmost first.
     pub lowers: &'a [PathBuf],
+    /// Its last health checks.
+    pub health: &'a Log,
     /// What it takes, if that was asked for.
     pub sizes: Option<Sizes>,
 }
@@ -43,17 +47,21 @@ pub fn document(facts: &Facts<'_>) -> Value {
         true => facts.run_directory.join(name).display().to_string(),
         false => String::new(),
     };
+    let log_path = match record.log.driver {
+        Driver::JsonFile { .. } => log::path(facts.directory, &record.id).display().to_string(),
+        _ => String::new(),
+    };
     let mut document = json!({
         "Id": record.id,
         "Created": time(record.created_ns),
         "Path": record.command.first().map_or("", String::as_str),
         "Args": record.command.get(1..).unwrap_or_default(),
-        "State": state(&record.status),
+        "State": state(record, facts.health),
         "Image": record.image_id,
         "ResolvConfPath": file("resolv.conf"),
         "HostnamePath": file("hostname"),
         "HostsPath": file("hosts"),
-        "LogPath": "",
+        "LogPath": log_path,
         "Name": format!("/{}", record.name),
         "RestartCount": record.restarts,
         "Driver": DRIVER,
@@ -75,7 +83,8 @@ pub fn document(facts: &Facts<'_>) -> Value {
     document
 }
 
-fn state(status: &Status) -> Value {
+fn state(record: &Record, log: &Log) -> Value {
+    let status = &record.status;
     let (pid, code, started, finished) = match status {
         Status::Created => (0, 0, NEVER.to_owned(), NEVER.to_owned()),
         Status::Running { payload, started_ns, .. } => (payload.pid, 0, time(*started_ns), NEVER.to_owned()),
@@ -86,7 +95,7 @@ fn state(status: &Status) -> Value {
         Status::Exited { error: Some(error), .. } => error,
         _ => "",
     };
-    json!({
+    let mut state = json!({
         "Status": status.word(),
         "Running": status.is_live(),
         "Paused": matches!(status, Status::Running { paused: true, .. }),
@@ -98,7 +107,33 @@ fn state(status: &Status) -> Value {
         "Error": error,
         "StartedAt": started,
         "FinishedAt": finished,
-    })
+    });
+    if let (Some(health), Some(fields)) = (health(record, log), state.as_object_mut()) {
+        fields.insert("Health".to_owned(), health);
+    }
+    state
+}
+
+/// None where nobody asks, or has asked yet. One that does not run is not well.
+fn health(record: &Record, log: &Log) -> Option<Value> {
+    Check::of(&record.config)?;
+    let health = match &record.status {
+        Status::Created => return None,
+        status => status.health().unwrap_or(Health { state: State::Unhealthy, streak: 0 }),
+    };
+    let attempts = log.attempts.iter().map(|attempt| {
+        json!({
+            "Start": time(attempt.started_ns),
+            "End": time(attempt.ended_ns),
+            "ExitCode": attempt.code,
+            "Output": attempt.output,
+        })
+    });
+    Some(json!({
+        "Status": health.state.word(),
+        "FailingStreak": health.streak,
+        "Log": attempts.collect::<Vec<_>>(),
+    }))
 }
 
 fn graph_driver(facts: &Facts<'_>) -> Value {
@@ -251,6 +286,7 @@ mod tests {
             directory: Path::new("/data/containers/ID"),
             run_directory: Path::new("/run/containers/ID"),
             lowers: &["/top".into(), "/base".into()],
+            health: &Log::default(),
             sizes: None,
         })
     }
@@ -280,7 +316,7 @@ mod tests {
         let mut record = Record::new("ab".repeat(32), "web".to_owned());
         let own = Identity::of(nix::unistd::getpid().as_raw()).unwrap();
         record.network = "host".to_owned();
-        record.status = Status::Running { supervisor: own, payload: own, started_ns: 0, paused: true };
+        record.status = Status::Running { supervisor: own, payload: own, started_ns: 0, paused: true, health: None };
         let value = of(&record);
         assert_eq!(value["GraphDriver"]["Data"]["MergedDir"], format!("/proc/{}/root", own.pid));
         assert_eq!(value["HostsPath"], "/run/containers/ID/hosts");

@@ -29,7 +29,7 @@ pub(super) fn document(record: &Record, request: Option<&RunRequest>) -> Value {
         "PortBindings": {},
         "RestartPolicy": {"Name": record.restart.name(), "MaximumRetryCount": max},
         "AutoRemove": record.auto_remove,
-        "LogConfig": {"Type": "none", "Config": {}},
+        "LogConfig": {"Type": record.log.driver.name(), "Config": record.log.options},
         "VolumeDriver": "",
         "Dns": [],
         "DnsOptions": [],

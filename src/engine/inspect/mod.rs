@@ -15,6 +15,7 @@ pub use image::document as of_image;
 use super::list::{self, Sizes};
 use super::request::Stored;
 use super::{inventory, lifecycle, pack};
+use crate::container::health::Log;
 use crate::container::store::Container;
 use crate::error::Result;
 use crate::paths::Paths;
@@ -43,6 +44,7 @@ pub fn container(paths: &Paths, name: &str, size: bool) -> Result<Value> {
         directory,
         run_directory: &paths.container_run(&record.id),
         lowers: &lowers,
+        health: &Log::load(directory),
         sizes,
     }))
 }

@@ -5,12 +5,14 @@
 //! may not be is refused here, by name, with what to write instead. Whether it
 //! fits this host or this image is decided later, in the plan.
 
+pub mod columns;
 pub mod container_filter;
 pub mod detach_keys;
 pub mod device;
 pub mod environment;
 pub mod event_filter;
 pub mod filter;
+pub mod health;
 pub mod hostname;
 pub mod label;
 pub mod log;
@@ -18,6 +20,7 @@ pub mod moment;
 pub mod mount;
 pub mod name;
 pub mod namespaces;
+pub mod prune_filter;
 pub mod restart;
 pub mod security;
 pub mod size;

@@ -126,6 +126,11 @@ impl Registries {
         Self::read(&directories)
     }
 
+    /// The files that were read.
+    pub fn files(&self) -> &[PathBuf] {
+        &self.files
+    }
+
     /// What is in `directories`, the most important first: the first
     /// `registries.conf`, and the drop-ins of all. The more important prevails.
     pub fn read(directories: &[PathBuf]) -> Result<Self> {
