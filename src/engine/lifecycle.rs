@@ -90,10 +90,16 @@ pub fn kill(paths: &Paths, name: &str, signal: i32) -> Result<()> {
 }
 
 /// Stops all processes of the container called `name`, or lets them go on.
-pub fn pause(paths: &Paths, name: &str, wanted: bool) -> Result<()> {
+/// Returns what the user should know about that.
+pub fn pause(paths: &Paths, name: &str, wanted: bool) -> Result<Option<&'static str>> {
     let container = store::find(paths, name)?;
     let (message, verb) = if wanted { (ToSupervisor::Pause, "pause") } else { (ToSupervisor::Unpause, "unpause") };
-    request(paths, &container, &message).doing(|| format!("{verb} container \"{name}\""))
+    request(paths, &container, &message).doing(|| format!("{verb} container \"{name}\""))?;
+    let is_noticed = wanted && container.record.cgroup.is_none();
+    Ok(is_noticed.then_some(
+        "it is stopped by signals, which programs can notice: it has no cgroup of its own, since none is delegated to \
+         you where it was started (a service of yours, or systemd-run --user --scope -p Delegate=yes, has one)",
+    ))
 }
 
 /// Asks the container called `name` now whether it is well; returns the
