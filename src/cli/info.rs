@@ -6,6 +6,7 @@ use super::format::DocumentFormat;
 use super::{Session, output, units};
 use crate::engine::info::{self, Info};
 use crate::error::Result;
+use crate::host::Level;
 use crate::process::idmap::Extent;
 
 /// Arguments of `kelp info`.
@@ -66,7 +67,8 @@ fn lines(info: &Info) -> Vec<String> {
     lines.push(format!("Registry: {}", info.registry_of_short_names));
     lines.extend(info.registries_files.iter().map(|file| format!(" Configuration: {}", file.display())));
     for shortfall in &info.shortfalls {
-        lines.push(format!("WARNING: {} ({}): {}", shortfall.what, shortfall.why, shortfall.effect));
+        let word = if shortfall.level == Level::Info { "NOTICE" } else { "WARNING" };
+        lines.push(format!("{word}: {} ({}): {}", shortfall.what, shortfall.why, shortfall.effect));
         lines.push(format!(" What helps: {}", shortfall.remedy));
     }
     lines

@@ -514,9 +514,9 @@ mod tests {
 
     #[test]
     fn single_labels_of_a_row() {
-        let row = json!({"Names": "web", "Label": {"com.example/role": "db", "tier": "1"}});
+        let row = json!({"Names": "web", "Label": {"com.example.role": "db", "tier": "1"}});
         let template = Template::parse(
-            "{{.Names}} {{.Label \"com.example/role\"}} {{.Label \"none\" | upper}}{{$.Label \"tier\"}}",
+            "{{.Names}} {{.Label \"com.example.role\"}} {{.Label \"none\" | upper}}{{$.Label \"tier\"}}",
         )
         .unwrap();
         assert!(template.asks_for_labels);

@@ -9,7 +9,7 @@ use crate::container::processes::read_kernel_text;
 use crate::container::procfs;
 use crate::container::record::Status;
 use crate::error::Result;
-use crate::host::{self, Cgroup, CgroupVersion, Shortfall};
+use crate::host::{self, Cgroup, CgroupVersion, Level, Shortfall};
 use crate::image::registry::Registries;
 use crate::kernel::{file, landlock, open};
 use crate::limits;
@@ -60,7 +60,7 @@ pub struct Info {
     pub security_options: Vec<String>,
     /// Where everything is kept.
     pub docker_root_dir: PathBuf,
-    /// One sentence for each thing that the host does not give.
+    /// One sentence for each thing that the host does not give and that matters.
     pub warnings: Vec<String>,
     /// The file system of that directory.
     pub backing_filesystem: String,
@@ -126,7 +126,11 @@ pub fn look(paths: &Paths) -> Result<Info> {
         name: facts.hostname,
         security_options: security_options(&modules, landlock_abi, &rung),
         docker_root_dir: paths.data.clone(),
-        warnings: shortfalls.iter().map(|one| format!("{}: {}", one.what, one.effect)).collect(),
+        warnings: shortfalls
+            .iter()
+            .filter(|one| one.level != Level::Info)
+            .map(|one| format!("{}: {}", one.what, one.effect))
+            .collect(),
         backing_filesystem: host_view::file_system(&paths.data).unwrap_or_else(|| "unknown".to_owned()),
         supports_overlay: magic.is_ok_and(|magic| overlay::no_upper(magic).is_none()),
         supports_reflink: supports_reflink(&paths.data),

@@ -15,6 +15,7 @@ use crate::container::record::{Record, Status};
 use crate::container::store::{self, Container, Locked};
 use crate::container::uses;
 use crate::error::{Context, Failure, Kind, Result};
+use crate::failpoint;
 use crate::image::registry::Progress;
 use crate::kernel::process;
 use crate::paths::Paths;
@@ -197,7 +198,6 @@ pub fn update(paths: &Paths, name: &str, update: &Update) -> Result<()> {
         record.save(directory)
     })
     .doing(doing)?;
-    start::remember(&container, update).doing(doing)?;
     events::tell(paths, &container.record, Action::Update);
     Ok(())
 }
@@ -257,6 +257,7 @@ fn remove_locked(paths: &Paths, Locked { container, .. }: &Locked, volumes: bool
     let record = &container.record;
     if !volumes {
         uses::keep_own(paths, &record.anonymous_volumes)?;
+        failpoint::reach(paths, "remove: volumes kept");
         return store::remove(paths, container);
     }
     store::remove(paths, container)?;

@@ -6,10 +6,11 @@ use super::make;
 use super::request::Stored;
 use super::run::hand_over;
 use crate::container::attach::{self, Attachment, End, Observer};
-use crate::container::control::{self, Request, StreamsWanted, ToSupervisor, Update};
+use crate::container::control::{self, Request, StreamsWanted, ToSupervisor};
 use crate::container::record::Status;
 use crate::container::store::{self, Container, Locked};
 use crate::error::{Context, Failure, Kind, Result};
+use crate::failpoint;
 use crate::image::registry::Progress;
 use crate::kernel::terminal;
 use crate::paths::Paths;
@@ -74,6 +75,7 @@ fn start_locked(
         debug: observer.wants_steps(),
     };
     hand_over(&launched, request, lock)?;
+    failpoint::reach(paths, "start: handed over");
     match attachment {
         None => attach::follow_start(&launched.channel, observer).map(|()| End::Detached),
         Some(attachment) => attach::attach(&launched.channel, attachment, observer),
@@ -109,13 +111,4 @@ pub fn attach(paths: &Paths, name: &str, attachment: &Attachment, observer: &mut
     let forwards_signals = attachment.forwards_signals && !record.terminal;
     let attachment = Attachment { stdin, forwards_signals, ..attachment.clone() };
     attach::attach(&channel, &attachment, observer).doing(doing)
-}
-
-/// Puts a change into what later starts are planned from.
-pub(super) fn remember(container: &Container, update: &Update) -> Result<()> {
-    let mut stored = stored(container)?;
-    if let Some(restart) = update.restart {
-        stored.request.restart = restart;
-    }
-    stored.save(&container.directory)
 }

@@ -301,7 +301,8 @@ fn events_are_followed_as_they_come() {
 #[test]
 fn prune_takes_what_does_not_run_and_nothing_else() {
     let home = Home::new();
-    home.run_kept(&["--name", "ended", "-l", "keep=no"], &["fill", "/new", "3000"]).succeed();
+    // What it says would count, too.
+    home.run_kept(&["--name", "ended", "-l", "keep=no", "--log-driver", "none"], &["fill", "/new", "3000"]).succeed();
     create(&home, &["--name", "kept", "-l", "keep=yes", "-v", "/anonymous"], &["exit", "0"]);
     detached(&home, &["--name", "runs"], &["forever"]);
     home.kelp(&["container", "prune"]).refuse(2, &["--force"]);

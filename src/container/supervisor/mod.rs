@@ -45,6 +45,7 @@ use super::record::{Record, Status, now_ns};
 use super::restart::Backoff;
 use super::{store, uses};
 use crate::error::{Context, EXIT_OWN_FAILURE, Failure, Kind, Result};
+use crate::failpoint;
 use crate::kernel::{self, process, signal};
 use crate::paths::Paths;
 use crate::process::base;
@@ -72,6 +73,7 @@ pub fn main() -> Result<()> {
         return Err(Failure::bug("a supervisor was not told what to start"));
     };
     let paths = request.paths.clone();
+    failpoint::reach(&paths, "supervisor: told to start");
     let mut supervisor = Supervisor::new(*request, first.descriptors, channel, steps);
     let result = supervisor.live();
     // Only now the mounts go: taking them down may sync the container's changes.
@@ -161,6 +163,7 @@ impl Supervisor {
             let began = Instant::now();
             let code = self.stay(&started)?;
             self.steps.mark("wait for the end");
+            failpoint::reach(&self.paths, "end: program gone");
             self.tell_end(code);
             match self.next(code, began.elapsed()) {
                 Next::Start(wait) if self.rest(code, wait)? => {}
@@ -184,6 +187,7 @@ impl Supervisor {
     fn first_start(&mut self) -> Result<Started> {
         let listener = control::listen(&self.paths, &self.request.spec.id)?;
         self.clients.listen(listener);
+        failpoint::reach(&self.paths, "supervisor: listening");
         self.open_log()?;
         self.enter_cgroup();
         let started = self.start()?;
@@ -263,7 +267,9 @@ impl Supervisor {
             health: self.begin_health(),
         };
         self.steps.mark("follow init until it executes");
+        failpoint::reach(&self.paths, "supervisor: program runs");
         self.save()?;
+        failpoint::reach(&self.paths, "supervisor: start written down");
         self.steps.mark("write the record");
         Ok(())
     }
@@ -329,6 +335,7 @@ impl Supervisor {
         let (started_ns, finished_ns) = (self.started_ns, now_ns());
         self.request.record.status = Status::Restarting { supervisor, code, started_ns, finished_ns };
         self.save()?;
+        failpoint::reach(&self.paths, "restart: written down");
         for client in self.clients.tell_end(code, self.owner) {
             self.output.untap(client);
         }
@@ -387,12 +394,14 @@ impl Supervisor {
         self.leave_cgroup();
         let written = self.finish(code, error);
         self.steps.mark("write the end down");
+        failpoint::reach(&self.paths, "end: written down");
         if self.request.debug {
             self.tell_steps();
         }
         control::close(&self.paths, &self.request.spec.id);
         // First the lock: what the user does next must find the container ended.
         self.lock.clear();
+        failpoint::reach(&self.paths, "end: lock released");
         // Who reads to the end of the pipes is to find it.
         self.output = Output::default();
         self.clients.tell_end(code, None);
@@ -450,6 +459,7 @@ impl Supervisor {
     fn discard(&self) -> Result<()> {
         let Record { id, name, anonymous_volumes, .. } = &self.request.record;
         store::discard(&self.paths, &self.request.directory, id, Some(name))?;
+        failpoint::reach(&self.paths, "end: container removed");
         self.tell(Action::Destroy);
         uses::remove_own(&self.paths, id, anonymous_volumes)
     }

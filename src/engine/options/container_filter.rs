@@ -176,7 +176,9 @@ mod tests {
         let made: Timestamp = "2026-01-03T10:00:00Z".parse().unwrap();
         record.created_ns = i64::try_from(made.as_nanosecond()).unwrap();
         record.labels = vec![("role".to_owned(), "x".to_owned())];
-        record.config.labels = [("of-image".to_owned(), "y".to_owned())].into();
+        // The image's and the user's.
+        record.config.labels =
+            [("of-image", "y"), ("role", "x")].map(|(key, value)| (key.to_owned(), value.to_owned())).into();
         record.restart = RestartPolicy::OnFailure { max: Some(2) };
         record.status = Status::Exited { code: 3, started_ns: 0, finished_ns: 0, error: None };
         record.mounts = vec![mounted(Some("db"), "/kelp/volumes/db/data", "/var/db"), mounted(None, "/srv", "/data")];
