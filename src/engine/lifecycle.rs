@@ -12,6 +12,7 @@ use crate::container::attach::Observer;
 use crate::container::control::{self, FromSupervisor, Stop, ToSupervisor, Update};
 use crate::container::events::{self, Action};
 use crate::container::record::{Record, Status};
+use crate::container::restart::RestartPolicy;
 use crate::container::store::{self, Container, Locked};
 use crate::container::uses;
 use crate::error::{Context, Failure, Kind, Result};
@@ -193,6 +194,9 @@ pub fn rename(paths: &Paths, name: &str, new: &str) -> Result<()> {
 pub fn update(paths: &Paths, name: &str, update: &Update) -> Result<()> {
     let container = store::find(paths, name)?;
     let doing = || format!("update container \"{name}\"");
+    if container.record.auto_remove && update.restart.is_some_and(|policy| policy != RestartPolicy::No) {
+        return Err(Failure::user("it is removed when it ends (--rm), which excludes a restart policy")).doing(doing);
+    }
     change(paths, &container, &ToSupervisor::Update(update.clone()), |Container { directory, record }| {
         update.apply(record);
         record.save(directory)
