@@ -228,7 +228,8 @@ pub fn is_name_taken(paths: &Paths, name: &str) -> bool {
 /// that is being started and has no record yet.
 fn holder(paths: &Paths, link: &Path) -> Option<String> {
     let id = fs::read_link(link).ok()?.to_str()?.to_owned();
-    let is_there = is_alive(&paths.containers().join(&id)) || load(paths, &id).ok()?.is_some();
+    // One that cannot be read keeps its name.
+    let is_there = is_alive(&paths.containers().join(&id)) || load(paths, &id).map_or(true, |found| found.is_some());
     // A rename that was killed may have left it; then it is gone now.
     (is_there && link.is_symlink()).then_some(id)
 }
@@ -342,15 +343,50 @@ fn load(paths: &Paths, id: &str) -> Result<Option<Container>> {
         }
         _ => {}
     }
-    if is_locked(&directory)? {
-        // Its supervisor writes the record; before that there is nothing to show.
-        return match Record::load(&directory) {
+    // Who repairs holds the lock meanwhile: a start may come at the same time.
+    match try_lock(&directory)? {
+        Lock::Taken => match Record::load(&directory) {
+            // Its supervisor writes the record; before that there is nothing to show.
             Err(failure) if failure.is_errno(libc::ENOENT) => Ok(None),
             Ok(record) if record.unfinished => Ok(None),
             record => Ok(Some(Container { directory, record: record? })),
-        };
+        },
+        Lock::Ours(_file) => load_locked(paths, id),
+        Lock::Missing => load_locked(paths, id),
     }
-    load_locked(paths, id)
+}
+
+enum Lock {
+    Ours(File),
+    Taken,
+    Missing,
+}
+
+fn try_lock(directory: &Path) -> Result<Lock> {
+    let file = match control::lock_file(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Lock::Missing),
+        result => result.doing(|| "open its lock")?,
+    };
+    match file.try_lock() {
+        Ok(()) => Ok(Lock::Ours(file)),
+        Err(TryLockError::WouldBlock) => Ok(Lock::Taken),
+        Err(TryLockError::Error(error)) => Err(Failure::from(error).doing("try its lock")),
+    }
+}
+
+/// Throws away a container whose record cannot be read, by its name or whole
+/// id; false where there is none, or somebody looks after it.
+pub fn remove_damaged(paths: &Paths, text: &str) -> Result<bool> {
+    let link = (!text.contains('/')).then(|| fs::read_link(paths.names().join(text)).ok()).flatten();
+    let id = link.as_deref().and_then(Path::to_str).unwrap_or(text);
+    let directory = paths.containers().join(id);
+    let is_id = id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if !is_id || !directory.exists() || !matches!(try_lock(&directory)?, Lock::Ours(_) | Lock::Missing) {
+        return Ok(false);
+    }
+    fs::remove_dir_all(paths.container_run(id)).ok();
+    discard(paths, &directory, id, link.as_ref().map(|_| text))?;
+    Ok(true)
 }
 
 /// The same, of a container that no supervisor looks after.
@@ -422,7 +458,9 @@ pub fn remove_orphans_beside(paths: &Paths, containers: &[Container]) -> Result<
         }
     }
     for entry in fs::read_dir(paths.run.join("containers")).into_iter().flatten().flatten() {
-        if entry.file_name().to_str().is_some_and(is_gone) {
+        let gone = entry.file_name().into_string().ok().filter(|id| is_gone(id));
+        // Another data directory's container may live here, too.
+        if gone.is_some_and(|id| control::connect(paths, &id).is_ok_and(|channel| channel.is_none())) {
             fs::remove_dir_all(entry.path()).or_else(ignore_missing).doing(|| "remove stale files")?;
         }
     }

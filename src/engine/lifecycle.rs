@@ -62,9 +62,12 @@ fn ask(paths: &Paths, container: &Container, message: &ToSupervisor) -> Result<O
 pub fn stop(paths: &Paths, name: &str, stop: Stop) -> Result<()> {
     let container = store::find(paths, name)?;
     let doing = || format!("stop container \"{name}\"");
-    ask(paths, &container, &ToSupervisor::Stop(stop)).doing(doing)?;
-    // Its supervisor may have been ending already.
-    wait_until_dead(&container, None).doing(doing)
+    match ask(paths, &container, &ToSupervisor::Stop(stop)).doing(doing)? {
+        // It has ended. Another may have started it since: that is not waited for.
+        Some(_) => Ok(()),
+        // Its supervisor may have been ending already.
+        None => wait_until_dead(&container, Some(KILL_PATIENCE)).doing(doing),
+    }
 }
 
 /// Ends the container called `name`, if it runs, and starts it again.
@@ -228,8 +231,13 @@ fn change(
 /// Removes the container called `name`; one that runs only with `force`. The
 /// volumes that nobody named go with it if `volumes` says so, as with docker.
 pub fn remove(paths: &Paths, name: &str, force: bool, volumes: bool) -> Result<()> {
-    let container = store::find(paths, name)?;
     let doing = || format!("remove container \"{name}\"");
+    let container = match store::find(paths, name) {
+        Err(failure) if force && failure.kind != Kind::NotFound => {
+            return store::remove_damaged(paths, name).doing(doing)?.then_some(()).ok_or(failure);
+        }
+        result => result?,
+    };
     if force {
         kill_for_good(paths, &container).doing(doing)?;
     }
@@ -271,9 +279,7 @@ fn remove_locked(paths: &Paths, Locked { container, .. }: &Locked, volumes: bool
 /// Ends a container whatever it does, so that nothing starts it again.
 fn kill_for_good(paths: &Paths, container: &Container) -> Result<()> {
     let stop = Stop { signal: Some(libc::SIGKILL), timeout_s: Some(0) };
-    if !container.record.status.is_live() {
-        return wait_until_dead(container, Some(KILL_PATIENCE));
-    }
+    // Whatever the record says: who listens is its supervisor.
     if let Some(channel) = control::connect(paths, &container.record.id)? {
         channel.send_if_open(&ToSupervisor::Stop(stop), &[])?;
     }

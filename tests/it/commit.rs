@@ -355,8 +355,6 @@ fn what_cannot_be_committed_is_refused_and_leaves_nothing() {
     run(&home, &[], &["write", "/.wh.motd", "x"]);
     let before = home.entries("blobs/sha256").len();
     home.kelp(&["commit", "box"]).refuse(1, &["commit container \"box\"", "\".wh.motd\"", "rename it"]);
-    home.kelp(&["commit", "-p", "box"]).refuse(2, &["--pause"]);
-    home.kelp(&["commit", "--pause=true", "box"]).refuse(2, &["--pause"]);
     home.kelp(&["commit", "--squash", "box"]).refuse(2, &["--squash"]);
     home.kelp(&["commit", "nobody"]).refuse(1, &["nobody"]);
     home.kelp(&["commit", "box", "UPPER"]).refuse(2, &["UPPER"]);

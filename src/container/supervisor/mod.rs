@@ -258,6 +258,7 @@ impl Supervisor {
         std::env::set_current_dir("/").doing(|| "enter /")?;
         self.follow_init(started)?;
         self.share_streams()?;
+        let is_first = self.started_ns == 0;
         self.started_ns = now_ns();
         self.request.record.status = Status::Running {
             supervisor: Identity::of(nix::unistd::getpid().as_raw())?,
@@ -268,7 +269,8 @@ impl Supervisor {
         };
         self.steps.mark("follow init until it executes");
         failpoint::reach(&self.paths, "supervisor: program runs");
-        self.save()?;
+        // A program that is started again does not end for a full disk.
+        self.save().or_else(|failure| if is_first { Err(failure) } else { Ok(()) })?;
         failpoint::reach(&self.paths, "supervisor: start written down");
         self.steps.mark("write the record");
         Ok(())
@@ -304,10 +306,12 @@ impl Supervisor {
         self.files.drain();
         loop {
             while self.output.turn() {}
-            if !self.output.is_pending() || self.owner.is_none() && self.stopping.is_some() {
+            // Who was asked to end does not wait for one that does not read.
+            let until = self.stopping.as_ref().map(|stopping| stopping.kill_at.unwrap_or_else(Instant::now));
+            if !self.output.is_pending() || until.is_some_and(|until| Instant::now() >= until) {
                 break;
             }
-            self.serve(None, None)?;
+            self.serve(None, until)?;
         }
         self.output.finish_log();
         (self.terminal, self.stdin) = (None, None);
@@ -334,7 +338,8 @@ impl Supervisor {
         let supervisor = Identity::of(nix::unistd::getpid().as_raw())?;
         let (started_ns, finished_ns) = (self.started_ns, now_ns());
         self.request.record.status = Status::Restarting { supervisor, code, started_ns, finished_ns };
-        self.save()?;
+        // On a full disk it goes on; the next change is written down when it can be.
+        self.save().ok();
         failpoint::reach(&self.paths, "restart: written down");
         for client in self.clients.tell_end(code, self.owner) {
             self.output.untap(client);

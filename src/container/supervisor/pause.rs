@@ -30,7 +30,11 @@ pub(super) fn signal_all(started: &Started, signal: i32) -> Result<()> {
         // First the one that could start others anew.
         process::pidfd_send_signal(started.pidfd.as_fd(), signal)?;
     }
-    send(&inside, signal)?;
+    if let Err(failure) = send(&inside, signal) {
+        // Not half of it.
+        process::pidfd_send_signal(started.pidfd.as_fd(), libc::SIGCONT).ok();
+        return Err(failure);
+    }
     if signal != libc::SIGSTOP {
         process::pidfd_send_signal(started.pidfd.as_fd(), signal)?;
     }
