@@ -300,6 +300,10 @@ fn load(paths: &Paths, id: &str) -> Result<Option<Container>> {
     match Record::load(&directory) {
         // Most containers have ended: a list of many is not to look further.
         Ok(record) if record.is_at_rest() => return Ok(Some(Container { directory, record })),
+        // It was so when it was read, and its supervisor was alive after that.
+        Ok(record) if record.status.is_live() && is_locked(&directory)? => {
+            return Ok(Some(Container { directory, record }));
+        }
         _ => {}
     }
     if is_locked(&directory)? {
