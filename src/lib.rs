@@ -12,6 +12,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod error;
+pub mod failpoint;
 pub mod host;
 pub mod limits;
 pub mod paths;

@@ -29,6 +29,7 @@ const COMMON_GROUND: &[(&str, &[&str])] = &[
     ("error", &["kernel"]),
     ("limits", &["error"]),
     ("paths", &["error", "limits"]),
+    ("failpoint", &["paths"]),
     ("host", &["error", "kernel", "limits", "paths"]),
     ("settings", &["error", "limits", "paths"]),
 ];

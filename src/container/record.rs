@@ -31,6 +31,10 @@ pub struct Record {
     pub id: String,
     /// Unique among this user's containers.
     pub name: String,
+    /// Its name before it was renamed; while that is done, the one it gets. A
+    /// link of that name may be left of a rename that was killed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub other_name: Option<String>,
     /// The image's name as the user gave it, or the directory of `--rootfs`.
     pub image: String,
     /// The image's config digest; empty for `--rootfs`.
@@ -86,6 +90,9 @@ pub struct Record {
     /// It is being made: once nobody holds its lock, it is nothing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unfinished: bool,
+    /// Its own cgroup while it lives, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<PathBuf>,
     /// Where in its life it is.
     pub status: Status,
 }
@@ -201,6 +208,7 @@ impl Record {
             version: VERSION,
             id,
             name,
+            other_name: None,
             image: String::new(),
             image_id: String::new(),
             command: Vec::new(),
@@ -221,6 +229,7 @@ impl Record {
             log: log::Config::default(),
             files: None,
             unfinished: false,
+            cgroup: None,
             status: Status::Created,
         }
     }

@@ -17,8 +17,10 @@ use super::events::{self, Action};
 use super::record::{Record, Status, now_ns};
 use super::uses;
 use crate::error::{Context, Failure, Result};
+use crate::failpoint;
 use crate::kernel::process;
 use crate::paths::{self, Paths};
+use crate::sandbox::cgroup;
 use crate::storage::{sweep, volumes};
 
 /// What a container whose supervisor was killed is said to have returned:
@@ -64,13 +66,16 @@ pub fn create(paths: &Paths, name: &str) -> Result<Made> {
             .create(staged.join(part))
             .doing(|| format!("make {}/{part}", staged.display()))?;
     }
+    failpoint::reach(paths, "create: staged");
     let directory = paths.containers().join(&id);
     in_parent(paths, &paths.containers(), || fs::rename(&staged, &directory))
         .doing(|| format!("make {}", directory.display()))?;
+    failpoint::reach(paths, "create: in place");
     if let Err(failure) = take_name(paths, name, &id) {
         fs::remove_dir_all(&directory).ok();
         return Err(failure);
     }
+    failpoint::reach(paths, "create: named");
     Ok(Made { container: Container { directory, record: Record::new(id, name.to_owned()) }, lock })
 }
 
@@ -116,20 +121,47 @@ fn take_name(paths: &Paths, name: &str, id: &str) -> Result<()> {
 }
 
 /// Calls a container `name`. The caller holds its lock. Killed in between, the
-/// container has its old name and the new one is an orphan.
+/// container has its old name or the new one, and the link of the other one is
+/// in its record: [`end_rename`] removes it.
 pub fn rename(paths: &Paths, directory: &Path, record: &mut Record, name: &str) -> Result<()> {
     paths::check_name(name)?;
     if record.name == name {
         return Err(Failure::user(format!("it is called \"{name}\" already")));
     }
+    record.other_name = Some(name.to_owned());
+    record.save(directory)?;
     take_name(paths, name, &record.id)?;
+    failpoint::reach(paths, "rename: link made");
     let old = std::mem::replace(&mut record.name, name.to_owned());
+    record.other_name = Some(old.clone());
     if let Err(failure) = record.save(directory) {
         free_name(paths, name, &record.id)?;
         record.name = old;
         return Err(failure);
     }
+    failpoint::reach(paths, "rename: record saved");
     free_name(paths, &old, &record.id)
+}
+
+/// Takes away the link that a killed rename left, if there is one.
+fn end_rename(paths: &Paths, directory: &Path, record: &Record) -> Result<()> {
+    let is_left = |name: &String| fs::read_link(paths.names().join(name)).is_ok_and(|id| id.as_os_str() == &*record.id);
+    if !record.other_name.as_ref().is_some_and(is_left) {
+        return Ok(());
+    }
+    // Whoever is renaming it has the lock.
+    match control::lock_file(directory) {
+        Ok(lock) if lock.try_lock().is_ok() => free_other_name(paths, &Record::load(directory)?),
+        _ => Ok(()),
+    }
+}
+
+/// The same, by who holds the container's lock.
+fn free_other_name(paths: &Paths, record: &Record) -> Result<()> {
+    match record.other_name.as_ref().filter(|other| **other != record.name) {
+        Some(other) => free_name(paths, other, &record.id),
+        None => Ok(()),
+    }
 }
 
 /// Takes a name from the container `id`; if it is another's by now, it stays.
@@ -167,6 +199,8 @@ pub fn lock(paths: &Paths, container: &Container) -> Result<Option<Locked>> {
                     Some(container) => container.record,
                     None => return Err(gone()),
                 };
+                // Once it runs, nobody else can tell.
+                free_other_name(paths, &record)?;
                 let container = Container { directory: container.directory.clone(), record };
                 return Ok(Some(Locked { container, lock: file }));
             }
@@ -195,7 +229,8 @@ pub fn is_name_taken(paths: &Paths, name: &str) -> bool {
 fn holder(paths: &Paths, link: &Path) -> Option<String> {
     let id = fs::read_link(link).ok()?.to_str()?.to_owned();
     let is_there = is_alive(&paths.containers().join(&id)) || load(paths, &id).ok()?.is_some();
-    is_there.then_some(id)
+    // A rename that was killed may have left it; then it is gone now.
+    (is_there && link.is_symlink()).then_some(id)
 }
 
 /// All containers that are whole, repaired where their supervisor died, newest
@@ -276,6 +311,7 @@ pub fn is_one_being_made(paths: &Paths) -> Result<bool> {
 /// Throws a container away. It must not be alive.
 pub fn remove(paths: &Paths, container: &Container) -> Result<()> {
     fs::remove_dir_all(paths.container_run(&container.record.id)).ok();
+    failpoint::reach(paths, "remove: runtime files gone");
     discard(paths, &container.directory, &container.record.id, Some(&container.record.name))?;
     events::tell(paths, &container.record, Action::Destroy);
     Ok(())
@@ -285,6 +321,7 @@ pub fn remove(paths: &Paths, container: &Container) -> Result<()> {
 pub fn discard(paths: &Paths, directory: &Path, id: &str, name: Option<&str>) -> Result<()> {
     sweep::trash(paths, directory)
         .or_else(|failure| if failure.is_errno(libc::ENOENT) { Ok(()) } else { Err(failure) })?;
+    failpoint::reach(paths, "remove: in the trash");
     let Some(name) = name else { return Ok(()) };
     free_name(paths, name, id)
 }
@@ -299,7 +336,10 @@ fn load(paths: &Paths, id: &str) -> Result<Option<Container>> {
     let directory = paths.containers().join(id);
     match Record::load(&directory) {
         // Most containers have ended: a list of many is not to look further.
-        Ok(record) if record.is_at_rest() => return Ok(Some(Container { directory, record })),
+        Ok(record) if record.is_at_rest() => {
+            end_rename(paths, &directory, &record)?;
+            return Ok(Some(Container { directory, record }));
+        }
         // It was so when it was read, and its supervisor was alive after that.
         Ok(record) if record.status.is_live() && is_locked(&directory)? => {
             return Ok(Some(Container { directory, record }));
@@ -344,17 +384,24 @@ fn load_locked(paths: &Paths, id: &str) -> Result<Option<Container>> {
     };
     if let Some((code, started_ns, finished_ns)) = ended {
         record.status = Status::Exited { code, started_ns, finished_ns, error: None };
+        if let Some(path) = record.cgroup.take() {
+            // What is left in it dies; an empty one goes with the cgroup around it.
+            cgroup::remove(&path, id).ok();
+        }
         // On a full disk the next reader does it: removing must stay possible.
         record.save(&directory).ok();
+        failpoint::reach(paths, "repair: end written down");
         events::tell(paths, &record, Action::Die(code));
     }
     if record.unfinished || record.auto_remove && !matches!(record.status, Status::Created) {
         uses::remove_own(paths, id, &record.anonymous_volumes)?;
+        failpoint::reach(paths, "repair: volumes removed");
         fs::remove_dir_all(paths.container_run(id)).ok();
         discard(paths, &directory, id, Some(&record.name))?;
         events::tell(paths, &record, Action::Destroy);
         return Ok(None);
     }
+    end_rename(paths, &directory, &record)?;
     Ok(Some(Container { directory, record }))
 }
 

@@ -18,6 +18,7 @@ use super::events::{self, Event};
 use super::record::Record;
 use super::store;
 use crate::error::{Context, Kind, Result};
+use crate::failpoint;
 use crate::paths::Paths;
 use crate::storage::volumes::{self, VolumeName};
 
@@ -67,6 +68,7 @@ pub fn remove_own(paths: &Paths, id: &str, names: &[String]) -> Result<()> {
     let _guard = volumes::hold_alone(paths)?;
     let users = of_volumes(paths)?;
     for name in names {
+        failpoint::reach(paths, "volumes: one to go");
         let has_others = users.get(name).is_some_and(|users| users.iter().any(|user| user.id != id));
         let name = VolumeName::parse(name)?;
         match if has_others { volumes::disown(paths, &name) } else { volumes::remove(paths, &name) } {

@@ -12,9 +12,11 @@ use crate::container::attach::Observer;
 use crate::container::control::{self, FromSupervisor, Stop, ToSupervisor, Update};
 use crate::container::events::{self, Action};
 use crate::container::record::{Record, Status};
+use crate::container::restart::RestartPolicy;
 use crate::container::store::{self, Container, Locked};
 use crate::container::uses;
 use crate::error::{Context, Failure, Kind, Result};
+use crate::failpoint;
 use crate::image::registry::Progress;
 use crate::kernel::process;
 use crate::paths::Paths;
@@ -117,10 +119,16 @@ pub fn kill(paths: &Paths, name: &str, signal: i32) -> Result<()> {
 }
 
 /// Stops all processes of the container called `name`, or lets them go on.
-pub fn pause(paths: &Paths, name: &str, wanted: bool) -> Result<()> {
+/// Returns what the user should know about that.
+pub fn pause(paths: &Paths, name: &str, wanted: bool) -> Result<Option<&'static str>> {
     let container = store::find(paths, name)?;
     let (message, verb) = if wanted { (ToSupervisor::Pause, "pause") } else { (ToSupervisor::Unpause, "unpause") };
-    request(paths, &container, &message).doing(|| format!("{verb} container \"{name}\""))
+    request(paths, &container, &message).doing(|| format!("{verb} container \"{name}\""))?;
+    let is_noticed = wanted && container.record.cgroup.is_none();
+    Ok(is_noticed.then_some(
+        "it is stopped by signals, which programs can notice: it has no cgroup of its own, since none is delegated to \
+         you where it was started (a service of yours, or systemd-run --user --scope -p Delegate=yes, has one)",
+    ))
 }
 
 /// Asks the container called `name` now whether it is well; returns the
@@ -214,12 +222,14 @@ pub fn rename(paths: &Paths, name: &str, new: &str) -> Result<()> {
 pub fn update(paths: &Paths, name: &str, update: &Update) -> Result<()> {
     let container = store::find(paths, name)?;
     let doing = || format!("update container \"{name}\"");
+    if container.record.auto_remove && update.restart.is_some_and(|policy| policy != RestartPolicy::No) {
+        return Err(Failure::user("it is removed when it ends (--rm), which excludes a restart policy")).doing(doing);
+    }
     change(paths, &container, &ToSupervisor::Update(update.clone()), |Container { directory, record }| {
         update.apply(record);
         record.save(directory)
     })
     .doing(doing)?;
-    start::remember(&container, update).doing(doing)?;
     events::tell(paths, &container.record, Action::Update);
     Ok(())
 }
@@ -279,6 +289,7 @@ fn remove_locked(paths: &Paths, Locked { container, .. }: &Locked, volumes: bool
     let record = &container.record;
     if !volumes {
         uses::keep_own(paths, &record.anonymous_volumes)?;
+        failpoint::reach(paths, "remove: volumes kept");
         return store::remove(paths, container);
     }
     store::remove(paths, container)?;

@@ -220,7 +220,10 @@ pub(super) fn prepare(
     record.interactive = request.interactive;
     record.stop_signal = request.stop_signal.clone().or(prepared.image.stop_signal);
     record.stop_timeout_s = request.stop_timeout_s;
-    record.restart = request.restart;
+    if container.record.files.is_none() {
+        // Else it may have been changed since (`update`).
+        record.restart = request.restart;
+    }
     record.log = request.log.clone().unwrap_or_default();
     record.restarts = 0;
     record.stopped_by_user = false;

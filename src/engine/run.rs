@@ -17,6 +17,7 @@ use crate::container::log::Driver;
 use crate::container::record::Record;
 use crate::container::store::{self, Made};
 use crate::error::{Context, Failure, Result};
+use crate::failpoint;
 use crate::image::registry::Progress;
 use crate::kernel::{file, process, terminal};
 use crate::paths::Paths;
@@ -69,12 +70,14 @@ pub fn run(
         observer.notice(notice);
     }
     steps.mark("launch the supervisor");
+    failpoint::reach(paths, "run: supervisor launched");
     let made = make(paths, request, name)?;
     let id = made.container.record.id.clone();
     steps.mark("make the container");
     let prepared = write_down(paths, &stored, &made)
         .and_then(|()| make::prepare(paths, &stored, &mut base, &made.container, progress, observer));
     steps.mark("plan");
+    failpoint::reach(paths, "run: planned");
     let result = match prepared {
         Ok((spec, record)) => start(paths, mode, &launched, made, (spec, record), request.log.is_some(), observer),
         Err(failure) => abandon(paths, &made).and(Err(failure)),
@@ -209,6 +212,7 @@ fn start(
         debug: observer.wants_steps(),
     };
     hand_over(launched, request, made.lock)?;
+    failpoint::reach(paths, "start: handed over");
     match mode {
         Mode::Detached => attach::follow_start(&launched.channel, observer).map(|()| End::Detached),
         Mode::Foreground { detach_keys, forwards_signals } => {

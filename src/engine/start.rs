@@ -6,10 +6,11 @@ use super::make;
 use super::request::Stored;
 use super::run::hand_over;
 use crate::container::attach::{self, Attachment, End, Observer};
-use crate::container::control::{self, Request, StreamsWanted, ToSupervisor, Update};
-use crate::container::record::Status;
+use crate::container::control::{self, Request, StreamsWanted, ToSupervisor};
+use crate::container::record::{Record, Status};
 use crate::container::store::{self, Container, Locked};
 use crate::error::{Context, Failure, Kind, Result};
+use crate::failpoint;
 use crate::image::registry::Progress;
 use crate::kernel::terminal;
 use crate::paths::Paths;
@@ -51,6 +52,9 @@ fn start_locked(
     progress: &dyn Progress,
     observer: &mut dyn Observer,
 ) -> Result<End> {
+    if attachment.is_some_and(|attachment| attachment.stdin) {
+        check_input(&container.record)?;
+    }
     let stored = stored(&container)?;
     let mut base = Base::find(paths)?;
     let launched = launch::launch(Stage::Supervisor, &mut base, &container.record.name, &[])?;
@@ -74,6 +78,7 @@ fn start_locked(
         debug: observer.wants_steps(),
     };
     hand_over(&launched, request, lock)?;
+    failpoint::reach(paths, "start: handed over");
     match attachment {
         None => attach::follow_start(&launched.channel, observer).map(|()| End::Detached),
         Some(attachment) => attach::attach(&launched.channel, attachment, observer),
@@ -86,6 +91,16 @@ pub(super) fn stored(container: &Container) -> Result<Stored> {
             .hint("run its image anew"),
         false => failure,
     })
+}
+
+/// As Docker: the end of an input that is no terminal would be typed into the
+/// program's terminal, and end it.
+fn check_input(record: &Record) -> Result<()> {
+    match record.terminal && record.interactive && !terminal::is_terminal(std::io::stdin().as_fd()) {
+        true => Err(Failure::user("the input is not a terminal")
+            .hint("--no-stdin of attach, or start -a without -i, leave the input out")),
+        false => Ok(()),
+    }
 }
 
 /// Stays with the running container called `name`.
@@ -101,6 +116,9 @@ pub fn attach(paths: &Paths, name: &str, attachment: &Attachment, observer: &mut
         status if !status.is_live() => return Err(super::lifecycle::not_running()).doing(doing),
         _ => {}
     }
+    if attachment.stdin {
+        check_input(record).doing(doing)?;
+    }
     let Some(channel) = control::connect(paths, &record.id)? else {
         return Err(super::lifecycle::not_running()).doing(doing);
     };
@@ -109,13 +127,4 @@ pub fn attach(paths: &Paths, name: &str, attachment: &Attachment, observer: &mut
     let forwards_signals = attachment.forwards_signals && !record.terminal;
     let attachment = Attachment { stdin, forwards_signals, ..attachment.clone() };
     attach::attach(&channel, &attachment, observer).doing(doing)
-}
-
-/// Puts a change into what later starts are planned from.
-pub(super) fn remember(container: &Container, update: &Update) -> Result<()> {
-    let mut stored = stored(container)?;
-    if let Some(restart) = update.restart {
-        stored.request.restart = restart;
-    }
-    stored.save(&container.directory)
 }

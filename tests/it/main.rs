@@ -14,6 +14,7 @@ mod crash;
 mod exec;
 mod exit;
 mod export;
+mod faults;
 mod health;
 mod images;
 mod images_checked;

@@ -14,6 +14,7 @@
 //!     +- rest <+
 //! ```
 
+mod cgroup;
 mod clients;
 mod events;
 mod exec;
@@ -44,6 +45,7 @@ use super::record::{Record, Status, now_ns};
 use super::restart::Backoff;
 use super::{store, uses};
 use crate::error::{Context, EXIT_OWN_FAILURE, Failure, Kind, Result};
+use crate::failpoint;
 use crate::kernel::{self, process, signal};
 use crate::paths::Paths;
 use crate::process::base;
@@ -51,6 +53,7 @@ use crate::process::channel::Channel;
 use crate::process::identity::Identity;
 use crate::process::stage;
 use crate::process::steps::Steps;
+use crate::sandbox::cgroup::Group;
 use crate::sandbox::spec::{HostPath, Namespace, SandboxSpec, Source, Step};
 use crate::sandbox::stage::init::FromInit;
 use crate::sandbox::start::{self, Started};
@@ -70,6 +73,7 @@ pub fn main() -> Result<()> {
         return Err(Failure::bug("a supervisor was not told what to start"));
     };
     let paths = request.paths.clone();
+    failpoint::reach(&paths, "supervisor: told to start");
     let mut supervisor = Supervisor::new(*request, first.descriptors, channel, steps);
     let result = supervisor.live();
     // Only now the mounts go: taking them down may sync the container's changes.
@@ -102,6 +106,8 @@ struct Supervisor {
     /// The container's mount namespace, held so that taking it down (a
     /// millisecond of the kernel's time) does not delay the user.
     mounts: Option<File>,
+    /// The container's own cgroup, where it can have one.
+    cgroup: Option<Group>,
     stopping: Option<Stopping>,
     backoff: Backoff,
     started_ns: i64,
@@ -140,6 +146,7 @@ impl Supervisor {
             terminal: None,
             stdin: None,
             mounts: None,
+            cgroup: None,
             stopping: None,
             backoff: Backoff::default(),
         }
@@ -156,6 +163,7 @@ impl Supervisor {
             let began = Instant::now();
             let code = self.stay(&started)?;
             self.steps.mark("wait for the end");
+            failpoint::reach(&self.paths, "end: program gone");
             self.tell_end(code);
             match self.next(code, began.elapsed()) {
                 Next::Start(wait) if self.rest(code, wait)? => {}
@@ -179,7 +187,9 @@ impl Supervisor {
     fn first_start(&mut self) -> Result<Started> {
         let listener = control::listen(&self.paths, &self.request.spec.id)?;
         self.clients.listen(listener);
+        failpoint::reach(&self.paths, "supervisor: listening");
         self.open_log()?;
+        self.enter_cgroup();
         let started = self.start()?;
         if self.owner == Some(FIRST) {
             self.clients.expect_end(FIRST);
@@ -200,6 +210,7 @@ impl Supervisor {
         // The old mounts must be gone before the directories are mounted anew.
         self.mounts = None;
         forget_volatile(&self.request.spec);
+        self.thaw();
         let started = self.start()?;
         Ok(started)
     }
@@ -218,9 +229,18 @@ impl Supervisor {
         if let Some(top) = spec.root.lowers.first() {
             overlay::take_mode(spec.root.upper.as_path(), top.as_path())?;
         }
-        let mut started = start::start(spec, &mount_point, ends.streams(self.request.size), self.request.debug)?;
+        let mut started = start::start(
+            spec,
+            &mount_point,
+            self.cgroup.as_ref(),
+            ends.streams(self.request.size),
+            self.request.debug,
+        )?;
         self.steps.mark("clone and map ids");
         self.mounts = started.mounts.take();
+        if started.cgroup.is_none() {
+            self.leave_cgroup();
+        }
         drop(ends);
         if let Err(failure) = self.watch_the_start(&started) {
             // Nothing may go on that nobody looks after. It may have ended by itself.
@@ -247,7 +267,9 @@ impl Supervisor {
             health: self.begin_health(),
         };
         self.steps.mark("follow init until it executes");
+        failpoint::reach(&self.paths, "supervisor: program runs");
         self.save()?;
+        failpoint::reach(&self.paths, "supervisor: start written down");
         self.steps.mark("write the record");
         Ok(())
     }
@@ -276,6 +298,7 @@ impl Supervisor {
         self.sessions.end(&mut self.clients);
         self.end_health();
         if self.request.spec.namespaces.pid != Namespace::Private {
+            self.kill_cgroup();
             kill_orphans();
         }
         self.files.drain();
@@ -312,6 +335,7 @@ impl Supervisor {
         let (started_ns, finished_ns) = (self.started_ns, now_ns());
         self.request.record.status = Status::Restarting { supervisor, code, started_ns, finished_ns };
         self.save()?;
+        failpoint::reach(&self.paths, "restart: written down");
         for client in self.clients.tell_end(code, self.owner) {
             self.output.untap(client);
         }
@@ -367,14 +391,17 @@ impl Supervisor {
 
     /// The container is over.
     fn end(&mut self, code: i32, error: Option<String>) -> Result<()> {
+        self.leave_cgroup();
         let written = self.finish(code, error);
         self.steps.mark("write the end down");
+        failpoint::reach(&self.paths, "end: written down");
         if self.request.debug {
             self.tell_steps();
         }
         control::close(&self.paths, &self.request.spec.id);
         // First the lock: what the user does next must find the container ended.
         self.lock.clear();
+        failpoint::reach(&self.paths, "end: lock released");
         // Who reads to the end of the pipes is to find it.
         self.output = Output::default();
         self.clients.tell_end(code, None);
@@ -385,6 +412,7 @@ impl Supervisor {
     /// It could not even be started.
     fn give_up(&mut self, failure: Failure) -> Result<()> {
         let failure = self.explain(failure);
+        self.leave_cgroup();
         control::close(&self.paths, &self.request.spec.id);
         self.tell_failed_start(start_status(&failure));
         let written = match self.request.is_new {
@@ -431,6 +459,7 @@ impl Supervisor {
     fn discard(&self) -> Result<()> {
         let Record { id, name, anonymous_volumes, .. } = &self.request.record;
         store::discard(&self.paths, &self.request.directory, id, Some(name))?;
+        failpoint::reach(&self.paths, "end: container removed");
         self.tell(Action::Destroy);
         uses::remove_own(&self.paths, id, anonymous_volumes)
     }

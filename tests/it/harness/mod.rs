@@ -19,7 +19,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-pub use call::{Call, Running};
+pub use call::{Call, Output, Running};
 pub use inside::Inside;
 
 /// How long anything may take that should be quick.
