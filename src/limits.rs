@@ -139,6 +139,10 @@ pub const LISTENER_PATIENCE_MS: u64 = 10_000;
 /// 1,024 descriptors that a process usually may have (RLIMIT_NOFILE).
 pub const CLIENTS_MAX: usize = 200;
 
+/// Containers that one command asks to stop before it waits for the first of
+/// them. Each costs one of the 1,024 descriptors that a process usually may have.
+pub const STOPS_AT_ONCE: usize = 500;
+
 /// A tag's file: a reference, digests and times of our own writing.
 pub const TAG_BYTES_MAX: u64 = 64 << 10;
 

@@ -4,9 +4,10 @@ use clap::Args;
 
 use super::{Session, each, named_if_done};
 use crate::container::control::Stop;
-use crate::engine::lifecycle;
+use crate::engine::lifecycle::{self, Stopping};
 use crate::engine::options::stop_signal;
-use crate::error::{Failure, Result};
+use crate::error::Result;
+use crate::limits;
 
 /// Arguments of `kelp stop`.
 #[derive(Debug, Args)]
@@ -25,27 +26,20 @@ pub(super) struct Arguments {
     containers: Vec<String>,
 }
 
-/// Stops each; goes on behind one that cannot be stopped.
+/// Asks all before it waits for the first; goes on behind one that cannot be
+/// stopped.
 pub(super) fn run(arguments: Arguments, session: &Session) -> Result<i32> {
     let signal = arguments.signal.as_deref().map(stop_signal::number).transpose()?;
     let stop = Stop { signal, timeout_s: arguments.time };
-    // All at once: each may take its whole time. None of them starts a process.
-    let mut stopped = std::thread::scope(|scope| {
-        let stop = |name: &String| {
-            scope.spawn({
-                let name = name.clone();
-                move || lifecycle::stop(&session.paths, &name, stop)
-            })
-        };
-        let running: Vec<_> = arguments.containers.iter().map(stop).collect();
-        let end = |thread: std::thread::ScopedJoinHandle<'_, Result<()>>| {
-            thread.join().unwrap_or_else(|_| Err(Failure::bug("a thread that stops a container panicked")))
-        };
-        running.into_iter().map(end).collect::<Vec<_>>()
-    })
-    .into_iter();
-    Ok(each(&arguments.containers, |name| {
-        let stopped = stopped.next().unwrap_or(Ok(()));
-        named_if_done(name, stopped, arguments.ignore)
-    }))
+    let mut code = 0;
+    for names in arguments.containers.chunks(limits::STOPS_AT_ONCE) {
+        let asked: Vec<_> = names.iter().map(|name| lifecycle::ask_to_stop(&session.paths, name, stop)).collect();
+        let mut asked = asked.into_iter();
+        let ended = each(names, |name| {
+            let ended = asked.next().map_or(Ok(()), |asked| asked.and_then(Stopping::wait));
+            named_if_done(name, ended, arguments.ignore)
+        });
+        code = code.max(ended);
+    }
+    Ok(code)
 }

@@ -211,10 +211,15 @@ fn below(directory: &OwnedFd) -> PathBuf {
     Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(SOCKET)
 }
 
-/// Sends a message and waits for the answer, which is returned where it is no
-/// failure; `None` where the supervisor is gone.
+/// Sends a message and waits for the answer, as [`answer`] does.
 pub fn ask(channel: &Channel, message: &ToSupervisor) -> Result<Option<FromSupervisor>> {
     channel.send_if_open(message, &[])?;
+    answer(channel)
+}
+
+/// Waits for the answer to what was sent, which is returned where it is no
+/// failure; `None` where the supervisor is gone.
+pub fn answer(channel: &Channel) -> Result<Option<FromSupervisor>> {
     loop {
         match channel.receive::<FromSupervisor>()?.map(|received| received.message) {
             Some(FromSupervisor::Failed(failure)) => return Err(failure),

@@ -341,6 +341,10 @@ fn load(paths: &Paths, id: &str) -> Result<Option<Container>> {
             end_rename(paths, &directory, &record)?;
             return Ok(Some(Container { directory, record }));
         }
+        // It was so when it was read, and its supervisor was alive after that.
+        Ok(record) if record.status.is_live() && is_locked(&directory)? => {
+            return Ok(Some(Container { directory, record }));
+        }
         _ => {}
     }
     // Who repairs holds the lock meanwhile: a start may come at the same time.

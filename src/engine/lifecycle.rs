@@ -21,6 +21,7 @@ use crate::image::registry::Progress;
 use crate::kernel::process;
 use crate::paths::Paths;
 use crate::process::base::Base;
+use crate::process::channel::Channel;
 use crate::process::launch;
 use crate::process::stage::Stage;
 
@@ -48,26 +49,53 @@ pub(super) fn not_running() -> Failure {
 
 /// Asks a live container's supervisor; `None` where it does not live (any more).
 fn ask(paths: &Paths, container: &Container, message: &ToSupervisor) -> Result<Option<FromSupervisor>> {
-    if !container.record.status.is_live() {
-        return Ok(None);
-    }
-    match control::connect(paths, &container.record.id)? {
-        Some(channel) => control::ask(&channel, message),
+    match reach(paths, container, message)? {
+        Some(channel) => control::answer(&channel),
         None => Ok(None),
     }
 }
 
-/// Asks the container called `name` to end, and waits until it has. One that
-/// does not run is no failure.
-pub fn stop(paths: &Paths, name: &str, stop: Stop) -> Result<()> {
-    let container = store::find(paths, name)?;
-    let doing = || format!("stop container \"{name}\"");
-    match ask(paths, &container, &ToSupervisor::Stop(stop)).doing(doing)? {
-        // It has ended. Another may have started it since: that is not waited for.
-        Some(_) => Ok(()),
-        // Its supervisor may have been ending already.
-        None => wait_until_dead(&container, Some(KILL_PATIENCE)).doing(doing),
+/// The same, without waiting for the answer: it comes over the channel.
+fn reach(paths: &Paths, container: &Container, message: &ToSupervisor) -> Result<Option<Channel>> {
+    if !container.record.status.is_live() {
+        return Ok(None);
     }
+    let channel = control::connect(paths, &container.record.id)?;
+    channel.iter().try_for_each(|channel| channel.send_if_open(message, &[]))?;
+    Ok(channel)
+}
+
+/// A container that was asked to end. Several are asked before the first is
+/// waited for: one that takes its time does not hold the others up.
+pub struct Stopping {
+    name: String,
+    container: Container,
+    /// Where the answer comes from; `None` where it did not live.
+    channel: Option<Channel>,
+}
+
+/// Asks the container called `name` to end. One that does not run is no failure.
+pub fn ask_to_stop(paths: &Paths, name: &str, stop: Stop) -> Result<Stopping> {
+    let container = store::find(paths, name)?;
+    let channel = reach(paths, &container, &ToSupervisor::Stop(stop)).doing(|| stopping(name))?;
+    Ok(Stopping { name: name.to_owned(), container, channel })
+}
+
+impl Stopping {
+    /// Waits until it has ended.
+    pub fn wait(self) -> Result<()> {
+        let doing = || stopping(&self.name);
+        match self.channel.and_then(|channel| control::answer(&channel).transpose()).transpose().doing(doing)? {
+            // It has ended. Another may have started it since: that is not waited for.
+            Some(_) => Ok(()),
+            // Its supervisor may have been ending already.
+            None => wait_until_dead(&self.container, Some(KILL_PATIENCE)).doing(doing),
+        }
+    }
+}
+
+fn stopping(name: &str) -> String {
+    format!("stop container \"{name}\"")
 }
 
 /// Ends the container called `name`, if it runs, and starts it again.
@@ -279,11 +307,16 @@ fn remove_locked(paths: &Paths, Locked { container, .. }: &Locked, volumes: bool
 /// Ends a container whatever it does, so that nothing starts it again.
 fn kill_for_good(paths: &Paths, container: &Container) -> Result<()> {
     let stop = Stop { signal: Some(libc::SIGKILL), timeout_s: Some(0) };
-    // Whatever the record says: who listens is its supervisor.
-    if let Some(channel) = control::connect(paths, &container.record.id)? {
-        channel.send_if_open(&ToSupervisor::Stop(stop), &[])?;
-    }
-    if wait_until_dead(container, Some(KILL_PATIENCE)).is_ok() {
+    // Whatever the record says: who listens is its supervisor. Its answer comes
+    // when it has let go of the lock.
+    let listens = match control::connect(paths, &container.record.id)? {
+        Some(channel) => {
+            channel.send_if_open(&ToSupervisor::Stop(stop), &[])?;
+            channel.wait(KILL_PATIENCE)?
+        }
+        None => true,
+    };
+    if listens && wait_until_dead(container, Some(KILL_PATIENCE)).is_ok() {
         return Ok(());
     }
     // It does not listen: without it, the kernel ends the rest.

@@ -4,6 +4,7 @@
 //! executable), then that many bytes of JSON. Descriptors ride on the length.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use serde::Serialize;
@@ -72,6 +73,21 @@ impl Channel {
         let mut fds = [PollFd::new(self.0.as_fd(), PollFlags::empty())];
         // POLLHUP is reported whether it is asked for or not.
         matches!(nix::poll::poll(&mut fds, PollTimeout::ZERO), Ok(1))
+    }
+
+    /// Waits until there is something to receive or the other end is gone;
+    /// false where neither is so within `patience`.
+    pub fn wait(&self, patience: Duration) -> Result<bool> {
+        let until = Instant::now() + patience;
+        loop {
+            let left = until.saturating_duration_since(Instant::now()).as_millis();
+            let mut fds = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+            match nix::poll::poll(&mut fds, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)) {
+                Ok(count) => return Ok(count > 0),
+                Err(nix::errno::Errno::EINTR) => {}
+                Err(errno) => return Err(Failure::from(std::io::Error::from(errno)).doing("wait for another stage")),
+            }
+        }
     }
 
     /// Sends one message, unless the other end is gone: what it said before

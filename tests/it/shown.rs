@@ -332,3 +332,24 @@ fn start_takes_what_a_filter_chooses() {
     let mut remove: Call = home.kelp(&["rm", "-f", "never", "always", "stopped"]);
     remove.succeed();
 }
+
+#[test]
+fn stop_asks_all_before_it_waits_for_the_first() {
+    let home = Home::new();
+    let shared = home.make_dir("shared");
+    let pipe = shared.join("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
+    // A first process that has asked for no signal hears none: it ends with its input.
+    detached(&home, &["--name", "slow", "-v", &format!("{}:/data", shared.display())], &["read", "/data/pipe"]);
+    let input = std::fs::File::options().write(true).open(&pipe).unwrap();
+    detached(&home, &["--name", "quick", "--stop-signal", "KILL"], &["forever"]);
+    let mut stop = home.kelp(&["stop", "-t", "-1", "slow", "nowhere", "quick"]).start();
+    let has_ended = eventually(|| names(&home, &["-a", "--filter", "status=exited"]) == ["quick"]);
+    drop(input);
+    let output = stop.wait();
+    assert!(has_ended);
+    assert_eq!((output.stdout.as_str(), output.code), ("slow\nquick\n", 1));
+    assert!(output.stderr.contains("\"nowhere\""), "{}", output.stderr);
+    assert_eq!(home.kelp(&["inspect", "--format", "{{.State.ExitCode}}", "slow"]).succeed(), "0\n");
+    home.kelp(&["rm", "slow", "quick"]).succeed();
+}
