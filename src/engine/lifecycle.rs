@@ -26,6 +26,10 @@ use crate::process::stage::Stage;
 /// How long a killed container may take to be gone.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long a supervisor without a socket is waited for: it is starting or
+/// ending, or somebody has emptied the runtime directory.
+const REACH_PATIENCE: Duration = Duration::from_secs(2);
+
 /// All containers, newest first. Those whose supervisor was killed are
 /// repaired on the way, and what they left is deleted.
 /// The failures are those of containers that could not be read.
@@ -61,9 +65,30 @@ fn ask(paths: &Paths, container: &Container, message: &ToSupervisor) -> Result<O
 pub fn stop(paths: &Paths, name: &str, stop: Stop) -> Result<()> {
     let container = store::find(paths, name)?;
     let doing = || format!("stop container \"{name}\"");
-    ask(paths, &container, &ToSupervisor::Stop(stop)).doing(doing)?;
-    // Its supervisor may have been ending already.
-    wait_until_dead(&container, None).doing(doing)
+    ask_or_see_dead(paths, container, &ToSupervisor::Stop(stop)).map(drop).doing(doing)
+}
+
+/// The same as [`ask`], but `None` only where it is dead: one that is being
+/// started is asked as soon as it runs.
+fn ask_or_see_dead(paths: &Paths, mut container: Container, message: &ToSupervisor) -> Result<Option<FromSupervisor>> {
+    let start = Instant::now();
+    loop {
+        if let Some(answer) = ask(paths, &container, message)? {
+            return Ok(Some(answer));
+        }
+        if !store::is_alive(&container.directory) {
+            return Ok(None);
+        }
+        if start.elapsed() > REACH_PATIENCE {
+            return Err(Failure::host("it is alive, but its supervisor cannot be reached")
+                .hint("kelp rm --force ends it whatever it does"));
+        }
+        std::thread::sleep(Duration::from_millis(2));
+        container = match store::find(paths, &container.record.id) {
+            Err(failure) if failure.kind == Kind::NotFound => container,
+            result => result?,
+        };
+    }
 }
 
 /// Ends the container called `name`, if it runs, and starts it again.
@@ -75,11 +100,12 @@ pub fn restart(
     observer: &mut dyn Observer,
 ) -> Result<()> {
     let container = store::find(paths, name)?;
-    if ask(paths, &container, &ToSupervisor::Restart(stop)).doing(|| format!("restart container \"{name}\""))?.is_none()
-    {
+    let record = container.record.clone();
+    let doing = || format!("restart container \"{name}\"");
+    if ask_or_see_dead(paths, container, &ToSupervisor::Restart(stop)).doing(doing)?.is_none() {
         start::start(paths, name, None, progress, observer)?;
     }
-    events::tell(paths, &container.record, Action::Restart);
+    events::tell(paths, &record, Action::Restart);
     Ok(())
 }
 
@@ -261,19 +287,20 @@ fn remove_locked(paths: &Paths, Locked { container, .. }: &Locked, volumes: bool
 /// Ends a container whatever it does, so that nothing starts it again.
 fn kill_for_good(paths: &Paths, container: &Container) -> Result<()> {
     let stop = Stop { signal: Some(libc::SIGKILL), timeout_s: Some(0) };
-    if !container.record.status.is_live() {
+    let (Status::Running { supervisor, .. } | Status::Restarting { supervisor, .. }) = &container.record.status else {
         return wait_until_dead(container, Some(KILL_PATIENCE));
-    }
-    if let Some(channel) = control::connect(paths, &container.record.id)? {
-        channel.send_if_open(&ToSupervisor::Stop(stop), &[])?;
-    }
-    if wait_until_dead(container, Some(KILL_PATIENCE)).is_ok() {
+    };
+    let patience = match control::connect(paths, &container.record.id)? {
+        // Nobody is to wait for what hears nothing.
+        _ if supervisor.is_stopped() => Duration::ZERO,
+        Some(channel) => channel.send_if_open(&ToSupervisor::Stop(stop), &[]).map(|()| KILL_PATIENCE)?,
+        None => REACH_PATIENCE,
+    };
+    if wait_until_dead(container, Some(patience)).is_ok() {
         return Ok(());
     }
     // It does not listen: without it, the kernel ends the rest.
-    if let Status::Running { supervisor, .. } | Status::Restarting { supervisor, .. } = &container.record.status
-        && let Some(pidfd) = supervisor.open()
-    {
+    if let Some(pidfd) = supervisor.open() {
         process::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL)?;
     }
     wait_until_dead(container, Some(KILL_PATIENCE))
