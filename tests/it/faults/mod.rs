@@ -4,6 +4,7 @@
 //! `KELP_FAULTS_SEEDS=N` tries N seeds instead of the few of every day, from
 //! `KELP_FAULTS_FIRST` on.
 
+mod alone;
 mod model;
 
 use std::fs::{self, File};
