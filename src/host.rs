@@ -8,7 +8,7 @@ mod facts;
 pub mod mountinfo;
 pub mod session;
 
-pub use facts::{Cgroup, CgroupMount, CgroupVersion, Facts, Level, Shortfall, facts, own_cgroup, shortfalls};
+pub use facts::{Cgroup, CgroupMount, CgroupVersion, Facts, Level, Shortfall, cgroup, facts, own_cgroup, shortfalls};
 
 use std::fs;
 

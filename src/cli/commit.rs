@@ -4,7 +4,8 @@ use clap::{ArgAction, Args};
 
 use super::{Session, import, output, progress, units};
 use crate::engine::commit::{self, CommitOptions};
-use crate::error::{Failure, Result};
+use crate::engine::lifecycle;
+use crate::error::Result;
 
 /// Arguments of `kelp commit`.
 #[derive(Debug, Args)]
@@ -28,7 +29,7 @@ pub(super) struct Arguments {
     /// Remark for the image's history
     #[arg(short, long, value_name = "TEXT")]
     message: Option<String>,
-    /// Only false is possible: kelp cannot pause a container
+    /// Pause the container meanwhile, if it runs
     #[arg(
         short, long, value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
         default_value = "false", default_missing_value = "true", hide_default_value = true
@@ -41,10 +42,6 @@ pub(super) struct Arguments {
 
 /// Commits and prints the image's id.
 pub(super) fn run(arguments: Arguments, session: &Session) -> Result<i32> {
-    if arguments.pause {
-        return Err(Failure::usage("--pause is not possible: kelp cannot pause a container")
-            .hint("leave it out: a container that runs is read as it is, and files that change are told"));
-    }
     let options = CommitOptions {
         reference: arguments.name.as_deref().map(import::reference).transpose()?,
         author: arguments.author,
@@ -53,7 +50,12 @@ pub(super) fn run(arguments: Arguments, session: &Session) -> Result<i32> {
         date_s: units::source_date_epoch()?.map(u64::cast_signed),
     };
     let progress = if arguments.quiet { progress::Bars::hidden() } else { progress::Bars::new() };
-    let committed = commit::commit(&session.paths, &arguments.container, &options, &progress)?;
+    let paused = arguments.pause && lifecycle::pause(&session.paths, &arguments.container, true).is_ok();
+    let committed = commit::commit(&session.paths, &arguments.container, &options, &progress);
+    if paused {
+        lifecycle::pause(&session.paths, &arguments.container, false)?;
+    }
+    let committed = committed?;
     committed.notices.iter().for_each(|notice| output::notice(notice));
     output::line(committed.id.to_string());
     Ok(0)

@@ -323,5 +323,6 @@ fn status(verb: &Verb, kind: Kind) -> u8 {
 
 /// A command with kelp's settings, for one verb or for the tree.
 fn base_command(name: &'static str, about: &'static str) -> Command {
-    Command::new(name).about(about).disable_version_flag(true).disable_help_subcommand(true)
+    // As docker's: of an option given twice, the last one counts.
+    Command::new(name).about(about).disable_version_flag(true).disable_help_subcommand(true).args_override_self(true)
 }

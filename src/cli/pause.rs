@@ -17,7 +17,9 @@ pub(super) struct Arguments {
 /// Pauses each; goes on behind one that cannot be.
 pub(super) fn run(arguments: Arguments, session: &Session) -> Result<i32> {
     Ok(each(&arguments.containers, |name| {
-        lifecycle::pause(&session.paths, name, true)?;
+        if let Some(notice) = lifecycle::pause(&session.paths, name, true)? {
+            output::notice(notice);
+        }
         output::line(name);
         Ok(())
     }))

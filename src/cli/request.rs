@@ -383,7 +383,8 @@ mod tests {
     use crate::engine::command_line;
 
     fn read(words: &[String]) -> RunRequest {
-        let command = RequestArguments::augment_args(clap::Command::new("run").no_binary_name(true));
+        let command =
+            RequestArguments::augment_args(clap::Command::new("run").no_binary_name(true).disable_help_flag(true));
         let matches = command.try_get_matches_from(words).unwrap();
         request(RequestArguments::from_arg_matches(&matches).unwrap()).unwrap()
     }

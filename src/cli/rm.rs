@@ -27,7 +27,7 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: Arguments, session: &Session) -> Result<i32> {
     let code = each(&arguments.containers, |name| {
         let removed = lifecycle::remove(&session.paths, name, arguments.force, arguments.volumes);
-        named_if_done(name, removed, arguments.ignore)
+        named_if_done(name, removed, arguments.ignore || arguments.force)
     });
     lifecycle::delete_removed(&session.paths)?;
     Ok(code)

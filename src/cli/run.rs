@@ -58,6 +58,9 @@ pub(super) fn run(arguments: Arguments, session: &Session) -> Result<i32> {
             if arguments.detach {
                 warn_of_session(session);
                 output::line(&id);
+            } else {
+                // As docker says it; the shell's prompt gets a line of its own.
+                output::remark("read escape sequence");
             }
             Ok(0)
         }

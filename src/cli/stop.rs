@@ -6,7 +6,7 @@ use super::{Session, each, named_if_done};
 use crate::container::control::Stop;
 use crate::engine::lifecycle;
 use crate::engine::options::stop_signal;
-use crate::error::Result;
+use crate::error::{Failure, Result};
 
 /// Arguments of `kelp stop`.
 #[derive(Debug, Args)]
@@ -29,7 +29,23 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: Arguments, session: &Session) -> Result<i32> {
     let signal = arguments.signal.as_deref().map(stop_signal::number).transpose()?;
     let stop = Stop { signal, timeout_s: arguments.time };
+    // All at once: each may take its whole time. None of them starts a process.
+    let mut stopped = std::thread::scope(|scope| {
+        let stop = |name: &String| {
+            scope.spawn({
+                let name = name.clone();
+                move || lifecycle::stop(&session.paths, &name, stop)
+            })
+        };
+        let running: Vec<_> = arguments.containers.iter().map(stop).collect();
+        let end = |thread: std::thread::ScopedJoinHandle<'_, Result<()>>| {
+            thread.join().unwrap_or_else(|_| Err(Failure::bug("a thread that stops a container panicked")))
+        };
+        running.into_iter().map(end).collect::<Vec<_>>()
+    })
+    .into_iter();
     Ok(each(&arguments.containers, |name| {
-        named_if_done(name, lifecycle::stop(&session.paths, name, stop), arguments.ignore)
+        let stopped = stopped.next().unwrap_or(Ok(()));
+        named_if_done(name, stopped, arguments.ignore)
     }))
 }

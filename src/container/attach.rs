@@ -27,8 +27,8 @@ const FORWARDED: [Signal; 8] = [
     Signal::SIGWINCH,
 ];
 
-/// How often INT or TERM may be ignored by the program before it is killed, as
-/// `docker run` counts it.
+/// How often INT or TERM may be ignored by the program before it is killed, or
+/// left alone if it is not the command's own, as docker counts it.
 const PATIENCE: u32 = 3;
 
 /// What the caller is told while the container runs.
@@ -128,6 +128,9 @@ impl Session<'_> {
         if woken.signals {
             while let Some(number) = signals.next()? {
                 self.forward(number)?;
+                if self.insisted >= PATIENCE && !self.attachment.is_owner {
+                    return Ok(Some(End::Detached));
+                }
             }
         }
         if woken.channel { self.hear() } else { Ok(None) }
@@ -174,9 +177,9 @@ impl Session<'_> {
             return Ok(());
         }
         let mut number = number;
-        if self.attachment.is_owner && matches!(number, libc::SIGINT | libc::SIGTERM) {
+        if matches!(number, libc::SIGINT | libc::SIGTERM) {
             self.insisted += 1;
-            if self.insisted >= PATIENCE {
+            if self.attachment.is_owner && self.insisted >= PATIENCE {
                 number = libc::SIGKILL;
             }
         }

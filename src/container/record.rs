@@ -90,6 +90,9 @@ pub struct Record {
     /// It is being made: once nobody holds its lock, it is nothing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unfinished: bool,
+    /// Its own cgroup while it lives, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<PathBuf>,
     /// Where in its life it is.
     pub status: Status,
 }
@@ -226,6 +229,7 @@ impl Record {
             log: log::Config::default(),
             files: None,
             unfinished: false,
+            cgroup: None,
             status: Status::Created,
         }
     }

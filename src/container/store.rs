@@ -20,6 +20,7 @@ use crate::error::{Context, Failure, Result};
 use crate::failpoint;
 use crate::kernel::process;
 use crate::paths::{self, Paths};
+use crate::sandbox::cgroup;
 use crate::storage::{sweep, volumes};
 
 /// What a container whose supervisor was killed is said to have returned:
@@ -379,6 +380,10 @@ fn load_locked(paths: &Paths, id: &str) -> Result<Option<Container>> {
     };
     if let Some((code, started_ns, finished_ns)) = ended {
         record.status = Status::Exited { code, started_ns, finished_ns, error: None };
+        if let Some(path) = record.cgroup.take() {
+            // What is left in it dies; an empty one goes with the cgroup around it.
+            cgroup::remove(&path, id).ok();
+        }
         // On a full disk the next reader does it: removing must stay possible.
         record.save(&directory).ok();
         failpoint::reach(paths, "repair: end written down");

@@ -1,7 +1,7 @@
 //! `commit`: an image from a container: the layers of its image and one more
 //! with what it changed.
 //!
-//! The container is read as it is, running or not; kelp cannot pause one. Its
+//! The container is read as it is, running or not, and not paused for it. Its
 //! layer is written plain: a push compresses it once with all cores
 //! (docs/design/0002-push.md), and a commit is not slowed by it.
 

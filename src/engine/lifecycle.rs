@@ -12,6 +12,7 @@ use crate::container::attach::Observer;
 use crate::container::control::{self, FromSupervisor, Stop, ToSupervisor, Update};
 use crate::container::events::{self, Action};
 use crate::container::record::{Record, Status};
+use crate::container::restart::RestartPolicy;
 use crate::container::store::{self, Container, Locked};
 use crate::container::uses;
 use crate::error::{Context, Failure, Kind, Result};
@@ -116,10 +117,16 @@ pub fn kill(paths: &Paths, name: &str, signal: i32) -> Result<()> {
 }
 
 /// Stops all processes of the container called `name`, or lets them go on.
-pub fn pause(paths: &Paths, name: &str, wanted: bool) -> Result<()> {
+/// Returns what the user should know about that.
+pub fn pause(paths: &Paths, name: &str, wanted: bool) -> Result<Option<&'static str>> {
     let container = store::find(paths, name)?;
     let (message, verb) = if wanted { (ToSupervisor::Pause, "pause") } else { (ToSupervisor::Unpause, "unpause") };
-    request(paths, &container, &message).doing(|| format!("{verb} container \"{name}\""))
+    request(paths, &container, &message).doing(|| format!("{verb} container \"{name}\""))?;
+    let is_noticed = wanted && container.record.cgroup.is_none();
+    Ok(is_noticed.then_some(
+        "it is stopped by signals, which programs can notice: it has no cgroup of its own, since none is delegated to \
+         you where it was started (a service of yours, or systemd-run --user --scope -p Delegate=yes, has one)",
+    ))
 }
 
 /// Asks the container called `name` now whether it is well; returns the
@@ -213,6 +220,9 @@ pub fn rename(paths: &Paths, name: &str, new: &str) -> Result<()> {
 pub fn update(paths: &Paths, name: &str, update: &Update) -> Result<()> {
     let container = store::find(paths, name)?;
     let doing = || format!("update container \"{name}\"");
+    if container.record.auto_remove && update.restart.is_some_and(|policy| policy != RestartPolicy::No) {
+        return Err(Failure::user("it is removed when it ends (--rm), which excludes a restart policy")).doing(doing);
+    }
     change(paths, &container, &ToSupervisor::Update(update.clone()), |Container { directory, record }| {
         update.apply(record);
         record.save(directory)

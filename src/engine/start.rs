@@ -7,7 +7,7 @@ use super::request::Stored;
 use super::run::hand_over;
 use crate::container::attach::{self, Attachment, End, Observer};
 use crate::container::control::{self, Request, StreamsWanted, ToSupervisor};
-use crate::container::record::Status;
+use crate::container::record::{Record, Status};
 use crate::container::store::{self, Container, Locked};
 use crate::error::{Context, Failure, Kind, Result};
 use crate::failpoint;
@@ -52,6 +52,9 @@ fn start_locked(
     progress: &dyn Progress,
     observer: &mut dyn Observer,
 ) -> Result<End> {
+    if attachment.is_some_and(|attachment| attachment.stdin) {
+        check_input(&container.record)?;
+    }
     let stored = stored(&container)?;
     let mut base = Base::find(paths)?;
     let launched = launch::launch(Stage::Supervisor, &mut base, &container.record.name, &[])?;
@@ -90,6 +93,16 @@ pub(super) fn stored(container: &Container) -> Result<Stored> {
     })
 }
 
+/// As Docker: the end of an input that is no terminal would be typed into the
+/// program's terminal, and end it.
+fn check_input(record: &Record) -> Result<()> {
+    match record.terminal && record.interactive && !terminal::is_terminal(std::io::stdin().as_fd()) {
+        true => Err(Failure::user("the input is not a terminal")
+            .hint("--no-stdin of attach, or start -a without -i, leave the input out")),
+        false => Ok(()),
+    }
+}
+
 /// Stays with the running container called `name`.
 pub fn attach(paths: &Paths, name: &str, attachment: &Attachment, observer: &mut dyn Observer) -> Result<End> {
     let container = store::find(paths, name)?;
@@ -102,6 +115,9 @@ pub fn attach(paths: &Paths, name: &str, attachment: &Attachment, observer: &mut
         }
         status if !status.is_live() => return Err(super::lifecycle::not_running()).doing(doing),
         _ => {}
+    }
+    if attachment.stdin {
+        check_input(record).doing(doing)?;
     }
     let Some(channel) = control::connect(paths, &record.id)? else {
         return Err(super::lifecycle::not_running()).doing(doing);

@@ -125,11 +125,12 @@ pub fn facts() -> Facts {
     }
 }
 
-fn cgroup() -> Cgroup {
+/// The caller's own cgroup.
+pub fn cgroup() -> Cgroup {
     let mounts = mountinfo::parse(&fs::read_to_string("/proc/self/mountinfo").unwrap_or_default());
     let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let has_v1 = mounts.iter().any(|mount| mount.kind == "cgroup");
-    let Some(mount) = mounts.iter().find(|mount| mount.kind == "cgroup2") else {
+    let Some(mount) = cgroup2(&mounts) else {
         let version = if has_v1 { CgroupVersion::V1 } else { CgroupVersion::None };
         return Cgroup { version, ..Cgroup::default() };
     };
@@ -150,6 +151,12 @@ fn cgroup() -> Cgroup {
     }
 }
 
+/// A mount of the v2 tree that can be seen: another one may lie on top of it.
+fn cgroup2(mounts: &[mountinfo::MountInfo]) -> Option<&mountinfo::MountInfo> {
+    let is_seen = |mount: &&mountinfo::MountInfo| mount.target.join("cgroup.controllers").exists();
+    mounts.iter().filter(|mount| mount.kind == "cgroup2").find(is_seen)
+}
+
 /// Where the v2 tree is mounted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CgroupMount {
@@ -163,7 +170,7 @@ impl CgroupMount {
     /// Looks for it.
     pub fn find() -> Option<Self> {
         let mounts = mountinfo::parse(&fs::read_to_string("/proc/self/mountinfo").ok()?);
-        mounts.into_iter().find(|mount| mount.kind == "cgroup2").map(Self::of)
+        cgroup2(&mounts).cloned().map(Self::of)
     }
 
     fn of(mount: mountinfo::MountInfo) -> Self {

@@ -53,7 +53,7 @@ pub fn run(id_map: &IdMap, capabilities: u64, what: &str, channel: &Channel, mut
         | libc::CLONE_NEWIPC
         | libc::CLONE_NEWUTS;
     let (ours, theirs) = Channel::pair()?;
-    match clone3(flags as u64).map_err(crate::host::explain_namespaces)? {
+    match clone3(flags as u64, None).map_err(crate::host::explain_namespaces)? {
         Side::Child => {
             drop(ours);
             let prepared = prepare(&theirs, id_map, capabilities, &mut work);

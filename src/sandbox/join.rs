@@ -23,6 +23,8 @@ pub struct Target<'a> {
     pub namespaces: &'a Namespaces,
     /// Only one id is mapped in it.
     pub single: bool,
+    /// Its own cgroup, if it has one.
+    pub cgroup: Option<BorrowedFd<'a>>,
 }
 
 /// A program that is on its way into a container.
@@ -39,7 +41,7 @@ pub struct Joining {
 /// Of `streams`, each that is `None` is the caller's own.
 pub fn join(target: &Target<'_>, process: &Process, streams: Streams<'_>) -> Result<Joining> {
     let (ours, theirs) = Channel::pair()?;
-    match clone3(0)? {
+    match clone3(0, target.cgroup)? {
         Side::Child => join::run(target, process, streams, theirs),
         Side::Parent(Child { pidfd, .. }) => {
             drop(theirs);

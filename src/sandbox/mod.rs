@@ -4,6 +4,7 @@
 //! given directories and gives back a process.
 
 pub mod capabilities;
+pub mod cgroup;
 pub mod environment;
 pub mod join;
 pub mod mounts;

@@ -7,13 +7,14 @@ use std::path::Path;
 
 use nix::sched::CloneFlags;
 
+use super::cgroup::Group;
 use super::mounts::Sources;
 use super::root;
 use super::spec::{HostPath, Mount, Namespace, Namespaces, SandboxSpec, Source, Step, TimeOffsets};
 use super::stage::init::{self, Handed, Streams, ToInit};
 use crate::error::{Context, Failure, Result};
 use crate::kernel::clone::{Child, Side, clone3};
-use crate::kernel::{mount, namespace, open};
+use crate::kernel::{self, Errno, mount, namespace, open};
 use crate::process::channel::Channel;
 use crate::process::identity::Identity;
 
@@ -28,20 +29,30 @@ pub struct Started {
     /// Its mount namespace. Whoever holds it keeps the kernel from taking the
     /// mounts down the moment the last process ends.
     pub mounts: Option<File>,
+    /// Its own cgroup, if it could be put into that.
+    pub cgroup: Option<OwnedFd>,
 }
 
 /// Starts `spec`. `mount_point` is an existing directory that only hosts the
 /// root until init pivots to it. The caller is single-threaded and in the base
-/// user namespace.
-pub fn start(spec: &SandboxSpec, mount_point: &HostPath, streams: Streams<'_>, debug: bool) -> Result<Started> {
+/// user namespace. The sandbox is put into `cgroup`, if one is given.
+pub fn start(
+    spec: &SandboxSpec,
+    mount_point: &HostPath,
+    cgroup: Option<&Group>,
+    streams: Streams<'_>,
+    debug: bool,
+) -> Result<Started> {
     root::give(&spec.root, spec.id_map.root())?;
     join_namespaces(&spec.namespaces)?;
     let sources = open_shared(spec)?;
     let (ours, theirs) = Channel::pair()?;
-    match clone3(clone_flags(&spec.namespaces)).map_err(crate::host::explain_namespaces)? {
+    let (side, is_inside) = clone_init(&spec.namespaces, cgroup).map_err(crate::host::explain_namespaces)?;
+    match side {
         Side::Child => {
             drop(ours);
-            init::run(spec, Handed { channel: theirs, mount_point, sources, streams, debug })
+            let makes_cgroup_namespace = is_inside && spec.namespaces.cgroup == Namespace::Private;
+            init::run(spec, Handed { channel: theirs, mount_point, sources, streams, makes_cgroup_namespace, debug })
         }
         Side::Parent(Child { pid, pidfd }) => {
             drop(theirs);
@@ -49,9 +60,25 @@ pub fn start(spec: &SandboxSpec, mount_point: &HostPath, streams: Streams<'_>, d
             // An init that is gone already has said why: the supervisor reads that next.
             ours.send(&ToInit::Mapped, &[]).ok();
             let mounts = File::open(format!("/proc/{pid}/ns/mnt")).ok();
-            Ok(Started { pid, pidfd, channel: ours, mounts })
+            let cgroup = cgroup.filter(|_| is_inside).map(|group| group.as_fd().try_clone_to_owned()).transpose()?;
+            Ok(Started { pid, pidfd, channel: ours, mounts, cgroup })
         }
     }
+}
+
+/// Clones init, into `cgroup` if there is one that it can be cloned into;
+/// whether it is there.
+fn clone_init(namespaces: &Namespaces, cgroup: Option<&Group>) -> kernel::Result<(Side, bool)> {
+    let flags = clone_flags(namespaces);
+    if let Some(group) = cgroup {
+        // A cgroup namespace begins where its maker is, which would be here: init makes it itself.
+        match clone3(flags & !(libc::CLONE_NEWCGROUP as u64), Some(group.as_fd())) {
+            // A threaded cgroup, controllers for its children, Linux before 5.7.
+            Err(error) if matches!(error.errno, Errno::EACCES | Errno::EBUSY | Errno::EOPNOTSUPP | Errno::E2BIG) => {}
+            side => return Ok((side?, true)),
+        }
+    }
+    Ok((clone3(flags, None)?, false))
 }
 
 fn clone_flags(namespaces: &Namespaces) -> u64 {

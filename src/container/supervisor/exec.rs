@@ -410,7 +410,12 @@ impl Session {
 }
 
 fn target<'a>(spec: &'a SandboxSpec, started: &'a Started) -> Target<'a> {
-    Target { pidfd: started.pidfd.as_fd(), namespaces: &spec.namespaces, single: spec.id_map.is_single() }
+    Target {
+        pidfd: started.pidfd.as_fd(),
+        namespaces: &spec.namespaces,
+        single: spec.id_map.is_single(),
+        cgroup: started.cgroup.as_ref().map(AsFd::as_fd),
+    }
 }
 
 /// The exit status of a child that has ended.

@@ -175,7 +175,7 @@ impl Supervisor {
         if let (None, None, Some(started)) = (code, &failure, payload) {
             self.end_strays(started);
         }
-        if probe.is_dropped {
+        if probe.is_dropped || payload.is_none_or(is_ending) {
             return;
         }
         let said = probe.output.text();
@@ -225,6 +225,14 @@ impl Supervisor {
             _ => Health::STARTING,
         }
     }
+}
+
+/// Whether the program is on its way out and takes along what is in its pid
+/// namespace: its end shows only when they are gone. It has no memory any more
+/// then, and so no executable (do_exit of the kernel: exit_mm, exit_notify).
+fn is_ending(started: &Started) -> bool {
+    let executable = std::fs::read_link(format!("/proc/{}/exe", started.pid));
+    executable.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
 }
 
 /// When to ask next. A time of the config is at most 292 years (2^63 ns), far

@@ -14,6 +14,7 @@
 //!     +- rest <+
 //! ```
 
+mod cgroup;
 mod clients;
 mod events;
 mod exec;
@@ -52,6 +53,7 @@ use crate::process::channel::Channel;
 use crate::process::identity::Identity;
 use crate::process::stage;
 use crate::process::steps::Steps;
+use crate::sandbox::cgroup::Group;
 use crate::sandbox::spec::{HostPath, Namespace, SandboxSpec, Source, Step};
 use crate::sandbox::stage::init::FromInit;
 use crate::sandbox::start::{self, Started};
@@ -104,6 +106,8 @@ struct Supervisor {
     /// The container's mount namespace, held so that taking it down (a
     /// millisecond of the kernel's time) does not delay the user.
     mounts: Option<File>,
+    /// The container's own cgroup, where it can have one.
+    cgroup: Option<Group>,
     stopping: Option<Stopping>,
     backoff: Backoff,
     started_ns: i64,
@@ -142,6 +146,7 @@ impl Supervisor {
             terminal: None,
             stdin: None,
             mounts: None,
+            cgroup: None,
             stopping: None,
             backoff: Backoff::default(),
         }
@@ -184,6 +189,7 @@ impl Supervisor {
         self.clients.listen(listener);
         failpoint::reach(&self.paths, "supervisor: listening");
         self.open_log()?;
+        self.enter_cgroup();
         let started = self.start()?;
         if self.owner == Some(FIRST) {
             self.clients.expect_end(FIRST);
@@ -203,6 +209,7 @@ impl Supervisor {
     fn start_again(&mut self) -> Result<Started> {
         // The old mounts must be gone before the directories are mounted anew.
         self.mounts = None;
+        self.thaw();
         self.start()
     }
 
@@ -222,9 +229,18 @@ impl Supervisor {
         if let Some(top) = spec.root.lowers.first() {
             overlay::take_mode(spec.root.upper.as_path(), top.as_path())?;
         }
-        let mut started = start::start(spec, &mount_point, ends.streams(self.request.size), self.request.debug)?;
+        let mut started = start::start(
+            spec,
+            &mount_point,
+            self.cgroup.as_ref(),
+            ends.streams(self.request.size),
+            self.request.debug,
+        )?;
         self.steps.mark("clone and map ids");
         self.mounts = started.mounts.take();
+        if started.cgroup.is_none() {
+            self.leave_cgroup();
+        }
         drop(ends);
         if let Err(failure) = self.watch_the_start(&started) {
             // Nothing may go on that nobody looks after. It may have ended by itself.
@@ -282,6 +298,7 @@ impl Supervisor {
         self.sessions.end(&mut self.clients);
         self.end_health();
         if self.request.spec.namespaces.pid != Namespace::Private {
+            self.kill_cgroup();
             kill_orphans();
         }
         self.files.drain();
@@ -374,6 +391,7 @@ impl Supervisor {
 
     /// The container is over.
     fn end(&mut self, code: i32, error: Option<String>) -> Result<()> {
+        self.leave_cgroup();
         let written = self.finish(code, error);
         self.steps.mark("write the end down");
         failpoint::reach(&self.paths, "end: written down");
@@ -394,6 +412,7 @@ impl Supervisor {
     /// It could not even be started.
     fn give_up(&mut self, failure: Failure) -> Result<()> {
         let failure = self.explain(failure);
+        self.leave_cgroup();
         control::close(&self.paths, &self.request.spec.id);
         self.tell_failed_start(start_status(&failure));
         let written = match self.request.is_new {

@@ -151,11 +151,14 @@ impl Supervisor {
         if self.is_paused() == wanted {
             return Err(Failure::user(if wanted { "it is paused already" } else { "it is not paused" }));
         }
-        if self.request.spec.namespaces.pid != Namespace::Private {
-            return Err(Failure::host("which processes are its own is known only in a pid namespace of its own")
-                .hint("leave out --pid"));
+        match &self.cgroup {
+            Some(group) => group.freeze(wanted)?,
+            None if self.request.spec.namespaces.pid != Namespace::Private => {
+                let cause = "which processes are its own is known only in a pid namespace or a cgroup of its own";
+                return Err(Failure::host(cause).hint("leave out --pid"));
+            }
+            None => pause::signal_all(started, if wanted { libc::SIGSTOP } else { libc::SIGCONT })?,
         }
-        pause::signal_all(started, if wanted { libc::SIGSTOP } else { libc::SIGCONT })?;
         if let Status::Running { paused, .. } = &mut self.request.record.status {
             *paused = wanted;
         }

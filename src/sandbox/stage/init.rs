@@ -53,6 +53,8 @@ pub struct Handed<'a> {
     pub sources: Sources,
     /// What the program's standard streams are.
     pub streams: Streams<'a>,
+    /// It is in a cgroup of its own, which is to be the root of its cgroup namespace.
+    pub makes_cgroup_namespace: bool,
     /// Tell how long each step took.
     pub debug: bool,
 }
@@ -73,8 +75,9 @@ pub struct Streams<'a> {
 
 /// Runs as the child of the clone. Never returns.
 pub fn run(spec: &SandboxSpec, handed: Handed<'_>) -> ! {
-    let Handed { channel, mount_point, sources, streams, debug } = handed;
-    let failure = match prepare(spec, &channel, mount_point, sources, streams, debug) {
+    let Handed { channel, mount_point, sources, streams, makes_cgroup_namespace, debug } = handed;
+    let entered = enter_cgroup(makes_cgroup_namespace);
+    let failure = match entered.and_then(|()| prepare(spec, &channel, mount_point, sources, streams, debug)) {
         Ok(ready) if spec.process.init => reaper::run(&spec.process, ready, channel),
         Ok(ready) => payload::execute(&spec.process, ready, &channel),
         Err(failure) => failure,
@@ -140,6 +143,15 @@ fn prepare(
         channel.send(&FromInit::Steps(steps.done), &[])?;
     }
     Ok(payload::Ready { user, directory, single: spec.id_map.is_single() })
+}
+
+/// Makes a cgroup namespace whose root is the container's own cgroup, where it
+/// has one.
+fn enter_cgroup(is_wanted: bool) -> Result<()> {
+    if is_wanted {
+        namespace::unshare(CloneFlags::CLONE_NEWCGROUP)?;
+    }
+    Ok(())
 }
 
 /// clone3(2) gave a namespace without offsets; one with offsets is made here,

@@ -121,7 +121,13 @@ impl Life {
                 0 | 1 => Step::Create(name, wish),
                 2..=5 => Step::Detached(name, wish),
                 6 => Step::Foreground(name, Wish { program: Program::Short, policy: "no", ..wish }),
-                _ => self.random.pick(&[Step::Start(name), Step::Remove(name), Step::Kill(name), Step::List]),
+                _ => self.random.pick(&[
+                    Step::Start(name),
+                    Step::Remove(name),
+                    Step::RemoveForced(name),
+                    Step::Kill(name),
+                    Step::List,
+                ]),
             };
         };
         let container = container.clone();
