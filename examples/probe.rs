@@ -88,6 +88,7 @@ fn act(action: &str, words: &[&str]) {
         "rename" => answer(rename(word(0))),
         "grow" => answer(grow(word(0), number(1) as u64).map(|()| "ok".to_owned())),
         "mount-memory" => answer(made(mount_memory(word(0)))),
+        "breed" => breed(number(0)),
         "hold" => hold(),
         "intrude" => intrude(number(0)),
         "must-exist" if !Path::new(word(0)).exists() => {
@@ -399,6 +400,27 @@ fn orphan() -> String {
     }
     std::thread::sleep(Duration::from_millis(200));
     format!("zombies {}", processes().values().filter(|state| state.as_str() == "Z").count())
+}
+
+/// So many processes that belong to nobody and ignore all that can be ignored,
+/// and this one too.
+fn breed(count: i64) {
+    handled().thread_block().unwrap();
+    for _ in 0..count {
+        // SAFETY: this process has one thread, so the child may do all that a process may.
+        if let nix::unistd::ForkResult::Child = unsafe { nix::unistd::fork() }.unwrap() {
+            nix::unistd::setsid().unwrap();
+            // SAFETY: as above.
+            if let nix::unistd::ForkResult::Parent { .. } = unsafe { nix::unistd::fork() }.unwrap() {
+                std::process::exit(0);
+            }
+            break;
+        }
+    }
+    say("ready");
+    loop {
+        std::thread::sleep(Duration::from_secs(3600));
+    }
 }
 
 /// State of each process, by pid.

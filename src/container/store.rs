@@ -33,7 +33,7 @@ const LOCK_TRIES: u32 = 1_000;
 const LOCK_PAUSE: Duration = Duration::from_millis(2);
 
 /// A container on disk.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Container {
     /// `containers/ID`.
     pub directory: PathBuf,

@@ -28,6 +28,10 @@ use crate::process::stage::Stage;
 /// How long a killed container may take to be gone.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long a supervisor without a socket is waited for: it is starting or
+/// ending, or somebody has emptied the runtime directory.
+const REACH_PATIENCE: Duration = Duration::from_secs(2);
+
 /// All containers, newest first. Those whose supervisor was killed are
 /// repaired on the way, and what they left is deleted.
 /// The failures are those of containers that could not be read.
@@ -68,7 +72,8 @@ fn reach(paths: &Paths, container: &Container, message: &ToSupervisor) -> Result
 /// A container that was asked to end. Several are asked before the first is
 /// waited for: one that takes its time does not hold the others up.
 pub struct Stopping {
-    name: String,
+    paths: Paths,
+    stop: Stop,
     container: Container,
     /// Where the answer comes from; `None` where it did not live.
     channel: Option<Channel>,
@@ -78,24 +83,50 @@ pub struct Stopping {
 pub fn ask_to_stop(paths: &Paths, name: &str, stop: Stop) -> Result<Stopping> {
     let container = store::find(paths, name)?;
     let channel = reach(paths, &container, &ToSupervisor::Stop(stop)).doing(|| stopping(name))?;
-    Ok(Stopping { name: name.to_owned(), container, channel })
+    Ok(Stopping { paths: paths.clone(), stop, container, channel })
 }
 
 impl Stopping {
     /// Waits until it has ended.
     pub fn wait(self) -> Result<()> {
-        let doing = || stopping(&self.name);
+        let doing = || stopping(&self.container.record.name);
         match self.channel.and_then(|channel| control::answer(&channel).transpose()).transpose().doing(doing)? {
             // It has ended. Another may have started it since: that is not waited for.
             Some(_) => Ok(()),
-            // Its supervisor may have been ending already.
-            None => wait_until_dead(&self.container, Some(KILL_PATIENCE)).doing(doing),
+            // It was ending already, or is being started.
+            None => {
+                let message = ToSupervisor::Stop(self.stop);
+                ask_or_see_dead(&self.paths, self.container.clone(), &message).map(drop).doing(doing)
+            }
         }
     }
 }
 
 fn stopping(name: &str) -> String {
     format!("stop container \"{name}\"")
+}
+
+/// The same as [`ask`], but `None` only where it is dead: one that is being
+/// started is asked as soon as it runs.
+fn ask_or_see_dead(paths: &Paths, mut container: Container, message: &ToSupervisor) -> Result<Option<FromSupervisor>> {
+    let start = Instant::now();
+    loop {
+        if let Some(answer) = ask(paths, &container, message)? {
+            return Ok(Some(answer));
+        }
+        if !store::is_alive(&container.directory) {
+            return Ok(None);
+        }
+        if start.elapsed() > REACH_PATIENCE {
+            return Err(Failure::host("it is alive, but its supervisor cannot be reached")
+                .hint("kelp rm --force ends it whatever it does"));
+        }
+        std::thread::sleep(Duration::from_millis(2));
+        container = match store::find(paths, &container.record.id) {
+            Err(failure) if failure.kind == Kind::NotFound => container,
+            result => result?,
+        };
+    }
 }
 
 /// Ends the container called `name`, if it runs, and starts it again.
@@ -107,11 +138,12 @@ pub fn restart(
     observer: &mut dyn Observer,
 ) -> Result<()> {
     let container = store::find(paths, name)?;
-    if ask(paths, &container, &ToSupervisor::Restart(stop)).doing(|| format!("restart container \"{name}\""))?.is_none()
-    {
+    let record = container.record.clone();
+    let doing = || format!("restart container \"{name}\"");
+    if ask_or_see_dead(paths, container, &ToSupervisor::Restart(stop)).doing(doing)?.is_none() {
         start::start(paths, name, None, progress, observer)?;
     }
-    events::tell(paths, &container.record, Action::Restart);
+    events::tell(paths, &record, Action::Restart);
     Ok(())
 }
 
@@ -307,22 +339,28 @@ fn remove_locked(paths: &Paths, Locked { container, .. }: &Locked, volumes: bool
 /// Ends a container whatever it does, so that nothing starts it again.
 fn kill_for_good(paths: &Paths, container: &Container) -> Result<()> {
     let stop = Stop { signal: Some(libc::SIGKILL), timeout_s: Some(0) };
-    // Whatever the record says: who listens is its supervisor. Its answer comes
-    // when it has let go of the lock.
-    let listens = match control::connect(paths, &container.record.id)? {
+    let supervisor = match &container.record.status {
+        Status::Running { supervisor, .. } | Status::Restarting { supervisor, .. } => Some(supervisor),
+        Status::Created | Status::Exited { .. } => None,
+    };
+    // Whatever the record says: who listens is its supervisor.
+    let patience = match control::connect(paths, &container.record.id)? {
+        // Nobody is to wait for what hears nothing.
+        _ if supervisor.is_some_and(|supervisor| supervisor.is_stopped()) => Duration::ZERO,
         Some(channel) => {
             channel.send_if_open(&ToSupervisor::Stop(stop), &[])?;
-            channel.wait(KILL_PATIENCE)?
+            // Its answer comes when it has let go of the lock.
+            channel.wait(KILL_PATIENCE)?;
+            KILL_PATIENCE
         }
-        None => true,
+        None if supervisor.is_none() => KILL_PATIENCE,
+        None => REACH_PATIENCE,
     };
-    if listens && wait_until_dead(container, Some(KILL_PATIENCE)).is_ok() {
+    if wait_until_dead(container, Some(patience)).is_ok() {
         return Ok(());
     }
     // It does not listen: without it, the kernel ends the rest.
-    if let Status::Running { supervisor, .. } | Status::Restarting { supervisor, .. } = &container.record.status
-        && let Some(pidfd) = supervisor.open()
-    {
+    if let Some(pidfd) = supervisor.and_then(|supervisor| supervisor.open()) {
         process::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL)?;
     }
     wait_until_dead(container, Some(KILL_PATIENCE))

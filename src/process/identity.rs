@@ -39,9 +39,24 @@ impl Identity {
     pub fn is_current(self) -> bool {
         start_time(self.pid).is_ok_and(|start_time| start_time == self.start_time)
     }
+
+    /// Whether the process is stopped by a signal or a tracer.
+    pub fn is_stopped(self) -> bool {
+        let state = field(self.pid, STATE);
+        self.is_current() && state.is_ok_and(|state| state == "T" || state == "t")
+    }
 }
 
+/// Fields of proc_pid_stat(5) behind the name, counted from the state.
+const STATE: usize = 0;
+const START_TIME: usize = 19;
+
 fn start_time(pid: i32) -> Result<u64> {
+    let field = field(pid, START_TIME)?;
+    field.parse().map_err(|_| Failure::host(format!("/proc/{pid}/stat has no start time")))
+}
+
+fn field(pid: i32, index: usize) -> Result<String> {
     // One read(2) is enough: the line has some 300 bytes.
     let mut line = [0_u8; 1024];
     let length = fs::File::open(format!("/proc/{pid}/stat"))?.read(&mut line)?;
@@ -49,7 +64,7 @@ fn start_time(pid: i32) -> Result<u64> {
     // The second field is the program's name in parentheses and may hold
     // anything, parentheses and spaces included: count from the last one.
     stat.rsplit_once(')')
-        .and_then(|(_, rest)| rest.split_ascii_whitespace().nth(19))
-        .and_then(|field| field.parse().ok())
-        .ok_or_else(|| Failure::host(format!("/proc/{pid}/stat has no start time")))
+        .and_then(|(_, rest)| rest.split_ascii_whitespace().nth(index))
+        .map(str::to_owned)
+        .ok_or_else(|| Failure::host(format!("/proc/{pid}/stat is too short")))
 }

@@ -209,10 +209,8 @@ impl Supervisor {
     fn start_again(&mut self) -> Result<Started> {
         // The old mounts must be gone before the directories are mounted anew.
         self.mounts = None;
-        forget_volatile(&self.request.spec);
         self.thaw();
-        let started = self.start()?;
-        Ok(started)
+        self.start()
     }
 
     /// Starts the sandbox and waits until the image's program runs.
@@ -224,6 +222,8 @@ impl Supervisor {
         }
         let ends = self.make_streams()?;
         let spec = &self.request.spec;
+        // Also of a start that was killed before it was written down.
+        forget_volatile(spec);
         // Not the container's own directory: what is in it is still needed.
         let mount_point = HostPath(self.paths.container_run(&spec.id));
         if let Some(top) = spec.root.lowers.first() {

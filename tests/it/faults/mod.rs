@@ -4,6 +4,7 @@
 //! `KELP_FAULTS_SEEDS=N` tries N seeds instead of the few of every day, from
 //! `KELP_FAULTS_FIRST` on.
 
+mod alone;
 mod model;
 
 use std::fs::{self, File};
@@ -120,7 +121,13 @@ impl Life {
                 0 | 1 => Step::Create(name, wish),
                 2..=5 => Step::Detached(name, wish),
                 6 => Step::Foreground(name, Wish { program: Program::Short, policy: "no", ..wish }),
-                _ => self.random.pick(&[Step::Start(name), Step::Remove(name), Step::Kill(name), Step::List]),
+                _ => self.random.pick(&[
+                    Step::Start(name),
+                    Step::Remove(name),
+                    Step::RemoveForced(name),
+                    Step::Kill(name),
+                    Step::List,
+                ]),
             };
         };
         let container = container.clone();

@@ -170,6 +170,7 @@ impl Step {
             }
             (Self::List, _) => done(before.clone()),
             (Self::Prune, _) => prune(before),
+            (Self::RemoveForced(_), None) => done(before.clone()),
             (_, None) | (Self::Create(..) | Self::Detached(..) | Self::Foreground(..), Some(_)) => refused(),
             (Self::Start(_), Some(State::Paused)) => refused(),
             (Self::Start(_), Some(State::Running)) => done(before.clone()),
