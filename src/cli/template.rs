@@ -25,8 +25,44 @@ use crate::limits;
 
 /// Objects whose keys are data and not fields (Go's maps, where docker has
 /// structs elsewhere): a key that is not there is no mistake in the template.
-const MAPS: [&str; 8] =
-    ["Annotations", "Attributes", "ExposedPorts", "Labels", "Networks", "Options", "Ports", "Volumes"];
+const MAPS: [&str; 11] = [
+    "Annotations",
+    "Attributes",
+    "ExposedPorts",
+    "Labels",
+    "Networks",
+    "Options",
+    "Ports",
+    "StorageOpt",
+    "Sysctls",
+    "Tmpfs",
+    "Volumes",
+];
+
+/// Lists in Docker's API that are null when empty. Go knows the type all the
+/// same: they are printed as `[]`, and have a length of 0.
+const LISTS: [&str; 20] = [
+    "Aliases",
+    "Binds",
+    "CapAdd",
+    "CapDrop",
+    "Cmd",
+    "DNSNames",
+    "DeviceCgroupRules",
+    "DeviceRequests",
+    "Entrypoint",
+    "Env",
+    "ExecIDs",
+    "ExtraHosts",
+    "GroupAdd",
+    "Links",
+    "Log",
+    "Mounts",
+    "OnBuild",
+    "SecurityOpt",
+    "Shell",
+    "VolumesFrom",
+];
 
 /// The function that a key of one of [`MAPS`] is read with.
 const ENTRY: &str = "kelp_entry";
@@ -75,9 +111,13 @@ impl Template {
             TemplateError::MissingKey { key } => {
                 let mut names = Vec::new();
                 names_in(data, "", &mut names);
+                let failure = Failure::user(format!("the template asks for a field \"{key}\", which there is not"));
+                // Other elements of a list have it, or what is around them: nobody misspelt it.
+                if names.iter().any(|(_, path)| path.strip_prefix('.') == Some(key.as_str())) {
+                    return failure;
+                }
                 let pairs = names.iter().map(|(name, path)| (name.as_str(), path.as_str()));
-                Failure::user(format!("the template asks for a field \"{key}\", which there is not"))
-                    .did_you_mean_by_spelling(&key, pairs)
+                failure.did_you_mean_by_spelling(&key, pairs)
             }
             error => failed(&error),
         })
@@ -232,9 +272,18 @@ fn to_go(value: &Value) -> GoValue {
         },
         Value::String(text) => text_value(text),
         Value::Array(values) => GoValue::List(values.iter().map(to_go).collect()),
-        Value::Object(fields) => {
-            GoValue::Map(Arc::new(fields.iter().map(|(name, value)| (name.as_str().into(), to_go(value))).collect()))
-        }
+        Value::Object(fields) => GoValue::Map(Arc::new(
+            fields.iter().map(|(name, value)| (name.as_str().into(), field(name, value))).collect(),
+        )),
+    }
+}
+
+/// A field's value; null is the empty value of [`LISTS`] and [`MAPS`].
+fn field(name: &str, value: &Value) -> GoValue {
+    match value {
+        Value::Null if LISTS.contains(&name) => to_go(&Value::Array(Vec::new())),
+        Value::Null if MAPS.contains(&name) => to_go(&Value::Object(Map::new())),
+        value => to_go(value),
     }
 }
 
@@ -415,6 +464,7 @@ mod tests {
                 "ExposedPorts": {"80/tcp": {}}, "Volumes": null,
             },
             "State": {"Status": "exited", "ExitCode": 3},
+            "Rows": [{"Nick": "a"}, {}],
         })
     }
 
@@ -428,7 +478,9 @@ mod tests {
         check("{{.Id}}", "sha256:abc");
         check("{{.Size}} {{.Ratio}} {{.Big}} {{.Running}}", "7800000 0.5 18446744073709551615 false");
         check("{{.RepoTags}} {{.Empty}}", "[a:1 b:2] []");
-        check("{{.None}} {{.Config.Cmd}}", "<no value> <no value>");
+        check("{{.None}} {{.Config.Cmd}} {{.Config.Volumes}}", "<no value> [] map[]");
+        check("{{len .Config.Cmd}} {{len .Config.Volumes}} {{json .Config.Cmd}}", "0 0 []");
+        check("{{if .Config.Cmd}}x{{end}}{{with .None}}x{{end}}{{range .Config.Cmd}}x{{else}}none{{end}}", "none");
         check("{{.Config.Labels}}", "map[com.example/x:y maintainer:me]");
         check("{{.State}}", "map[ExitCode:3 Status:exited]");
         check("{{json .Config.Env}} {{json .None}}", r#"["PATH=/bin","A=b"] null"#);
@@ -474,6 +526,8 @@ mod tests {
         let failure = refused("{{.State.Staus}}");
         assert_eq!(failure.to_string(), "the template asks for a field \"Staus\", which there is not");
         assert_eq!(failure.hints, ["did you mean \".State.Status\"?"]);
+        // The very field that was asked for, elsewhere, is no correction.
+        assert_eq!(refused("{{range .Rows}}{{.Nick}}{{end}}").hints, [""; 0]);
         assert_eq!(refused("{{.id}}").hints, ["did you mean \".Id\"?"]);
         assert!(refused("{{.Id.X}}").to_string().contains("can't evaluate field X"));
         assert!(refused("{{join .Id \"\"}}").to_string().contains("join cannot take sha256:abc"));

@@ -56,6 +56,8 @@ pub struct Info {
     pub mem_total: u64,
     /// Name of the host.
     pub name: String,
+    /// There is none; scripts ask.
+    pub swarm: Swarm,
     /// In docker's form: `name=seccomp,profile=builtin`.
     pub security_options: Vec<String>,
     /// Where everything is kept.
@@ -88,6 +90,14 @@ pub struct Info {
     pub registries_files: Vec<PathBuf>,
     /// What the host does not give, with remedies.
     pub shortfalls: Vec<Shortfall>,
+}
+
+/// Docker's cluster of hosts (moby api/types/swarm, Info).
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Swarm {
+    /// Always inactive.
+    pub local_node_state: &'static str,
 }
 
 /// Looks everything up.
@@ -124,6 +134,7 @@ pub fn look(paths: &Paths) -> Result<Info> {
         processors: std::thread::available_parallelism().map_or(1, |count| count.get() as u64),
         mem_total: procfs::total_memory(&memory).unwrap_or(0),
         name: facts.hostname,
+        swarm: Swarm { local_node_state: "inactive" },
         security_options: security_options(&modules, landlock_abi, &rung),
         docker_root_dir: paths.data.clone(),
         warnings: shortfalls

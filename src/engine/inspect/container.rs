@@ -51,7 +51,7 @@ pub fn document(facts: &Facts<'_>) -> Value {
         Driver::JsonFile { .. } => log::path(facts.directory, &record.id).display().to_string(),
         _ => String::new(),
     };
-    let mut document = json!({
+    json!({
         "Id": record.id,
         "Created": time(record.created_ns),
         "Path": record.command.first().map_or("", String::as_str),
@@ -75,12 +75,9 @@ pub fn document(facts: &Facts<'_>) -> Value {
         "Mounts": record.mounts.iter().map(mounted).collect::<Vec<_>>(),
         "Config": config(facts),
         "NetworkSettings": network(record),
-    });
-    if let (Some(Sizes { own, all }), Some(fields)) = (facts.sizes, document.as_object_mut()) {
-        fields.insert("SizeRw".to_owned(), json!(own));
-        fields.insert("SizeRootFs".to_owned(), json!(all));
-    }
-    document
+        "SizeRw": facts.sizes.map(|sizes| sizes.own),
+        "SizeRootFs": facts.sizes.map(|sizes| sizes.all),
+    })
 }
 
 fn state(record: &Record, log: &Log) -> Value {
@@ -95,7 +92,7 @@ fn state(record: &Record, log: &Log) -> Value {
         Status::Exited { error: Some(error), .. } => error,
         _ => "",
     };
-    let mut state = json!({
+    json!({
         "Status": status.word(),
         "Running": status.is_live(),
         "Paused": matches!(status, Status::Running { paused: true, .. }),
@@ -107,11 +104,8 @@ fn state(record: &Record, log: &Log) -> Value {
         "Error": error,
         "StartedAt": started,
         "FinishedAt": finished,
-    });
-    if let (Some(health), Some(fields)) = (health(record, log), state.as_object_mut()) {
-        fields.insert("Health".to_owned(), health);
-    }
-    state
+        "Health": health(record, log),
+    })
 }
 
 /// None where nobody asks, or has asked yet. One that does not run is not well.
@@ -155,18 +149,16 @@ fn mounted(mounted: &Mounted) -> Value {
         Source::Bind { path, propagation, .. } => (path.as_path().display().to_string(), propagation),
         _ => (String::new(), &None),
     };
-    let propagation = word(*propagation);
     let (target, is_writable) = (mount.target.to_string(), !mount.attributes.read_only);
-    match volume {
-        Some(name) => json!({
-            "Type": "volume", "Name": name, "Source": source, "Destination": target, "Driver": "local",
-            "Mode": "", "RW": is_writable, "Propagation": "",
-        }),
-        None => json!({
-            "Type": "bind", "Source": source, "Destination": target,
-            "Mode": "", "RW": is_writable, "Propagation": propagation,
-        }),
-    }
+    // All of them in both: a template that goes over the mounts asks each for its name.
+    let (kind, name, driver, propagation) = match volume {
+        Some(name) => ("volume", name.as_str(), "local", ""),
+        None => ("bind", "", "", word(*propagation)),
+    };
+    json!({
+        "Type": kind, "Name": name, "Source": source, "Destination": target, "Driver": driver,
+        "Mode": "", "RW": is_writable, "Propagation": propagation,
+    })
 }
 
 /// Docker's word for a propagation.
@@ -191,7 +183,7 @@ fn config(facts: &Facts<'_>) -> Value {
         Some(RunRequest { hostname: Some(name), .. }) => name,
         _ => record.short_id(),
     };
-    let mut document = json!({
+    json!({
         "Hostname": hostname,
         "Domainname": "",
         "User": config.user,
@@ -210,18 +202,13 @@ fn config(facts: &Facts<'_>) -> Value {
         "Entrypoint": words(&config.entrypoint),
         "OnBuild": Value::Null,
         "Labels": *record.all_labels(),
-    });
-    let optional = [
-        ("ExposedPorts", (!config.exposed_ports.is_empty()).then(|| keys(&config.exposed_ports))),
-        ("StopSignal", record.stop_signal.as_ref().map(|signal| json!(signal))),
-        ("StopTimeout", record.stop_timeout_s.map(|seconds| json!(seconds))),
-        ("Healthcheck", config.healthcheck.as_ref().map(|check| json!(check))),
-        ("Shell", (!config.shell.is_empty()).then(|| json!(config.shell))),
-    ];
-    if let Some(fields) = document.as_object_mut() {
-        fields.extend(optional.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
-    }
-    document
+        "MacAddress": "",
+        "ExposedPorts": keys(&config.exposed_ports),
+        "StopSignal": record.stop_signal.as_deref().unwrap_or("SIGTERM"),
+        "StopTimeout": record.stop_timeout_s,
+        "Healthcheck": config.healthcheck,
+        "Shell": words(&config.shell),
+    })
 }
 
 /// A container has no addresses: its network is the host's, another
@@ -308,7 +295,10 @@ mod tests {
         assert_eq!(value["State"]["Running"], false);
         assert_eq!(value["GraphDriver"]["Data"]["LowerDir"], "/top:/base");
         assert_eq!(value["GraphDriver"]["Data"].get("MergedDir"), None);
-        assert_eq!(value.get("SizeRw"), None);
+        assert_eq!((value.get("SizeRw"), &value["Config"]["StopSignal"]), (Some(&Value::Null), &json!("SIGTERM")));
+        // What scripts ask for first: {{if .State.Health}}.
+        assert_eq!(value["State"].get("Health"), Some(&Value::Null));
+        assert_eq!(value["Config"].get("Healthcheck"), Some(&Value::Null));
     }
 
     #[test]

@@ -12,14 +12,16 @@ pub fn document(image: &StoredImage, sizes: &Sizes) -> Value {
     let config = &image.config;
     let names = |references: &[Reference]| references.iter().map(Reference::familiar).collect::<Vec<_>>();
     let tagged: Vec<Reference> = image.references.iter().filter(|name| name.tag().is_some()).cloned().collect();
-    let mut value = json!({
+    json!({
         "Id": image.id.to_string(),
         "RepoTags": names(&tagged),
         "RepoDigests": names(&image.sources),
+        "Parent": "",
         "Comment": config.history.last().and_then(|step| step.comment.clone()).unwrap_or_default(),
         "Created": config.created,
         "Author": config.author.clone().unwrap_or_default(),
         "Architecture": config.architecture,
+        "Variant": config.variant.as_deref().unwrap_or_default(),
         "Os": config.os,
         "Size": sizes.size,
         "Config": run_config(image),
@@ -28,11 +30,7 @@ pub fn document(image: &StoredImage, sizes: &Sizes) -> Value {
         // Podman's places for what is above and in Config.
         "Digest": image.descriptor.digest,
         "Labels": config.config.labels,
-    });
-    if let (Some(variant), Some(object)) = (&config.variant, value.as_object_mut()) {
-        object.insert("Variant".to_owned(), json!(variant));
-    }
-    value
+    })
 }
 
 /// The author's defaults; what is usually asked for is there even when empty.
@@ -45,6 +43,12 @@ fn run_config(image: &StoredImage) -> Value {
         ("Entrypoint", Value::Null),
         ("WorkingDir", json!("")),
         ("Labels", Value::Null),
+        ("Volumes", Value::Null),
+        ("ExposedPorts", Value::Null),
+        ("Healthcheck", Value::Null),
+        ("StopSignal", json!("")),
+        ("Shell", Value::Null),
+        ("OnBuild", Value::Null),
     ] {
         fields.insert(name.to_owned(), value);
     }
