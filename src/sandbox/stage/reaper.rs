@@ -4,6 +4,7 @@
 //! The kernel shields pid 1 from signals that it has no handler for, and gives
 //! it every orphan to wait for; most programs expect neither.
 
+use std::io::Read;
 use std::os::fd::AsFd;
 
 use nix::sys::signal::Signal;
@@ -40,10 +41,18 @@ fn start(program: &Process, ready: Ready, channel: &Channel) -> Result<(i32, Sig
     let signals = Signals::block(&forwarded)?;
     // From before the program exists: it must never be able to trace us.
     process::set_dumpable(false)?;
+    let (mut confined, confining) = std::io::pipe()?;
     match process::fork()? {
-        Fork::Parent(pid) => Ok((pid, signals)),
+        Fork::Parent(pid) => {
+            confine()?;
+            drop(confining);
+            Ok((pid, signals))
+        }
         Fork::Child => {
-            drop(signals);
+            drop((signals, confining));
+            // The end of the file: pid 1 has given up its rights. If it could
+            // not, it ends, and the kernel kills us.
+            confined.read(&mut [0]).ok();
             let failure = match crate::kernel::signal::reset_all().and_then(|()| process::new_session()) {
                 Ok(()) => payload::execute(program, ready, channel),
                 Err(error) => error.into(),
@@ -64,7 +73,7 @@ fn is_kept(signal: Signal) -> bool {
 /// Forwards and reaps until the program has ended; the kernel then kills what
 /// is left in the pid namespace.
 fn stay(pid: i32, signals: &Signals, channel: Channel) -> ! {
-    if confine().is_err() || channel.is_closed() {
+    if channel.is_closed() {
         process::exit_now(EXIT_OWN_FAILURE);
     }
     // Ours is the copy that would keep the supervisor from seeing the program start.
