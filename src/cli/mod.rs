@@ -66,6 +66,7 @@ mod search;
 mod start;
 mod stats;
 mod stop;
+mod switches;
 mod system_prune;
 mod tag;
 #[doc(hidden)]
@@ -264,11 +265,14 @@ fn unknown(name: &str) -> ExitCode {
 }
 
 fn run_verb(verb: &'static Verb, arguments: Vec<OsString>, global: &Global) -> ExitCode {
+    let asks_briefly = arguments.iter().all(|word| word != "--help");
     let words = std::iter::once(OsString::from(format!("kelp {}", verb.name))).chain(arguments);
-    let matches = match verb.command().try_get_matches_from(words) {
+    let matches = match switches::with_values(verb.command()).try_get_matches_from(words) {
         Ok(matches) => matches,
         Err(error) if !error.use_stderr() => {
-            output::help(&error.render());
+            // Of the verb as it was declared: values of switches are not worth a word.
+            let mut command = verb.command();
+            output::help(&if asks_briefly { command.render_help() } else { command.render_long_help() });
             return ExitCode::SUCCESS;
         }
         Err(error) => {
