@@ -3,13 +3,16 @@
 //! Verbs declare plain switches, and so says their help. What is parsed with is
 //! made of that here, in one place for all.
 
-use clap::builder::ValueParser;
+use std::any::TypeId;
+
 use clap::{Arg, ArgAction, Command};
 
 /// The same command, whose switches take `=true` and `=false`.
 pub(super) fn with_values(command: Command) -> Command {
     command.mut_args(|argument| match argument.get_action() {
         ArgAction::SetTrue => with_value(argument),
+        // Those that are on by themselves, such as --sig-proxy.
+        ArgAction::Set if argument.get_value_parser().type_id() == TypeId::of::<bool>() => argument.value_parser(parse),
         _ => argument,
     })
 }
@@ -21,7 +24,7 @@ fn with_value(switch: Arg) -> Arg {
         .require_equals(true)
         .default_value("false")
         .default_missing_value("true")
-        .value_parser(ValueParser::from(parse))
+        .value_parser(parse)
 }
 
 /// The words of Go's `strconv.ParseBool`, which docker and podman read with.
@@ -44,7 +47,7 @@ mod tests {
         let command = Command::new("x")
             .no_binary_name(true)
             .args_override_self(true)
-            .args([arg!(-i --interactive), arg!(-t --tty), arg!(-e --env <NAME>).required(false), arg!([word]...)])
+            .args([arg!(-i - -interactive), arg!(-t - -tty), arg!(-e --env <NAME>).required(false), arg!([word]...)])
             .mut_arg("word", |words| words.trailing_var_arg(true));
         with_values(command).try_get_matches_from(words).map_err(|error| error.to_string())
     }
@@ -79,7 +82,8 @@ mod tests {
     fn every_switch_of_every_verb_has_values() {
         for verb in verbs::ALL {
             let command = with_values(verb.command());
-            let switches = command.get_arguments().filter(|argument| matches!(argument.get_action(), ArgAction::SetTrue));
+            let switches =
+                command.get_arguments().filter(|argument| matches!(argument.get_action(), ArgAction::SetTrue));
             assert_eq!(switches.map(Arg::get_id).collect::<Vec<_>>(), [""; 0], "{}", verb.name);
             command.debug_assert();
         }
