@@ -206,7 +206,7 @@ pub fn wait(paths: &Paths, name: &str, condition: Condition) -> Result<i32> {
     let container = store::find(paths, name)?;
     let mut code = match container.record.status {
         Status::Exited { code, .. } => Some(code),
-        Status::Created => Some(0),
+        Status::Created => Some(container.record.start_failure.as_ref().map_or(0, |failure| failure.code)),
         _ => None,
     };
     if condition == Condition::NextExit {
