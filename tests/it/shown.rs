@@ -240,6 +240,37 @@ fn the_events_of_a_life_are_dockers() {
 }
 
 #[test]
+fn what_is_done_with_containers_and_their_volumes_is_told() {
+    let home = Home::new();
+    let run = ["--name", "web", "-v", "data:/srv:ro", "-v", "/etc:/conf:ro"];
+    home.run_kept(&run, &["exit", "0"]).succeed();
+    home.kelp(&["commit", "-m", "so far", "web", "kept"]).succeed();
+    home.kelp(&["export", "-o", home.path("tar").to_str().unwrap(), "web"]).succeed();
+    home.kelp(&["cp", "web:/probe", home.path("out").to_str().unwrap()]).succeed();
+    home.kelp(&["cp", home.path("out").to_str().unwrap(), "web:/in"]).succeed();
+    home.kelp(&["start", "web"]).succeed();
+    home.kelp(&["wait", "web"]).succeed();
+    let told = events(&home, &["--filter", "container=web"]);
+    let expected =
+        ["create", "attach", "start", "die", "commit", "export", "archive-path", "extract-to-dir", "start", "die"];
+    assert_eq!(told, expected);
+    assert_eq!(events(&home, &["-f", "volume=data"]), ["create", "mount", "unmount", "mount", "unmount"]);
+    let of = |event: &str, format: &str| {
+        let options = ["events", "--until", "0s", "-f", event, "--format", format];
+        home.kelp(&options).succeed().lines().next().unwrap_or_default().to_owned()
+    };
+    let id = inspected(&home, &["web"])["Id"].as_str().unwrap().to_owned();
+    assert_eq!(of("event=unmount", "{{.Actor.ID}} {{.Actor.Attributes.container}}"), format!("data {id}"));
+    let mounted = "{{.Actor.Attributes.destination}} {{index .Actor.Attributes \"read/write\"}}";
+    assert_eq!(of("event=mount", mounted), "/srv false");
+    let committed = "{{.Actor.Attributes.imageRef}} {{.Actor.Attributes.comment}}";
+    assert_eq!(of("event=commit", committed), "localhost/kept:latest so far");
+    home.run_kept(&["-d", "--name", "runs"], &["forever"]).succeed();
+    home.kelp(&["top", "runs"]).succeed();
+    assert_eq!(events(&home, &["-f", "container=runs"]), ["create", "start", "top"]);
+}
+
+#[test]
 fn a_supervisor_that_was_killed_tells_nothing_and_the_next_command_does() {
     let home = Home::new();
     detached(&home, &["--name", "one"], &["forever"]);

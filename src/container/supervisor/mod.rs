@@ -38,7 +38,7 @@ use self::files::Files;
 use self::health::Prober;
 use self::output::Output;
 use self::requests::Stopping;
-use super::control::{self, FromSupervisor, Lock, Request, ToSupervisor};
+use super::control::{self, FromSupervisor, Lock, Request, StreamsWanted, ToSupervisor};
 use super::events::Action;
 use super::log::{Stream, Subject, Writer};
 use super::record::{Record, StartFailure, Status, now_ns};
@@ -111,6 +111,8 @@ struct Supervisor {
     stopping: Option<Stopping>,
     backoff: Backoff,
     started_ns: i64,
+    /// The command that started it stays with it.
+    is_attached: bool,
     /// Before this supervisor.
     has_run_before: bool,
 }
@@ -137,6 +139,7 @@ impl Supervisor {
             paths: request.paths.clone(),
             owner: request.foreground.then_some(FIRST),
             started_ns: 0,
+            is_attached: request.streams != StreamsWanted::Kept,
             has_run_before: !matches!(request.record.status, Status::Created),
             request,
             lock,
@@ -180,7 +183,7 @@ impl Supervisor {
                     return self.end(start_status(&failure), Some(failure.sentence()));
                 }
             };
-            self.tell(Action::Start);
+            self.tell_next_start();
             self.clients.tell_start();
         }
     }
