@@ -384,3 +384,25 @@ fn stop_asks_all_before_it_waits_for_the_first() {
     assert_eq!(home.kelp(&["inspect", "--format", "{{.State.ExitCode}}", "slow"]).succeed(), "0\n");
     home.kelp(&["rm", "slow", "quick"]).succeed();
 }
+
+#[test]
+fn restart_asks_all_before_it_waits_for_the_first() {
+    let home = Home::new();
+    let shared = home.make_dir("shared");
+    let pipe = shared.join("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
+    detached(&home, &["--name", "slow", "-v", &format!("{}:/data", shared.display())], &["read", "/data/pipe"]);
+    let input = std::fs::File::options().write(true).open(&pipe).unwrap();
+    detached(&home, &["--name", "quick", "--stop-signal", "KILL"], &["forever"]);
+    create(&home, &["--name", "made"], &["forever"]);
+    let mut restart = home.kelp(&["restart", "-t", "-1", "slow", "nowhere", "quick", "quick", "made"]).start();
+    let starts = || events(&home, &["-f", "container=quick", "-f", "event=start"]).len();
+    let has_restarted = eventually(|| starts() == 2);
+    drop(input);
+    let output = restart.wait();
+    assert!(has_restarted);
+    assert_eq!((output.stdout.as_str(), output.code), ("slow\nquick\nquick\nmade\n", 1));
+    assert!(output.stderr.contains("no container \"nowhere\""), "{}", output.stderr);
+    assert_eq!(names(&home, &[]).len(), 3);
+    home.kelp(&["rm", "-f", "slow", "quick", "made"]).succeed();
+}
