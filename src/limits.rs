@@ -284,6 +284,9 @@ pub const FORMAT_PAD_MAX: usize = 4_096;
 /// The one line of /proc/PID/stat: 52 numbers of up to 20 digits and a name.
 pub const PROCESS_STAT_BYTES_MAX: u64 = 2 << 10;
 
+/// `memory.events` of a cgroup: seven lines of some 20 bytes.
+pub const MEMORY_EVENTS_BYTES_MAX: usize = 1 << 10;
+
 /// Another file that the kernel makes up of a process or a cgroup. The longest
 /// have a line for each device; what is beyond is left out.
 pub const PROCESS_FILE_BYTES_MAX: u64 = 64 << 10;
