@@ -57,6 +57,7 @@ mod push;
 mod registry;
 mod rename;
 mod request;
+mod resources;
 mod restart;
 mod rm;
 mod rmi;
