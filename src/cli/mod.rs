@@ -59,6 +59,7 @@ mod refused;
 mod registry;
 mod rename;
 mod request;
+mod resources;
 mod restart;
 mod rm;
 mod rmi;
