@@ -14,9 +14,12 @@ use kelp::engine::options::volumes_from::ImageVolumes;
 use kelp::engine::options::{device, mount, security, tmpfs, volume};
 use kelp::engine::plan::{self, HostFacts, Input};
 use kelp::engine::request::{Pull, RootSource, RunRequest, Stored};
+use kelp::error::Failure;
+use kelp::host::machine::Machine;
 use kelp::image::config::RunConfig;
 use kelp::process::identity::Identity;
 use kelp::process::idmap::{Extent, IdMap};
+use kelp::sandbox::cgroup::limits::{Bound, Disk};
 use kelp::sandbox::rlimits;
 use kelp::sandbox::spec::{Attributes, ContainerPath, HostPath, Mount, Namespace, Root, Source};
 
@@ -85,6 +88,12 @@ fn planned(request: &RunRequest, image: &RunConfig, base_map: &IdMap) -> serde_j
         hosts: "127.0.0.1 localhost\n10.0.0.1 host\n".to_owned(),
         resolv_conf: "nameserver 10.0.0.53\n".to_owned(),
         has_mqueue: true,
+        machine: Machine {
+            processors: "0-3".to_owned(),
+            nodes: "0".to_owned(),
+            processes_max: 4096,
+            counts_by_namespace: true,
+        },
     };
     let stored = Stored::new(request, Path::new("/home/alice"), None).expect("a request without a root directory");
     let spec = plan::plan(Input {
@@ -98,6 +107,11 @@ fn planned(request: &RunRequest, image: &RunConfig, base_map: &IdMap) -> serde_j
         run_directory: Path::new("/run/kelp/containers/ID"),
         joined: &|_, _| Ok(Namespace::Join(Identity { pid: 4242, start_time: 77 })),
         volumes: &|name| Ok(HostPath(PathBuf::from("/volumes").join(name.unwrap_or("anonymous")).join("data"))),
+        fits: &|limits| match limits.missing(&["cpu".to_owned(), "pids".to_owned()]).first() {
+            None => Ok(()),
+            Some(entry) => Err(Failure::host(format!("{} cannot hold", entry.flag))),
+        },
+        disks: &|_| Ok(Disk { major: 8, minor: 16 }),
         profile: None,
         host: &host,
     });
