@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use super::control;
 use super::events::{self, Action};
-use super::record::{Record, Status, now_ns};
+use super::record::{self, Record, Status, now_ns};
 use super::uses;
 use crate::error::{Context, Failure, Result};
 use crate::failpoint;
@@ -502,6 +502,17 @@ fn remove_earlier_orphans(paths: &Paths, is_gone: impl Fn(&str) -> bool) -> Resu
 /// Whether `text` is a container's whole id.
 fn is_id(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+/// Sees records that were written lately to the disk, where a power cut leaves
+/// them whole. Waits for the disk: for who has nothing else to do.
+pub(super) fn settle(paths: &Paths) {
+    /// The kernel has written what is older (`dirty_expire_centisecs` and
+    /// `dirty_writeback_centisecs` of vm: 35 seconds).
+    const LATELY: Duration = Duration::from_secs(60);
+    for entry in fs::read_dir(paths.containers()).into_iter().flatten().flatten() {
+        record::settle(&entry.path(), LATELY);
+    }
+}
+
 }
 
 fn ignore_missing(error: io::Error) -> io::Result<()> {
