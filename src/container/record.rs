@@ -251,6 +251,11 @@ impl Record {
         }
     }
 
+    /// Whether nobody looks after it, as far as the record knows.
+    pub fn is_idle(&self) -> bool {
+        !self.status.is_live() && !self.unfinished
+    }
+
     /// Whether it says all there is to know, whoever looks after the container.
     pub(super) fn is_at_rest(&self) -> bool {
         match self.status {
@@ -288,10 +293,6 @@ impl Record {
     }
 }
 
-/// The wall clock, in nanoseconds after the epoch.
-pub fn now_ns() -> i64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |duration| duration.as_nanos() as i64)
-}
 /// The record's name in a container's directory.
 const FILE: &str = "record.json";
 
@@ -326,3 +327,7 @@ fn damaged(bytes: &[u8], error: &serde_json::Error, directory: &Path) -> Failure
     failure.hint(format!("what the container changed is in {}; kelp rm --force {short} removes it", files.display()))
 }
 
+/// The wall clock, in nanoseconds after the epoch.
+pub fn now_ns() -> i64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |duration| duration.as_nanos() as i64)
+}

@@ -360,7 +360,6 @@ fn load(paths: &Paths, id: &str) -> Result<Option<Container>> {
         Lock::Taken => match Record::load(&directory) {
             // Its supervisor writes the record; before that there is nothing to show.
             Err(failure) if failure.is_errno(libc::ENOENT) => Ok(None),
-            Ok(record) if record.unfinished => Ok(None),
             record => Ok(Some(Container { directory, record: record? })),
         },
         Lock::Ours(_file) => load_locked(paths, id),

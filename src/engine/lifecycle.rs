@@ -308,7 +308,7 @@ pub fn remove(paths: &Paths, name: &str, force: bool, volumes: bool) -> Result<(
             Err(Failure::user(format!("container \"{name}\" is {word}")).hint("rm --force kills it first"))
         }
         // Its own supervisor has removed it.
-        Err(failure) if failure.kind == Kind::NotFound && container.record.auto_remove => Ok(()),
+        Err(failure) if failure.kind == Kind::NotFound && (container.record.auto_remove || force) => Ok(()),
         Err(failure) => Err(failure).doing(doing),
     }
 }

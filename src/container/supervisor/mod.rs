@@ -24,6 +24,7 @@ mod linger;
 mod output;
 mod pause;
 mod requests;
+mod starting;
 mod streams;
 
 use std::fs::File;
@@ -32,12 +33,13 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 
-use self::clients::{Clients, FIRST};
+use self::clients::{Clients, FIRST, Said};
 use self::exec::Sessions;
 use self::files::Files;
 use self::health::Prober;
 use self::output::Output;
 use self::requests::Stopping;
+use self::starting::Starting;
 use super::control::{self, FromSupervisor, Lock, Request, ToSupervisor};
 use super::events::Action;
 use super::log::{Stream, Subject, Writer};
@@ -55,7 +57,6 @@ use crate::process::stage;
 use crate::process::steps::Steps;
 use crate::sandbox::cgroup::Group;
 use crate::sandbox::spec::{HostPath, Namespace, SandboxSpec, Source, Step};
-use crate::sandbox::stage::init::FromInit;
 use crate::sandbox::start::{self, Started};
 use crate::storage::overlay;
 
@@ -109,6 +110,7 @@ struct Supervisor {
     /// The container's own cgroup, where it can have one.
     cgroup: Option<Group>,
     stopping: Option<Stopping>,
+    starting: Starting,
     backoff: Backoff,
     started_ns: i64,
 }
@@ -148,6 +150,7 @@ impl Supervisor {
             mounts: None,
             cgroup: None,
             stopping: None,
+            starting: Starting::default(),
             backoff: Backoff::default(),
         }
     }
@@ -158,9 +161,10 @@ impl Supervisor {
             Err(failure) => return self.give_up(failure),
         };
         self.tell_first_start();
-        self.clients.tell(FIRST, &FromSupervisor::Started, &[]);
+        self.clients.tell_start();
         loop {
             let began = Instant::now();
+            self.heed_deferred(&started);
             let code = self.stay(&started)?;
             self.steps.mark("wait for the end");
             failpoint::reach(&self.paths, "end: program gone");
@@ -171,6 +175,7 @@ impl Supervisor {
             }
             started = match self.start_again() {
                 Ok(started) => started,
+                Err(_) if self.starting.is_called_off => return self.end(code, None),
                 Err(failure) => {
                     self.clients.tell_failure(&failure);
                     self.tell(Action::Die(start_status(&failure)));
@@ -246,6 +251,10 @@ impl Supervisor {
             // Nothing may go on that nobody looks after. It may have ended by itself.
             process::pidfd_send_signal(started.pidfd.as_fd(), libc::SIGKILL).ok();
             process::wait_pidfd(started.pidfd.as_fd())?;
+            if self.request.spec.namespaces.pid != Namespace::Private {
+                self.kill_cgroup();
+                kill_orphans();
+            }
             return Err(failure);
         }
         Ok(started)
@@ -273,22 +282,6 @@ impl Supervisor {
         self.save().or_else(|failure| if is_first { Err(failure) } else { Ok(()) })?;
         failpoint::reach(&self.paths, "supervisor: start written down");
         self.steps.mark("write the record");
-        Ok(())
-    }
-
-    /// Passes on what init says until it has become the image's program.
-    fn follow_init(&mut self, started: &Started) -> Result<()> {
-        while let Some(received) = started.channel.receive::<FromInit>()? {
-            match received.message {
-                FromInit::Notice(notice) => self.clients.tell(FIRST, &FromSupervisor::Notice(notice), &[]),
-                FromInit::Console => {
-                    let master = received.descriptors.into_iter().next();
-                    self.take_terminal(master.ok_or_else(|| Failure::bug("a terminal without a descriptor"))?)?;
-                }
-                FromInit::Steps(steps) => self.steps.done.extend(steps),
-                FromInit::Failed(failure) => return Err(failure),
-            }
-        }
         Ok(())
     }
 
@@ -362,7 +355,10 @@ impl Supervisor {
         let kill_at = self.stopping.as_ref().and_then(|stopping| stopping.kill_at).filter(|_| payload.is_some());
         let at_once = self.clients.has_lost().then(Instant::now);
         let probe_at = self.prober.deadline(self.is_paused() || self.stopping.is_some());
-        let deadline = [until, kill_at, self.output.deadline(), at_once, probe_at].into_iter().flatten().min();
+        let room_at = self.clients.deadline(|client| self.is_engaged(client));
+        let session_at = self.sessions.deadline().filter(|_| !self.is_paused());
+        let deadlines = [until, kill_at, self.output.deadline(), at_once, probe_at, room_at, session_at];
+        let deadline = deadlines.into_iter().flatten().min();
         let mut fds: Vec<PollFd<'_>> =
             payload.iter().map(|started| PollFd::new(started.pidfd.as_fd(), PollFlags::POLLIN)).collect();
         fds.extend(self.clients.interests());
@@ -370,10 +366,7 @@ impl Supervisor {
         fds.extend(self.prober.interests());
         fds.extend(self.files.interests());
         fds.extend(self.output.interests());
-        match nix::poll::poll(&mut fds, timeout(deadline)) {
-            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
-            Err(errno) => return Err(Failure::from(std::io::Error::from(errno)).doing("wait for the container")),
-        }
+        wait(&mut fds, deadline)?;
         let has_ended = payload.is_some() && fds.first().and_then(PollFd::any) == Some(true);
         drop(fds);
         let now = Instant::now();
@@ -384,7 +377,7 @@ impl Supervisor {
             self.tell(Action::Kill(libc::SIGKILL));
             self.stopping.iter_mut().for_each(|stopping| stopping.kill_at = None);
         }
-        for (client, said) in self.clients.hear() {
+        for (client, said) in self.hear() {
             self.heed(client, said, payload);
         }
         self.turn_sessions(payload);
@@ -392,6 +385,22 @@ impl Supervisor {
         self.files.turn();
         self.output.turn();
         Ok(Happened { has_ended, is_late: until.is_some_and(|until| now >= until) })
+    }
+
+    /// What clients have said.
+    fn hear(&mut self) -> Vec<(u64, Said)> {
+        let engaged: Vec<u64> = self.clients.ids().filter(|client| self.is_engaged(*client)).collect();
+        self.clients.hear(|client| engaged.contains(&client))
+    }
+
+    /// Whether something is done for `client`, which it need say nothing about.
+    fn is_engaged(&self, client: u64) -> bool {
+        self.output.has_tap(client) || self.sessions.has(client) || self.prober.has(client) || self.has_deferred(client)
+    }
+
+    /// Tells the command that started the container something for its user.
+    fn notice(&mut self, notice: String) {
+        self.clients.tell(FIRST, &FromSupervisor::Notice(notice), &[]);
     }
 
     /// The container is over.
@@ -422,6 +431,8 @@ impl Supervisor {
         self.tell_failed_start(start_status(&failure));
         let written = match self.request.is_new {
             true => self.discard(),
+            // It is what it was before.
+            false if self.starting.is_called_off => Ok(()),
             false => {
                 let (started_ns, finished_ns) = (now_ns(), now_ns());
                 let error = Some(failure.sentence());
@@ -431,7 +442,8 @@ impl Supervisor {
             }
         };
         self.lock.clear();
-        self.clients.tell(FIRST, &FromSupervisor::Failed(failure), &[]);
+        self.clients.tell_failure(&failure);
+        self.clients.tell_end(start_status(&failure), None);
         written
     }
 
@@ -467,6 +479,14 @@ impl Supervisor {
         failpoint::reach(&self.paths, "end: container removed");
         self.tell(Action::Destroy);
         uses::remove_own(&self.paths, id, anonymous_volumes)
+    }
+}
+
+/// Waits until one of `fds` has something, at most until `deadline`.
+fn wait(fds: &mut [PollFd<'_>], deadline: Option<Instant>) -> Result<()> {
+    match nix::poll::poll(fds, timeout(deadline)) {
+        Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
+        Err(errno) => Err(Failure::from(std::io::Error::from(errno)).doing("wait for the container")),
     }
 }
 

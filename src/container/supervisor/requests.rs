@@ -88,9 +88,9 @@ impl Supervisor {
     }
 
     /// A client is gone.
-    fn see_off(&mut self, client: u64, payload: Option<&Started>) {
+    pub(super) fn see_off(&mut self, client: u64, payload: Option<&Started>) {
         self.output.untap(client);
-        self.sessions.leave(client);
+        self.sessions.abandon(client, &mut self.clients);
         if self.owner == Some(client) {
             self.owner = None;
             // A container in the foreground ends with its command.
@@ -164,6 +164,7 @@ impl Supervisor {
         }
         self.pause_health();
         self.tell(if wanted { Action::Pause } else { Action::Unpause });
+        self.sessions.renew();
         self.save()
     }
 
