@@ -75,6 +75,7 @@ impl Supervisor {
             },
             ToSupervisor::Pause => self.pause(true, payload),
             ToSupervisor::Unpause => self.pause(false, payload),
+            ToSupervisor::WriteDown => self.save(),
             ToSupervisor::Rename(name) => self.rename(&name),
             ToSupervisor::Update(update) => {
                 update.apply(&mut self.request.record);
@@ -163,8 +164,8 @@ impl Supervisor {
             *paused = wanted;
         }
         self.pause_health();
-        self.tell(if wanted { Action::Pause } else { Action::Unpause });
         self.sessions.renew();
+        self.tell(if wanted { Action::Pause } else { Action::Unpause });
         self.save()
     }
 

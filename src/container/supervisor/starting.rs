@@ -107,6 +107,8 @@ impl Supervisor {
     fn heed_early(&mut self, client: u64, received: Received<ToSupervisor>) {
         match received.message {
             ToSupervisor::Stop(_) | ToSupervisor::Wait => self.heed(client, Said::Message(received), None),
+            // What is true will be written when it is.
+            ToSupervisor::WriteDown => self.clients.answer(client, Ok(())),
             // That is what is being done.
             ToSupervisor::Restart(_) => self.clients.expect_start(client),
             ToSupervisor::Signal(libc::SIGKILL) => {

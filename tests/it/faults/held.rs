@@ -107,3 +107,65 @@ fn clients_that_say_nothing_make_room_for_others() {
     assert_eq!(waiting.wait().stdout, "0\n");
     drop(silent);
 }
+
+#[test]
+fn a_record_that_is_not_true_hides_no_container() {
+    let home = Home::new();
+    home.run_kept(&["-d", "--name", "box"], &["forever"]).succeed();
+    let directory = home.data().join("containers").join(&home.entries("containers")[0]);
+    let path = directory.join("record.json");
+    let good: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let ended = || {
+        let mut record = good.clone();
+        record["status"] = json!({"state": "exited", "code": 0, "started_ns": 1, "finished_ns": 2, "error": null});
+        fs::write(&path, record.to_string()).unwrap();
+    };
+    for damage in ["", "{\"version\": 2, \"id\"", "\0\0\0\0"] {
+        fs::write(&path, damage).unwrap();
+        assert_eq!(state(&home, "box"), Some(json!("running")), "{damage:?}");
+    }
+    fs::remove_file(&path).unwrap();
+    assert_eq!(state(&home, "box"), Some(json!("running")));
+    for (words, code) in
+        [(&["exec", "box", "/probe", "exit", "5"][..], 5), (&["start", "box"], 0), (&["pause", "box"], 0)]
+    {
+        ended();
+        assert_eq!(home.kelp(words).code(), code, "{words:?}");
+        assert!(state(&home, "box").is_some_and(|state| state != "exited"), "{words:?}");
+    }
+    ended();
+    home.kelp(&["rm", "box"]).refuse(1, &["is paused"]);
+    ended();
+    home.kelp(&["stop", "-t", "1", "box"]).succeed();
+    assert_eq!(home.containers()[0]["code"], 137);
+    home.kelp(&["start", "box"]).succeed();
+    let supervisor = home.supervisor("box");
+    ended();
+    // It cannot even say what is true.
+    kill(Pid::from_raw(supervisor), Signal::SIGSTOP).unwrap();
+    home.kelp(&["rm", "-f", "box"]).succeed();
+    assert!(eventually(|| !is_running(supervisor)));
+    assert_eq!(home.entries("containers"), [""; 0]);
+}
+
+#[test]
+fn a_record_that_a_power_cut_left_in_part_blocks_nothing() {
+    let home = Home::new();
+    home.run_kept(&["--name", "box", "-v", "/data"], &["exit", "0"]).succeed();
+    home.run_kept(&["--name", "other", "-v", "/data"], &["exit", "0"]).succeed();
+    let id = home.containers().iter().find(|row| row["name"] == "box").unwrap()["id"].as_str().unwrap().to_owned();
+    let path = home.data().join("containers").join(&id).join("record.json");
+    let length = path.metadata().unwrap().len();
+    for left in [0, 1, length - 1] {
+        fs::File::options().write(true).open(&path).unwrap().set_len(left).unwrap();
+        let output = home.kelp(&["ps", "-aq"]).output();
+        assert_eq!((output.code, output.stdout.lines().count()), (0, 1), "{}", output.stderr);
+        assert!(output.stderr.contains(&id[..12]) && output.stderr.contains("cut off"), "{}", output.stderr);
+        home.kelp(&["rm", "box"]).refuse(1, &["cut off", "kelp rm --force", &id[..12], "upper"]);
+    }
+    // What it uses is not known: nothing of the other's volumes goes.
+    home.kelp(&["rm", "-v", "other"]).succeed();
+    assert_eq!(home.entries("volumes").len(), 2);
+    home.kelp(&["rm", "-f", &id[..12]]).succeed();
+    assert_eq!((home.entries("containers"), home.entries("names")), (vec![], vec![]));
+}
