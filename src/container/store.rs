@@ -275,10 +275,9 @@ pub fn find(paths: &Paths, text: &str) -> Result<Container> {
     match (matching.next(), matching.next()) {
         (Some(container), None) => true_one(paths, container),
         (Some(_), Some(_)) => Err(Failure::user(format!("more than one container's id starts with \"{text}\""))),
-        (None, _) => {
-            Err(Failure::not_found(format!("no container \"{text}\""))
-                .did_you_mean(text, names.iter().map(String::as_str)))
-        }
+        (None, _) => Err(Failure::not_found(format!("no container \"{text}\""))
+            .did_you_mean(text, names.iter().map(String::as_str))
+            .hint("kelp ps --all lists all containers")),
     }
 }
 

@@ -33,6 +33,9 @@ pub struct User {
     pub is_running: bool,
 }
 
+/// By the names of their volumes.
+type Users = BTreeMap<String, Vec<User>>;
+
 /// All users, by the names of their volumes. Looks at records only, and
 /// repairs nothing.
 pub fn of_volumes(paths: &Paths) -> Result<BTreeMap<String, Vec<User>>> {
@@ -44,8 +47,8 @@ pub fn of_volumes(paths: &Paths) -> Result<BTreeMap<String, Vec<User>>> {
 }
 
 /// The same as far as it is known, and why it is not of the others.
-fn known_users(paths: &Paths) -> Result<(BTreeMap<String, Vec<User>>, Vec<Failure>)> {
-    let mut users: BTreeMap<String, Vec<User>> = BTreeMap::new();
+fn known_users(paths: &Paths) -> Result<(Users, Vec<Failure>)> {
+    let mut users = Users::new();
     let mut unknown = Vec::new();
     let entries = match fs::read_dir(paths.containers()) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((users, unknown)),

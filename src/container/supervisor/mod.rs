@@ -21,6 +21,7 @@ mod exec;
 mod files;
 mod health;
 mod linger;
+mod memory;
 mod output;
 mod pause;
 mod requests;
@@ -37,6 +38,7 @@ use self::clients::{Clients, FIRST, Said};
 use self::exec::Sessions;
 use self::files::Files;
 use self::health::Prober;
+use self::memory::MemoryWatch;
 use self::output::Output;
 use self::requests::Stopping;
 use self::starting::Starting;
@@ -109,6 +111,7 @@ struct Supervisor {
     mounts: Option<File>,
     /// The container's own cgroup, where it can have one.
     cgroup: Option<Group>,
+    memory: MemoryWatch,
     stopping: Option<Stopping>,
     starting: Starting,
     backoff: Backoff,
@@ -149,6 +152,7 @@ impl Supervisor {
             stdin: None,
             mounts: None,
             cgroup: None,
+            memory: MemoryWatch::default(),
             stopping: None,
             starting: Starting::default(),
             backoff: Backoff::default(),
@@ -225,6 +229,7 @@ impl Supervisor {
             // No pid namespace ends with the program: its orphans come to us.
             process::become_subreaper()?;
         }
+        self.begin_memory();
         let ends = self.make_streams()?;
         let spec = &self.request.spec;
         // Also of a start that was killed before it was written down.
@@ -290,6 +295,7 @@ impl Supervisor {
     fn stay(&mut self, started: &Started) -> Result<i32> {
         while !self.serve(Some(started), None)?.has_ended {}
         let exit = process::wait_pidfd(started.pidfd.as_fd())?;
+        self.end_memory();
         self.sessions.end(&mut self.clients);
         self.end_health();
         if self.request.spec.namespaces.pid != Namespace::Private {
@@ -334,6 +340,7 @@ impl Supervisor {
         // On a full disk it goes on; the next change is written down when it can be.
         self.save().ok();
         failpoint::reach(&self.paths, "restart: written down");
+        self.tell_reason(code, self.owner);
         for client in self.clients.tell_end(code, self.owner) {
             self.output.untap(client);
         }
@@ -357,10 +364,13 @@ impl Supervisor {
         let probe_at = self.prober.deadline(self.is_paused() || self.stopping.is_some());
         let room_at = self.clients.deadline(|client| self.is_engaged(client));
         let session_at = self.sessions.deadline().filter(|_| !self.is_paused());
-        let deadlines = [until, kill_at, self.output.deadline(), at_once, probe_at, room_at, session_at];
-        let deadline = deadlines.into_iter().flatten().min();
+        let (output_at, memory_at) = (self.output.deadline(), self.memory.deadline());
+        let timers = [until, kill_at, output_at, at_once, probe_at, memory_at, room_at, session_at];
+        let deadline = timers.into_iter().flatten().min();
         let mut fds: Vec<PollFd<'_>> =
             payload.iter().map(|started| PollFd::new(started.pidfd.as_fd(), PollFlags::POLLIN)).collect();
+        let memory_at = fds.len();
+        let is_memory_watched = self.memory.interest().map(|interest| fds.push(interest)).is_some();
         fds.extend(self.clients.interests());
         fds.extend(self.sessions.interests());
         fds.extend(self.prober.interests());
@@ -368,6 +378,7 @@ impl Supervisor {
         fds.extend(self.output.interests());
         wait(&mut fds, deadline)?;
         let has_ended = payload.is_some() && fds.first().and_then(PollFd::any) == Some(true);
+        let is_memory_told = is_memory_watched && fds.get(memory_at).and_then(PollFd::any) == Some(true);
         drop(fds);
         let now = Instant::now();
         let pidfd = payload.map(|started| started.pidfd.as_fd());
@@ -380,6 +391,7 @@ impl Supervisor {
         for (client, said) in self.hear() {
             self.heed(client, said, payload);
         }
+        self.turn_memory(is_memory_told);
         self.turn_sessions(payload);
         self.turn_health(payload);
         self.files.turn();
@@ -418,6 +430,7 @@ impl Supervisor {
         failpoint::reach(&self.paths, "end: lock released");
         // Who reads to the end of the pipes is to find it.
         self.output = Output::default();
+        self.tell_reason(code, None);
         self.clients.tell_end(code, None);
         self.clients.answer_rest();
         written
