@@ -39,7 +39,7 @@ pub(super) fn run(arguments: Arguments, session: &Session) -> Result<i32> {
     let detach_keys = detach_keys::parse(&arguments.detach_keys)?;
     let progress = progress::Bars::new();
     if arguments.dry_run {
-        output::json(&run::dry_run(&session.paths, &request, &progress)?)?;
+        output::json(&run::dry_run(&session.paths, &request, arguments.detach, &progress)?)?;
         return Ok(0);
     }
     let mode = match arguments.detach {

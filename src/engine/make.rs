@@ -26,6 +26,7 @@ use crate::container::namespaces;
 use crate::container::record::{Files, Record, Status};
 use crate::container::store::{self, Container};
 use crate::error::{Context, Failure, Result};
+use crate::host;
 use crate::image::blobs::Blobs;
 use crate::image::config::{ImageConfig, RunConfig};
 use crate::image::digest::Digest;
@@ -34,6 +35,7 @@ use crate::limits;
 use crate::paths::Paths;
 use crate::process::base::Base;
 use crate::process::idmap::IdMap;
+use crate::sandbox::cgroup::placement::Parent;
 use crate::sandbox::spec::{HostPath, Mount, Namespace, Root, SandboxSpec, Source, Step};
 use crate::storage::volumes::VolumeName;
 
@@ -45,14 +47,19 @@ pub(super) enum Effort {
 }
 
 /// The plan of a container, without making or starting anything.
-pub(super) fn dry_run(paths: &Paths, request: &RunRequest, progress: &dyn Progress) -> Result<SandboxSpec> {
+pub(super) fn dry_run(
+    paths: &Paths,
+    request: &RunRequest,
+    is_kept: bool,
+    progress: &dyn Progress,
+) -> Result<SandboxSpec> {
     let mut base = Base::find(paths)?;
     let container =
         Container { directory: paths.containers().join("ID"), record: Record::new("ID".to_owned(), String::new()) };
     let stored = stored(request)?;
     let prepared = Prepared::of(paths, &stored, &mut base, &container, Effort::Name, progress)?;
     let wanted = prepared.wanted(paths, &stored.request, &container.record, &|| Ok("ANONYMOUS".to_owned()))?;
-    prepared.plan(paths, &stored, &base, "ID", &wanted)
+    prepared.plan(paths, &stored, &base, "ID", &wanted, is_kept)
 }
 
 /// The request as it is kept for later starts.
@@ -133,7 +140,15 @@ impl Prepared {
         volumes::wanted(&askers, &|name| Ok(store::find(paths, name)?.record), name)
     }
 
-    fn plan(&self, paths: &Paths, stored: &Stored, base: &Base, id: &str, wanted: &Wanted) -> Result<SandboxSpec> {
+    fn plan(
+        &self,
+        paths: &Paths,
+        stored: &Stored,
+        base: &Base,
+        id: &str,
+        wanted: &Wanted,
+        is_kept: bool,
+    ) -> Result<SandboxSpec> {
         let run_directory = paths.container_run(id);
         plan::plan(Input {
             request: &stored.request,
@@ -148,6 +163,7 @@ impl Prepared {
             volumes: &|name| volumes::place(paths, name),
             profile: stored.profile.as_deref().map(str::as_bytes),
             host: &self.host,
+            is_kept,
         })
     }
 }
@@ -188,12 +204,14 @@ fn kept(paths: &Paths, record: &Record, request: &RunRequest, base: &Base) -> Re
 }
 
 /// Makes all that `container` needs to be started, and plans the start. The
-/// caller holds its lock. The record is returned as it is to be.
+/// caller holds its lock. With `is_kept` it goes on without the caller. The
+/// record is returned as it is to be.
 pub(super) fn prepare(
     paths: &Paths,
     stored: &Stored,
     base: &mut Base,
     container: &Container,
+    is_kept: bool,
     progress: &dyn Progress,
     observer: &mut dyn Observer,
 ) -> Result<(SandboxSpec, Record)> {
@@ -205,7 +223,7 @@ pub(super) fn prepare(
     tell_of_degradations(request, observer);
     let name = || Ok(VolumeName::random()?.as_str().to_owned());
     let wanted = prepared.wanted(paths, request, &record, &name)?;
-    let spec = prepared.plan(paths, stored, base, &record.id, &wanted)?;
+    let spec = prepared.plan(paths, stored, base, &record.id, &wanted, is_kept)?;
     make_missing_sources(request)?;
     write_contents(&spec)?;
     record.image = prepared.image_name;
@@ -363,6 +381,10 @@ fn host_facts(request: &RunRequest) -> HostFacts {
     HostFacts {
         hosts: if shares_network { read("/etc/hosts") } else { String::new() },
         resolv_conf: if shares_network { read("/etc/resolv.conf") } else { String::new() },
+        cgroup: match &request.cgroup_parent {
+            Some(Parent::Path(path)) => host::cgroup::look().only_below(path),
+            _ => host::cgroup::look(),
+        },
         has_mqueue: request.ipc == Choice::Host && fs::metadata("/dev/mqueue").is_ok_and(|status| status.is_dir()),
     }
 }

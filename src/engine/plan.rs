@@ -15,12 +15,14 @@ use super::options::security::{Seccomp, Unmask};
 use super::options::{environment, mount, sysctl};
 use super::request::RunRequest;
 use crate::error::{Context, Failure, Result};
+use crate::host::Cgroup;
 use crate::image::config::RunConfig;
 use crate::image::config::change::DEFAULT_PATH;
 use crate::limits;
 use crate::process::idmap::{Extent, IdMap};
 use crate::sandbox::capabilities;
-use crate::sandbox::cgroup::Limits;
+use crate::sandbox::cgroup::placement::{self, Wish};
+use crate::sandbox::cgroup::{Limits, Placement};
 use crate::sandbox::seccomp::Policy;
 use crate::sandbox::spec::{
     Attributes, ContainerPath, Filter, HostPath, Mount, Namespace, Namespaces, Process, Root, SandboxSpec, Source, Step,
@@ -59,6 +61,8 @@ pub struct Input<'a> {
     pub profile: Option<&'a [u8]>,
     /// What is known of the host.
     pub host: &'a HostFacts,
+    /// It goes on without the command that starts it.
+    pub is_kept: bool,
 }
 
 /// What a plan may know of the host.
@@ -70,6 +74,8 @@ pub struct HostFacts {
     pub resolv_conf: String,
     /// Whether there is a /dev/mqueue.
     pub has_mqueue: bool,
+    /// Control groups; with `--cgroup-parent`, below that.
+    pub cgroup: Cgroup,
 }
 
 /// Plans one container.
@@ -87,6 +93,7 @@ pub fn plan(input: Input<'_>) -> Result<SandboxSpec> {
         shm_bytes: shm_bytes(&input, &namespaces)?,
         terminal: request.terminal,
         host_mqueue: input.host.has_mqueue,
+        writable_cgroups: request.security.writable_cgroups,
     }));
     steps.extend(generated_files(&input, &namespaces, hostname.as_deref()));
     steps.extend(user_mounts(&input)?);
@@ -97,6 +104,8 @@ pub fn plan(input: Input<'_>) -> Result<SandboxSpec> {
     };
     let sysctls = request.sysctls.iter().map(|text| sysctl::parse(text, private)).collect::<Result<_>>()?;
     let process = process(&input, hostname.as_deref(), &id_map)?;
+    let limits = Limits::default();
+    let placement = placement(&input, &limits)?;
     Ok(SandboxSpec {
         version: SPEC_VERSION,
         id: input.id.to_owned(),
@@ -106,7 +115,8 @@ pub fn plan(input: Input<'_>) -> Result<SandboxSpec> {
         root: input.root.0,
         steps,
         sysctls,
-        limits: Limits::default(),
+        placement,
+        limits,
         process,
     })
 }
@@ -128,6 +138,20 @@ fn namespaces(input: &Input<'_>) -> Result<Namespaces> {
         cgroup: choose(&request.cgroup, "cgroup")?,
         time: Some(request.time_offsets.unwrap_or_default()),
     })
+}
+
+/// Where its cgroup is made.
+fn placement(input: &Input<'_>, limits: &Limits) -> Result<Placement> {
+    let request = input.request;
+    let is_writable = request.security.writable_cgroups;
+    if is_writable && request.cgroup != Choice::Private {
+        return Err(Failure::usage(
+            "--security-opt writable-cgroups needs a cgroup namespace of the container's own, and --cgroupns shares one",
+        ));
+    }
+    let parent = request.cgroup_parent.as_ref();
+    let wish = Wish { cgroups: request.cgroups, parent, limits, is_writable, is_kept: input.is_kept };
+    placement::decide(&input.host.cgroup, &wish)
 }
 
 /// The container's ids onto the base namespace's, where 0 is the caller and 1

@@ -25,6 +25,7 @@ use crate::process::base::Base;
 use crate::process::launch::{self, Launched};
 use crate::process::stage::Stage;
 use crate::process::steps::Steps;
+use crate::sandbox::cgroup::scope;
 use crate::sandbox::spec::SandboxSpec;
 
 /// How a container is run.
@@ -59,6 +60,7 @@ pub fn run(
     observer: &mut dyn Observer,
 ) -> Result<Ran> {
     let mut steps = Steps::new("command");
+    let is_kept = matches!(mode, Mode::Detached);
     check_streams()?;
     let stored = make::stored(request)?;
     let mut base = Base::find(paths)?;
@@ -75,7 +77,7 @@ pub fn run(
     let id = made.container.record.id.clone();
     steps.mark("make the container");
     let prepared = write_down(paths, &stored, &made)
-        .and_then(|()| make::prepare(paths, &stored, &mut base, &made.container, progress, observer));
+        .and_then(|()| make::prepare(paths, &stored, &mut base, &made.container, is_kept, progress, observer));
     steps.mark("plan");
     failpoint::reach(paths, "run: planned");
     let result = match prepared {
@@ -107,7 +109,7 @@ pub fn create(
     let made = make(paths, request, name)?;
     let directory = &made.container.directory;
     let done = write_down(paths, &stored, &made)
-        .and_then(|()| make::prepare(paths, &stored, &mut base, &made.container, progress, observer))
+        .and_then(|()| make::prepare(paths, &stored, &mut base, &made.container, true, progress, observer))
         .and_then(|(_, record)| record.save(directory).map(|()| events::tell(paths, &record, Action::Create)));
     match done {
         Ok(()) => Ok(made.container.record.id),
@@ -122,8 +124,9 @@ pub fn create(
 }
 
 /// The plan of a container, without making or starting anything.
-pub fn dry_run(paths: &Paths, request: &RunRequest, progress: &dyn Progress) -> Result<SandboxSpec> {
-    make::dry_run(paths, request, progress)
+/// With `is_kept` it would go on without the command.
+pub fn dry_run(paths: &Paths, request: &RunRequest, is_kept: bool, progress: &dyn Progress) -> Result<SandboxSpec> {
+    make::dry_run(paths, request, is_kept, progress)
 }
 
 /// A directory as a standard stream would be a way out of the container
@@ -200,12 +203,14 @@ fn start(
         Mode::Foreground { .. } => StreamsWanted::Attached { stdin },
         Mode::Detached => StreamsWanted::Kept,
     };
+    let scoped = scope::make(&spec.placement, &record.id, &record.name, launched.pid);
     let request = Request {
         spec,
         record,
         directory: made.container.directory,
         paths: paths.clone(),
         streams,
+        scoped,
         foreground: matches!(mode, Mode::Foreground { .. }),
         is_new: true,
         size: terminal::size(std::io::stdin().as_fd()).ok(),

@@ -47,7 +47,7 @@ pub fn start(
     join_namespaces(&spec.namespaces)?;
     let sources = open_shared(spec)?;
     let (ours, theirs) = Channel::pair()?;
-    let (side, is_inside) = clone_init(&spec.namespaces, cgroup).map_err(crate::host::explain_namespaces)?;
+    let (side, is_inside) = clone_init(spec, cgroup).map_err(crate::host::explain_namespaces)?;
     match side {
         Side::Child => {
             drop(ours);
@@ -67,14 +67,16 @@ pub fn start(
 }
 
 /// Clones init, into `cgroup` if there is one that it can be cloned into;
-/// whether it is there.
-fn clone_init(namespaces: &Namespaces, cgroup: Option<&Group>) -> kernel::Result<(Side, bool)> {
-    let flags = clone_flags(namespaces);
+/// whether it is there. Where one is required, it must be.
+fn clone_init(spec: &SandboxSpec, cgroup: Option<&Group>) -> kernel::Result<(Side, bool)> {
+    let flags = clone_flags(&spec.namespaces);
     if let Some(group) = cgroup {
         // A cgroup namespace begins where its maker is, which would be here: init makes it itself.
         match clone3(flags & !(libc::CLONE_NEWCGROUP as u64), Some(group.as_fd())) {
             // A threaded cgroup, controllers for its children, Linux before 5.7.
-            Err(error) if matches!(error.errno, Errno::EACCES | Errno::EBUSY | Errno::EOPNOTSUPP | Errno::E2BIG) => {}
+            Err(error)
+                if matches!(error.errno, Errno::EACCES | Errno::EBUSY | Errno::EOPNOTSUPP | Errno::E2BIG)
+                    && !spec.placement.is_required => {}
             side => return Ok((side?, true)),
         }
     }
