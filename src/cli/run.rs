@@ -56,7 +56,7 @@ pub(super) fn run(arguments: Arguments, session: &Session) -> Result<i32> {
         Ran::Exited(code) => Ok(code),
         Ran::Detached(id) => {
             if arguments.detach {
-                warn_of_session(session);
+                warn_of_session(session, &id);
                 output::line(&id);
             } else {
                 // As docker says it; the shell's prompt gets a line of its own.

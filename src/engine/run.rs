@@ -25,7 +25,7 @@ use crate::process::base::Base;
 use crate::process::launch::{self, Launched};
 use crate::process::stage::Stage;
 use crate::process::steps::Steps;
-use crate::sandbox::cgroup::scope;
+use crate::sandbox::cgroup::scope::{self, Scoped};
 use crate::sandbox::spec::SandboxSpec;
 
 /// How a container is run.
@@ -81,7 +81,14 @@ pub fn run(
     steps.mark("plan");
     failpoint::reach(paths, "run: planned");
     let result = match prepared {
-        Ok((spec, record)) => start(paths, mode, &launched, made, (spec, record), request.log.is_some(), observer),
+        Ok((spec, record)) => {
+            let scoped = scope::make(&spec.placement, &id, &record.name, launched.pid);
+            if scoped != Scoped::Unasked {
+                steps.mark("have a scope made");
+            }
+            failpoint::reach(paths, "run: scope made");
+            start(paths, mode, &launched, made, (spec, record, scoped), request.log.is_some(), observer)
+        }
         Err(failure) => abandon(paths, &made).and(Err(failure)),
     };
     steps.mark("attach until the end");
@@ -190,7 +197,7 @@ fn start(
     mode: &Mode,
     launched: &Launched,
     made: Made,
-    (spec, mut record): (SandboxSpec, Record),
+    (spec, mut record, scoped): (SandboxSpec, Record, Scoped),
     is_logged: bool,
     observer: &mut dyn Observer,
 ) -> Result<End> {
@@ -203,7 +210,6 @@ fn start(
         Mode::Foreground { .. } => StreamsWanted::Attached { stdin },
         Mode::Detached => StreamsWanted::Kept,
     };
-    let scoped = scope::make(&spec.placement, &record.id, &record.name, launched.pid);
     let request = Request {
         spec,
         record,

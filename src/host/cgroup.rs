@@ -82,7 +82,7 @@ impl Subtree {
 /// The user's own systemd.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manager {
-    /// Where it is spoken to: the user's bus, or its own socket.
+    /// Where it is spoken to: its own socket, or the user's bus.
     pub socket: PathBuf,
     /// Its cgroup.
     pub directory: PathBuf,
@@ -241,7 +241,8 @@ fn manager(mount: &CgroupMount) -> Option<Manager> {
     if !directory.is_dir() {
         return None;
     }
-    let sockets = ["bus", "systemd/private"].map(|name| runtime.join(name));
+    // Its own takes half the time: no bus stands between, and none need be installed.
+    let sockets = ["systemd/private", "bus"].map(|name| runtime.join(name));
     let socket = sockets.into_iter().find(|socket| socket.exists())?;
     Some(Manager { socket, controllers: words(&directory.join("cgroup.controllers")), directory })
 }

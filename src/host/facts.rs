@@ -191,26 +191,34 @@ fn cgroups(facts: &Facts) -> Vec<Shortfall> {
         let missing = Shortfall::new("D14", Level::Warn, "no cgroup v2 controllers").why(how).effect(limits);
         return vec![missing.remedy("admin: boot with systemd.unified_cgroup_hierarchy=1 (cgroup v2 alone)")];
     }
-    let directory = cgroup.directory.as_deref().unwrap_or(Path::new("/sys/fs/cgroup")).display();
-    if !cgroup.is_delegated {
+    let own = cgroup.directory.as_deref().unwrap_or(Path::new("/sys/fs/cgroup"));
+    // Who gives most; a subtree with others in it gives what is enabled there.
+    let manager = cgroup.manager.iter().map(|manager| (&manager.directory, manager.controllers.as_slice()));
+    let subtrees = cgroup.subtrees.iter().map(|subtree| (&subtree.directory, subtree.usable()));
+    let missing = |controllers: &[String]| {
+        LIMITING.into_iter().filter(|wanted| !controllers.iter().any(|name| name == wanted)).collect::<Vec<_>>()
+    };
+    let best = manager.chain(subtrees).min_by_key(|(_, controllers)| missing(controllers).len());
+    let Some((directory, controllers)) = best else {
         return vec![
             Shortfall::new("D15", Level::Warn, "cgroup v2 is not delegated to you")
-                .why(format!("{directory} cannot be written"))
+                .why(format!("{} cannot be written, and no systemd of yours runs", own.display()))
                 .effect(limits)
-                .remedy("run kelp in a scope of yours: systemd-run --user --scope -p Delegate=yes kelp ..."),
+                .remedy("log in by ssh or loginctl enable-linger, which start one; or admin: delegate a cgroup to you"),
         ];
-    }
-    let missing: Vec<&str> =
-        LIMITING.into_iter().filter(|wanted| !cgroup.controllers.iter().any(|name| name == wanted)).collect();
+    };
+    let missing = missing(controllers).join(", ");
     if missing.is_empty() {
         return Vec::new();
     }
-    let missing = missing.join(", ");
     vec![
         Shortfall::new("D15", Level::Warn, &format!("cgroup controllers missing: {missing}"))
-            .why(format!("{directory}/cgroup.controllers has \"{}\"", cgroup.controllers.join(" ")))
+            .why(format!("{} gives \"{}\"", directory.display(), controllers.join(" ")))
             .effect(format!("limits on {missing} cannot hold"))
-            .remedy("admin: add Delegate=cpu cpuset io memory pids to user@.service, by systemctl edit"),
+            .remedy(
+                "admin: Delegate=cpu cpuset io memory pids below [Service] in \
+                 /etc/systemd/system/user@.service.d/delegate.conf",
+            ),
     ]
 }
 
@@ -275,6 +283,7 @@ fn version(release: &str) -> Option<(u32, u32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::cgroup::{Manager, Subtree};
 
     fn good() -> Facts {
         Facts {
@@ -283,8 +292,10 @@ mod tests {
                 version: CgroupVersion::V2,
                 path: Some("/user.slice".into()),
                 directory: Some("/sys/fs/cgroup/user.slice".into()),
-                controllers: ["cpu", "memory", "pids"].map(str::to_owned).to_vec(),
-                is_delegated: true,
+                manager: Some(Manager {
+                    controllers: ["cpu", "memory", "pids"].map(str::to_owned).to_vec(),
+                    ..Manager::default()
+                }),
                 ..Cgroup::default()
             },
             runtime_directory: Some("/".into()),
@@ -303,8 +314,20 @@ mod tests {
     fn each_fact_has_its_shortfall() {
         check(|_| {}, &[]);
         check(|facts| facts.cgroup.version = CgroupVersion::Hybrid, &["D14"]);
-        check(|facts| facts.cgroup.is_delegated = false, &["D15"]);
-        check(|facts| facts.cgroup.controllers.truncate(2), &["D15"]);
+        check(|facts| facts.cgroup.manager = None, &["D15"]);
+        let controllers = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let poor = || Some(Manager { controllers: controllers(&["memory", "pids"]), ..Manager::default() });
+        check(|facts| facts.cgroup.manager = poor(), &["D15"]);
+        let rich = || vec![Subtree { controllers: controllers(&["cpu", "memory", "pids"]), ..Subtree::default() }];
+        let set_rich = |facts: &mut Facts| (facts.cgroup.manager, facts.cgroup.subtrees) = (poor(), rich());
+        check(set_rich, &[]);
+        check(
+            |facts| {
+                set_rich(facts);
+                facts.cgroup.subtrees[0].others.push("7 (bash)".to_owned());
+            },
+            &["D15"],
+        );
         check(|facts| facts.tun_refused = Some("EACCES".to_owned()), &["D12"]);
         check(|facts| facts.kernel = "4.18.0-513.el8".to_owned(), &["D22"]);
         check(|facts| facts.runtime_directory = None, &["D17"]);

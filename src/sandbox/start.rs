@@ -7,7 +7,7 @@ use std::path::Path;
 
 use nix::sched::CloneFlags;
 
-use super::cgroup::Group;
+use super::cgroup::{Entrance, Group};
 use super::mounts::Sources;
 use super::root;
 use super::spec::{HostPath, Mount, Namespace, Namespaces, SandboxSpec, Source, Step, TimeOffsets};
@@ -30,7 +30,7 @@ pub struct Started {
     /// mounts down the moment the last process ends.
     pub mounts: Option<File>,
     /// Its own cgroup, if it could be put into that.
-    pub cgroup: Option<OwnedFd>,
+    pub cgroup: Option<Entrance>,
 }
 
 /// Starts `spec`. `mount_point` is an existing directory that only hosts the
@@ -60,7 +60,7 @@ pub fn start(
             // An init that is gone already has said why: the supervisor reads that next.
             ours.send(&ToInit::Mapped, &[]).ok();
             let mounts = File::open(format!("/proc/{pid}/ns/mnt")).ok();
-            let cgroup = cgroup.filter(|_| is_inside).map(|group| group.as_fd().try_clone_to_owned()).transpose()?;
+            let cgroup = cgroup.filter(|_| is_inside).map(Group::entrance).transpose()?;
             Ok(Started { pid, pidfd, channel: ours, mounts, cgroup })
         }
     }

@@ -20,10 +20,10 @@ use std::path::Path;
 use std::time::Instant;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout};
-use serde::Serialize;
+use serde::ser::{Serialize, SerializeStruct as _, Serializer};
 use zbus::wire::serialized::{Context, Data};
 use zbus::wire::{BE, LE, to_bytes};
-use zbus::{DynamicType, ObjectPath, Signature, Variant};
+use zbus::{DynamicType, ObjectPath, Signature, Type, Variant};
 
 use crate::error::{Context as _, Failure, Result};
 use crate::kernel::socket;
@@ -31,9 +31,6 @@ use crate::limits;
 
 /// Bytes of a message before its header's fields.
 const FIXED: usize = 16;
-
-/// Do not start who is called: a bus without systemd has nobody to start.
-const NO_AUTO_START: u8 = 2;
 
 /// Codes of the header's fields that matter here (D-Bus specification, "Header Fields").
 mod field {
@@ -157,6 +154,30 @@ impl Bus {
     }
 }
 
+/// What a field of a header says.
+#[derive(Type)]
+#[zbus(signature = "v")]
+enum Field<'a> {
+    Value(Variant<'a>),
+    /// The types of a call's arguments, which stand side by side; a signature of
+    /// zbus's would have them in a structure.
+    Arguments(String),
+}
+
+impl Serialize for Field<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        match self {
+            Self::Value(value) => value.serialize(serializer),
+            Self::Arguments(types) => {
+                let mut variant = serializer.serialize_struct("Variant", 2)?;
+                variant.serialize_field("signature", &Signature::Signature)?;
+                variant.serialize_field("value", types)?;
+                variant.end()
+            }
+        }
+    }
+}
+
 /// One method call, as the specification's "Message Format" has it.
 fn message<B: Serialize + DynamicType>(serial: u32, call: &Call<'_>, body: &B) -> zbus::Result<Vec<u8>> {
     let start = Context::new(LE, 0);
@@ -164,19 +185,18 @@ fn message<B: Serialize + DynamicType>(serial: u32, call: &Call<'_>, body: &B) -
     let has_body = signature != Signature::Unit;
     let content = if has_body { to_bytes(start, body)?.bytes().to_vec() } else { Vec::new() };
     let path = ObjectPath::try_from(call.path)?;
-    let mut fields: Vec<(u8, Variant<'_>)> = vec![
-        (field::PATH, Variant::from(path)),
-        (field::INTERFACE, Variant::from(call.interface)),
-        (field::MEMBER, Variant::from(call.member)),
-        (field::DESTINATION, Variant::from(call.destination)),
+    let mut fields: Vec<(u8, Field<'_>)> = vec![
+        (field::PATH, Field::Value(Variant::from(path))),
+        (field::INTERFACE, Field::Value(Variant::from(call.interface))),
+        (field::MEMBER, Field::Value(Variant::from(call.member))),
+        (field::DESTINATION, Field::Value(Variant::from(call.destination))),
     ];
     if has_body {
-        // Arguments stand side by side, not in a structure.
-        let arguments = Signature::try_from(signature.to_string_no_parens().as_str())?;
-        fields.push((field::SIGNATURE, Variant::from(arguments)));
+        fields.push((field::SIGNATURE, Field::Arguments(signature.to_string_no_parens())));
     }
     let length = u32::try_from(content.len()).map_err(|_| zbus::Error::ExcessData)?;
-    let header = (b'l', 1_u8, NO_AUTO_START, 1_u8, length, serial, fields);
+    // No flags: a bus that was started by this very connection waits for systemd to come to it.
+    let header = (b'l', 1_u8, 0_u8, 1_u8, length, serial, fields);
     let mut bytes = to_bytes(start, &header)?.bytes().to_vec();
     bytes.resize(bytes.len().next_multiple_of(8), 0);
     bytes.extend(content);
@@ -255,4 +275,78 @@ fn read(bytes: &[u8]) -> zbus::Result<Option<Message>> {
         }
         _ => None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HELLO: Call<'_> = Call { destination: "a.b", path: "/a", interface: "a.b.C", member: "Hello" };
+
+    #[test]
+    fn calls_are_as_the_specification_has_them() {
+        let bytes = message(7, &HELLO, &()).unwrap();
+        assert_eq!(length(&bytes), Some(bytes.len()));
+        assert_eq!(bytes[..12], [b'l', 1, 0, 1, 0, 0, 0, 0, 7, 0, 0, 0]);
+        // Code, signature of the variant, length, text.
+        assert_eq!(bytes[16..26], [1, 1, b'o', 0, 2, 0, 0, 0, b'/', b'a']);
+        let arguments = ("x", vec![("PIDs", Variant::from(vec![5_u32]))]);
+        let bytes = message(8, &HELLO, &arguments).unwrap();
+        assert_eq!(length(&bytes), Some(bytes.len()));
+        let types = b"\x08\x01g\x00\x06sa(sv)\x00";
+        assert!(bytes.windows(types.len()).any(|part| part == types), "{}", bytes.escape_ascii());
+    }
+
+    fn incoming(kind: u8, fields: Vec<(u8, Field<'_>)>, body: &[u8]) -> Vec<u8> {
+        let header = (b'l', kind, 0_u8, 1_u8, body.len() as u32, 1_u32, fields);
+        let mut bytes = to_bytes(Context::new(LE, 0), &header).unwrap().bytes().to_vec();
+        bytes.resize(bytes.len().next_multiple_of(8), 0);
+        bytes.extend(body);
+        bytes
+    }
+
+    #[test]
+    fn what_comes_in_is_understood() {
+        let serial = || (field::REPLY_SERIAL, Field::Value(Variant::from(3_u32)));
+        assert_eq!(read(&incoming(2, vec![serial()], b"")).unwrap(), Some(Message::Reply(3)));
+        let name = (field::ERROR_NAME, Field::Value(Variant::from("a.b.C")));
+        let types = (field::SIGNATURE, Field::Arguments("s".to_owned()));
+        let body = to_bytes(Context::new(LE, 0), "no").unwrap();
+        let refused = Message::Refused(3, "a.b.C".to_owned(), "no".to_owned());
+        assert_eq!(read(&incoming(3, vec![serial(), name, types], body.bytes())).unwrap(), Some(refused));
+        let member = || (field::MEMBER, Field::Value(Variant::from("JobRemoved")));
+        let types = (field::SIGNATURE, Field::Arguments("uoss".to_owned()));
+        let job = ObjectPath::try_from("/job/1").unwrap();
+        let body = to_bytes(Context::new(LE, 0), &(1_u32, job, "x.scope", "done")).unwrap();
+        let removed = Message::Signal("JobRemoved".to_owned(), Some(("x.scope".to_owned(), "done".to_owned())));
+        assert_eq!(read(&incoming(4, vec![member(), types], body.bytes())).unwrap(), Some(removed));
+        let other = Message::Signal("JobRemoved".to_owned(), None);
+        assert_eq!(read(&incoming(4, vec![member()], b"")).unwrap(), Some(other));
+        assert_eq!(read(&incoming(1, vec![member()], b"")).unwrap(), None);
+    }
+
+    #[test]
+    fn what_is_cut_off_or_too_long_is_no_message() {
+        let whole = incoming(2, vec![(field::REPLY_SERIAL, Field::Value(Variant::from(3_u32)))], b"");
+        for end in 0..whole.len() {
+            assert_eq!(take_message(&mut whole[..end].to_vec()).unwrap(), None, "{end}");
+            // Whatever it is, it is no panic.
+            read(&whole[..end]).ok();
+        }
+        assert_eq!(take_message(&mut whole.clone()).unwrap(), Some(whole.clone()));
+        let mut long = whole;
+        long[7] = 1;
+        assert!(take_message(&mut long).is_err());
+        assert!(take_message(&mut vec![0xff; 64]).is_err());
+    }
+
+    #[test]
+    fn the_welcome_is_a_line() {
+        let mut incoming = b"OK 0123\r\nl".to_vec();
+        assert!(take_welcome(&mut incoming).unwrap());
+        assert_eq!(incoming, b"l");
+        assert!(!take_welcome(&mut b"OK 01".to_vec()).unwrap());
+        assert!(take_welcome(&mut b"REJECTED EXTERNAL\r\n".to_vec()).is_err());
+        assert!(take_welcome(&mut vec![b'x'; 600]).is_err());
+    }
 }

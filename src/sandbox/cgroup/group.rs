@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Seek};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout};
 use super::limits::Limits;
 use super::own;
 use crate::error::{Context, Failure, Result};
+use crate::host::cgroup;
 use crate::kernel::{file, open};
 use crate::limits;
 
@@ -28,7 +29,7 @@ pub struct Group {
     /// Where limits are written, and what is frozen and killed.
     path: PathBuf,
     /// Where processes are put.
-    entrance: File,
+    entrance: Entrance,
     /// The entrance is one below: the container may make cgroups in that.
     is_writable: bool,
 }
@@ -47,7 +48,7 @@ impl Group {
         }
         let made = super::write(&path, limits).and_then(|()| match is_writable {
             true => make_entrance(&path),
-            false => File::open(&path).doing(doing),
+            false => Entrance::open(&path),
         });
         match made {
             Ok(entrance) => Ok(Self { path, entrance, is_writable }),
@@ -57,6 +58,11 @@ impl Group {
                 Err(failure)
             }
         }
+    }
+
+    /// Where its processes are put, to be kept.
+    pub fn entrance(&self) -> Result<Entrance> {
+        Entrance::open(&self.entrance.path)
     }
 
     /// Makes it as it was before its program was started: what that has made in
@@ -124,10 +130,42 @@ impl AsFd for Group {
     }
 }
 
+/// The cgroup that a container's processes are put into.
+#[derive(Debug)]
+pub struct Entrance {
+    path: PathBuf,
+    directory: File,
+}
+
+impl Entrance {
+    fn open(path: &Path) -> Result<Self> {
+        let directory = File::open(path).doing(|| format!("open {}", path.display()))?;
+        Ok(Self { path: path.to_owned(), directory })
+    }
+
+    /// The cgroup that the process `pid` of the container's has been put into
+    /// by the container itself.
+    pub fn find_below(&self, pid: i32) -> Result<OwnedFd> {
+        let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).doing(|| "find the container's cgroup")?;
+        let mount = cgroup::CgroupMount::find().ok_or_else(|| Failure::host("no cgroup v2 tree is mounted"))?;
+        let path = mount.directory(Path::new(cgroup::own_cgroup(&text).unwrap_or_default()));
+        if !path.starts_with(&self.path) {
+            return Err(Failure::host("the container's first process is in another cgroup"));
+        }
+        Ok(open::open_dir(&path)?)
+    }
+}
+
+impl AsFd for Entrance {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.directory.as_fd()
+    }
+}
+
 /// Where the program of a container starts that may make cgroups: one below
 /// what its limits are written to, with the same controllers, and bounds on
 /// what it makes. Its files are its owner's, who is root in the container.
-fn make_entrance(path: &Path) -> Result<File> {
+fn make_entrance(path: &Path) -> Result<Entrance> {
     let write = |name: &str, value: String| {
         let file = path.join(name);
         fs::write(&file, &value).doing(|| format!("write {value} to {}", file.display()))
@@ -137,7 +175,7 @@ fn make_entrance(path: &Path) -> Result<File> {
     enable(path, &words(&path.join("cgroup.controllers"))?)?;
     let entrance = path.join(own::INIT);
     fs::create_dir(&entrance).doing(|| format!("make cgroup {}", entrance.display()))?;
-    File::open(&entrance).doing(|| format!("open {}", entrance.display()))
+    Entrance::open(&entrance)
 }
 
 /// Gives the controllers `wanted` to the cgroups in `directory`, as far as that

@@ -14,7 +14,7 @@ pub mod scope;
 pub mod tree;
 mod write;
 
-pub use group::{Group, remove};
+pub use group::{Entrance, Group, remove};
 pub use limits::Limits;
 pub use placement::Placement;
 pub use scope::Scoped;

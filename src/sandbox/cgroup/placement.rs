@@ -149,6 +149,14 @@ pub fn decide(facts: &Cgroup, wish: &Wish<'_>) -> Result<Placement> {
     }
 }
 
+/// What a container gets that asks for a cgroup and for nothing else.
+pub fn usual(facts: &Cgroup) -> Placement {
+    let limits = Limits::default();
+    let wish = Wish { cgroups: Cgroups::Enabled, parent: None, limits: &limits, is_writable: false, is_kept: true };
+    // Why not is what the host's shortfalls say.
+    decide(facts, &wish).unwrap_or_default()
+}
+
 /// The option that cannot do without.
 fn what_needs_one(wish: &Wish<'_>) -> Option<String> {
     let flags = wish.limits.entries().into_iter().map(|entry| entry.flag);
