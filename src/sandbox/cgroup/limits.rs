@@ -278,6 +278,11 @@ impl Entries {
 }
 
 impl IoMax {
+    /// No limits for `disk`.
+    pub fn of(disk: Disk) -> Self {
+        Self { disk, read_bytes: None, write_bytes: None, read_operations: None, write_operations: None }
+    }
+
     /// The four, by the kernel's names.
     fn parts(&self) -> [(&'static str, &'static str, Option<Bound>); 4] {
         [

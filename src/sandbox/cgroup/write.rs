@@ -120,12 +120,8 @@ mod tests {
             assert_eq!(earlier_value(text, value), earlier, "{text:?} {value}");
         }
         let disk = Disk { major: 8, minor: 0 };
-        let max = IoMax { disk, read_bytes: Some(Bound::At(2)), ..none(disk) };
+        let max = IoMax { disk, read_bytes: Some(Bound::At(2)), ..IoMax::of(disk) };
         let files = Limits { io_max: vec![max], ..Limits::default() }.files();
         assert_eq!(earlier_value("", &files[0].1), "8:0 rbps=max");
-    }
-
-    fn none(disk: Disk) -> IoMax {
-        IoMax { disk, read_bytes: None, write_bytes: None, read_operations: None, write_operations: None }
     }
 }
