@@ -6,6 +6,7 @@
 
 pub mod cgroup;
 mod facts;
+pub mod machine;
 pub mod mountinfo;
 pub mod session;
 

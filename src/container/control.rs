@@ -44,7 +44,8 @@ use crate::kernel::{open, socket};
 use crate::paths::Paths;
 use crate::process::channel::Channel;
 use crate::process::steps;
-use crate::sandbox::cgroup::Scoped;
+use crate::sandbox::cgroup::{Limits, Scoped};
+use crate::sandbox::enforcement::{Enforced, Substitutes};
 use crate::sandbox::spec::SandboxSpec;
 
 /// What a container is started from.
@@ -128,7 +129,7 @@ pub enum ToSupervisor {
     /// Call it so.
     Rename(String),
     /// Change what may change.
-    Update(Update),
+    Update(Box<Update>),
     /// Run one program more; without a terminal its standard streams come along.
     Exec(Box<Exec>),
     /// Ask the program now whether it is well.
@@ -140,6 +141,24 @@ pub enum ToSupervisor {
 pub struct Update {
     /// The restart policy.
     pub restart: Option<RestartPolicy>,
+    /// What it may use.
+    pub limits: Option<Box<LimitsChange>>,
+}
+
+/// Other limits than those it was started with, as a command has decided them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitsChange {
+    /// request.json as the command has read it; another one means that somebody
+    /// else was faster.
+    pub before: String,
+    /// request.json as it is to be.
+    pub after: String,
+    /// What is written into the container's cgroup.
+    pub written: Limits,
+    /// What is done for limits that the cgroup cannot hold.
+    pub substitutes: Substitutes,
+    /// Each limit, and who holds it.
+    pub enforced: Vec<Enforced>,
 }
 
 impl Update {
@@ -147,6 +166,9 @@ impl Update {
     pub fn apply(&self, record: &mut Record) {
         if let Some(restart) = self.restart {
             record.restart = restart;
+        }
+        if let Some(limits) = &self.limits {
+            record.enforced.clone_from(&limits.enforced);
         }
     }
 }

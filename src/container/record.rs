@@ -18,6 +18,7 @@ use crate::image::config::RunConfig;
 use crate::limits;
 use crate::process::identity::Identity;
 use crate::process::idmap::IdMap;
+use crate::sandbox::enforcement::Enforced;
 use crate::sandbox::spec::Mount;
 
 /// The version this kelp writes.
@@ -98,6 +99,9 @@ pub struct Record {
     /// started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oom: Option<OutOfMemory>,
+    /// Its limits, and who holds them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub enforced: Vec<Enforced>,
     /// Where in its life it is.
     pub status: Status,
 }
@@ -236,6 +240,7 @@ impl Record {
             unfinished: false,
             cgroup: None,
             oom: None,
+            enforced: Vec::new(),
             status: Status::Created,
         }
     }

@@ -9,11 +9,10 @@ use std::time::{Duration, Instant};
 
 use super::start;
 use crate::container::attach::Observer;
-use crate::container::control::{self, FromSupervisor, Stop, ToSupervisor, Update};
+use crate::container::control::{self, FromSupervisor, Stop, ToSupervisor};
 use crate::container::events::{self, Action};
 use crate::container::processes;
 use crate::container::record::{Record, Status};
-use crate::container::restart::RestartPolicy;
 use crate::container::store::{self, Container, Locked};
 use crate::container::uses;
 use crate::error::{Context, Failure, Kind, Result};
@@ -270,29 +269,12 @@ pub fn rename(paths: &Paths, name: &str, new: &str) -> Result<()> {
     Ok(())
 }
 
-/// Changes what may change of the container called `name`, for its next starts
-/// too.
-pub fn update(paths: &Paths, name: &str, update: &Update) -> Result<()> {
-    let container = store::find(paths, name)?;
-    let doing = || format!("update container \"{name}\"");
-    if container.record.auto_remove && update.restart.is_some_and(|policy| policy != RestartPolicy::No) {
-        return Err(Failure::user("it is removed when it ends (--rm), which excludes a restart policy")).doing(doing);
-    }
-    change(paths, &container, &ToSupervisor::Update(update.clone()), |Container { directory, record }| {
-        update.apply(record);
-        record.save(directory)
-    })
-    .doing(doing)?;
-    events::tell(paths, &container.record, Action::Update);
-    Ok(())
-}
-
 /// Asks the supervisor for a change, or makes it where there is none.
-fn change(
+pub(super) fn change(
     paths: &Paths,
     container: &Container,
     message: &ToSupervisor,
-    make: impl Fn(&mut Container) -> Result<()>,
+    mut make: impl FnMut(&mut Container) -> Result<()>,
 ) -> Result<()> {
     for _ in 0..2 {
         if ask(paths, container, message)?.is_some() {

@@ -9,6 +9,7 @@
 use std::path::Path;
 
 use super::base_steps::{self, Choices, MASKED, READ_ONLY};
+use super::limiting::{self, Decision, Surroundings};
 use super::options::mount::What;
 use super::options::namespaces::{Choice, UserChoice};
 use super::options::security::{Seccomp, Unmask};
@@ -16,13 +17,16 @@ use super::options::{environment, mount, sysctl};
 use super::request::RunRequest;
 use crate::error::{Context, Failure, Result};
 use crate::host::Cgroup;
+use crate::host::machine::Machine;
 use crate::image::config::RunConfig;
 use crate::image::config::change::DEFAULT_PATH;
 use crate::limits;
 use crate::process::idmap::{Extent, IdMap};
 use crate::sandbox::capabilities;
+use crate::sandbox::cgroup::limits::Disk;
 use crate::sandbox::cgroup::placement::{self, Wish};
 use crate::sandbox::cgroup::{Limits, Placement};
+use crate::sandbox::rlimits;
 use crate::sandbox::seccomp::Policy;
 use crate::sandbox::spec::{
     Attributes, ContainerPath, Filter, HostPath, Mount, Namespace, Namespaces, Process, Root, SandboxSpec, Source, Step,
@@ -57,6 +61,8 @@ pub struct Input<'a> {
     pub joined: &'a dyn Fn(&str, &str) -> Result<Namespace>,
     /// Data directories of volumes, by name; `None` is an anonymous one.
     pub volumes: &'a dyn Fn(Option<&str>) -> Result<HostPath>,
+    /// The disk that a path below /dev stands for.
+    pub disks: &'a dyn Fn(&Path) -> Result<Disk>,
     /// The seccomp profile's bytes, where a file was named.
     pub profile: Option<&'a [u8]>,
     /// What is known of the host.
@@ -76,6 +82,8 @@ pub struct HostFacts {
     pub has_mqueue: bool,
     /// Control groups; with `--cgroup-parent`, below that.
     pub cgroup: Cgroup,
+    /// What limits are about, where there are some.
+    pub machine: Machine,
 }
 
 /// Plans one container.
@@ -103,9 +111,11 @@ pub fn plan(input: Input<'_>) -> Result<SandboxSpec> {
         network: namespaces.network == Namespace::Private,
     };
     let sysctls = request.sysctls.iter().map(|text| sysctl::parse(text, private)).collect::<Result<_>>()?;
-    let process = process(&input, hostname.as_deref(), &id_map)?;
-    let limits = Limits::default();
-    let placement = placement(&input, &limits)?;
+    let fits = |limits: &Limits| placement(request, &input.host.cgroup, limits, input.is_kept).map(drop);
+    let around = Surroundings { machine: &input.host.machine, fits: &fits, disk: input.disks };
+    let decision = limiting::decide(&request.resources, &around)?;
+    let placement = placement(request, &input.host.cgroup, &decision.limits, input.is_kept)?;
+    let process = process(&input, hostname.as_deref(), &id_map, &decision)?;
     Ok(SandboxSpec {
         version: SPEC_VERSION,
         id: input.id.to_owned(),
@@ -116,7 +126,9 @@ pub fn plan(input: Input<'_>) -> Result<SandboxSpec> {
         steps,
         sysctls,
         placement,
-        limits,
+        limits: decision.limits,
+        substitutes: decision.substitutes,
+        enforced: decision.enforced,
         process,
     })
 }
@@ -140,9 +152,8 @@ fn namespaces(input: &Input<'_>) -> Result<Namespaces> {
     })
 }
 
-/// Where its cgroup is made.
-fn placement(input: &Input<'_>, limits: &Limits) -> Result<Placement> {
-    let request = input.request;
+/// Where the cgroup of a container of this request is made that is limited so.
+pub(super) fn placement(request: &RunRequest, facts: &Cgroup, limits: &Limits, is_kept: bool) -> Result<Placement> {
     let is_writable = request.security.writable_cgroups;
     if is_writable && request.cgroup != Choice::Private {
         return Err(Failure::usage(
@@ -150,8 +161,8 @@ fn placement(input: &Input<'_>, limits: &Limits) -> Result<Placement> {
         ));
     }
     let parent = request.cgroup_parent.as_ref();
-    let wish = Wish { cgroups: request.cgroups, parent, limits, is_writable, is_kept: input.is_kept };
-    placement::decide(&input.host.cgroup, &wish)
+    let wish = Wish { cgroups: request.cgroups, parent, limits, is_writable, is_kept };
+    placement::decide(facts, &wish)
 }
 
 /// The container's ids onto the base namespace's, where 0 is the caller and 1
@@ -337,7 +348,7 @@ fn protections(input: &Input<'_>) -> Result<Vec<Step>> {
     Ok(read_only.chain(masked).chain(more).collect())
 }
 
-fn process(input: &Input<'_>, hostname: Option<&str>, id_map: &IdMap) -> Result<Process> {
+fn process(input: &Input<'_>, hostname: Option<&str>, id_map: &IdMap, decision: &Decision) -> Result<Process> {
     let (request, image) = (input.request, input.image);
     if id_map.is_single() && !request.groups.is_empty() {
         return Err(Failure::host("--group-add needs more ids than the one that is mapped for you")
@@ -357,7 +368,8 @@ fn process(input: &Input<'_>, hostname: Option<&str>, id_map: &IdMap) -> Result<
         groups: request.groups.clone(),
         capabilities,
         no_new_privileges: request.security.no_new_privileges,
-        limits: request.limits.clone(),
+        limits: rlimits::with_processes(&request.limits, decision.processes),
+        oom_score_adj: request.resources.oom_score_adj,
         seccomp: filter(input, capabilities, id_map)?,
         terminal: request.terminal,
         init: request.init,

@@ -9,6 +9,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::cgroup::Entrance;
+use super::oom_score;
 use super::spec::{Namespaces, Process};
 use super::stage::init::Streams;
 use super::stage::join;
@@ -59,7 +60,12 @@ fn clone_joiner(target: &Target<'_>) -> Result<Side> {
 /// Of `streams`, each that is `None` is the caller's own.
 pub fn join(target: &Target<'_>, process: &Process, streams: Streams<'_>) -> Result<Joining> {
     let (ours, theirs) = Channel::pair()?;
-    match clone_joiner(target)? {
+    let score = oom_score::lend(process.oom_score_adj)?;
+    let cloned = clone_joiner(target);
+    if !matches!(cloned, Ok(Side::Child)) {
+        oom_score::restore(score);
+    }
+    match cloned? {
         Side::Child => join::run(target, process, streams, theirs),
         Side::Parent(Child { pidfd, .. }) => {
             drop(theirs);

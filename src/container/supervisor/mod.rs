@@ -26,6 +26,8 @@ mod output;
 mod pause;
 mod requests;
 mod streams;
+mod substitutes;
+mod update;
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
@@ -40,6 +42,7 @@ use self::health::Prober;
 use self::memory::MemoryWatch;
 use self::output::Output;
 use self::requests::Stopping;
+use self::substitutes::MemoryLimit;
 use super::control::{self, FromSupervisor, Lock, Request, ToSupervisor};
 use super::events::Action;
 use super::log::{Stream, Subject, Writer};
@@ -111,6 +114,8 @@ struct Supervisor {
     /// The container's own cgroup, where it can have one.
     cgroup: Option<Group>,
     memory: MemoryWatch,
+    /// A limit that its cgroup cannot hold.
+    memory_limit: Option<MemoryLimit>,
     stopping: Option<Stopping>,
     backoff: Backoff,
     started_ns: i64,
@@ -151,6 +156,7 @@ impl Supervisor {
             mounts: None,
             cgroup: None,
             memory: MemoryWatch::default(),
+            memory_limit: None,
             stopping: None,
             backoff: Backoff::default(),
         }
@@ -225,6 +231,7 @@ impl Supervisor {
             process::become_subreaper()?;
         }
         self.begin_memory();
+        self.begin_substitutes()?;
         let ends = self.make_streams()?;
         let spec = &self.request.spec;
         // Also of a start that was killed before it was written down.
@@ -369,11 +376,12 @@ impl Supervisor {
         let kill_at = self.stopping.as_ref().and_then(|stopping| stopping.kill_at).filter(|_| payload.is_some());
         let at_once = self.clients.has_lost().then(Instant::now);
         let probe_at = self.prober.deadline(self.is_paused() || self.stopping.is_some());
-        let timers = [until, kill_at, self.output.deadline(), at_once, probe_at, self.memory.deadline()];
+        let memory_at = self.substitutes_deadline().filter(|_| payload.is_some());
+        let timers = [until, kill_at, self.output.deadline(), at_once, probe_at, self.memory.deadline(), memory_at];
         let deadline = timers.into_iter().flatten().min();
         let mut fds: Vec<PollFd<'_>> =
             payload.iter().map(|started| PollFd::new(started.pidfd.as_fd(), PollFlags::POLLIN)).collect();
-        let memory_at = fds.len();
+        let memory_place = fds.len();
         let is_memory_watched = self.memory.interest().map(|interest| fds.push(interest)).is_some();
         fds.extend(self.clients.interests());
         fds.extend(self.sessions.interests());
@@ -385,7 +393,7 @@ impl Supervisor {
             Err(errno) => return Err(Failure::from(std::io::Error::from(errno)).doing("wait for the container")),
         }
         let has_ended = payload.is_some() && fds.first().and_then(PollFd::any) == Some(true);
-        let is_memory_told = is_memory_watched && fds.get(memory_at).and_then(PollFd::any) == Some(true);
+        let is_memory_told = is_memory_watched && fds.get(memory_place).and_then(PollFd::any) == Some(true);
         drop(fds);
         let now = Instant::now();
         let pidfd = payload.map(|started| started.pidfd.as_fd());
@@ -399,6 +407,7 @@ impl Supervisor {
             self.heed(client, said, payload);
         }
         self.turn_memory(is_memory_told);
+        self.turn_substitutes(payload);
         self.turn_sessions(payload);
         self.turn_health(payload);
         self.files.turn();

@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use super::super::control::{Stop, ToSupervisor};
+use super::super::control::{Stop, ToSupervisor, Update};
 use super::super::events::Action;
 use super::super::record::Status;
 use super::super::{signals, store};
@@ -76,10 +76,7 @@ impl Supervisor {
             ToSupervisor::Pause => self.pause(true, payload),
             ToSupervisor::Unpause => self.pause(false, payload),
             ToSupervisor::Rename(name) => self.rename(&name),
-            ToSupervisor::Update(update) => {
-                update.apply(&mut self.request.record);
-                self.save()
-            }
+            ToSupervisor::Update(update) => self.update(&update),
         };
         // The command that launched us asks for signals without an answer.
         if client != FIRST {
@@ -165,6 +162,19 @@ impl Supervisor {
         self.pause_health();
         self.tell(if wanted { Action::Pause } else { Action::Unpause });
         self.save()
+    }
+
+    /// All of it, or nothing.
+    fn update(&mut self, update: &Update) -> Result<()> {
+        let before = self.request.record.clone();
+        let undo = update.limits.as_deref().map(|change| self.change_limits(change)).transpose()?;
+        update.apply(&mut self.request.record);
+        let saved = self.save();
+        if saved.is_err() {
+            self.request.record = before;
+            undo.into_iter().for_each(|undo| self.undo_limits(undo));
+        }
+        saved
     }
 
     fn rename(&mut self, name: &str) -> Result<()> {

@@ -18,4 +18,4 @@ pub use group::{Entrance, Group, remove};
 pub use limits::Limits;
 pub use placement::Placement;
 pub use scope::Scoped;
-pub use write::write;
+pub use write::{Undo, change, write};

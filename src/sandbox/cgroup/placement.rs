@@ -283,23 +283,35 @@ fn refuse(facts: &Cgroup, wish: &Wish<'_>, no_scope: &str, no_subtree: &str) -> 
     };
     let failure =
         Failure::host(format!("{what}: as a scope of systemd: {no_scope}; in a delegated cgroup: {no_subtree}"));
-    match (facts.version, &facts.manager) {
-        (CgroupVersion::Hybrid, _) if !wish.limits.is_empty() => failure
-            .hint("cgroup v1 has the controllers here (hybrid), and users cannot use them there")
-            .hint("an admin boots with systemd.unified_cgroup_hierarchy=1 (cgroup v2 alone)"),
-        (CgroupVersion::V1 | CgroupVersion::None, _) => {
-            failure.hint("an admin boots with systemd.unified_cgroup_hierarchy=1 (cgroup v2 alone)")
-        }
-        _ if facts.subtrees.iter().any(|subtree| !subtree.others.is_empty()) => {
-            let directory = facts.subtrees.iter().find(|subtree| !subtree.others.is_empty());
-            let directory = directory.map(|subtree| subtree.directory.display().to_string()).unwrap_or_default();
-            failure.hint(format!(
+    let failure = way_out(facts, wish).into_iter().fold(failure, Failure::hint);
+    match flags.is_empty() {
+        true => failure,
+        false => failure.hint("--limits best-effort goes without it, or holds it otherwise where that can be"),
+    }
+}
+
+fn way_out(facts: &Cgroup, wish: &Wish<'_>) -> Vec<String> {
+    const UNIFIED: &str = "an admin boots with systemd.unified_cgroup_hierarchy=1 (cgroup v2 alone)";
+    let crowded = facts.subtrees.iter().find(|subtree| !subtree.others.is_empty());
+    match (facts.version, &facts.manager, crowded) {
+        (CgroupVersion::Hybrid, ..) if !wish.limits.is_empty() => vec![
+            "cgroup v1 has the controllers here (hybrid), and users cannot use them there".to_owned(),
+            UNIFIED.to_owned(),
+        ],
+        (CgroupVersion::V1 | CgroupVersion::None, ..) => vec![UNIFIED.to_owned()],
+        (.., Some(crowded)) => {
+            let directory = crowded.directory.display();
+            vec![format!(
                 "move what is there to a leaf: mkdir {directory}/shell; echo $$ > {directory}/shell/cgroup.procs"
-            ))
+            )]
         }
-        (_, Some(manager)) if !wish.limits.missing(&manager.controllers).is_empty() => failure.hint(DELEGATE),
-        (_, Some(_)) => failure.hint("systemd-run --user --scope -p Delegate=yes kelp ... is a place of your own"),
-        (_, None) => failure.hint("an admin delegates a cgroup to you: kelp's reference page on cgroups says how"),
+        (_, Some(manager), _) if !wish.limits.missing(&manager.controllers).is_empty() => vec![DELEGATE.to_owned()],
+        (_, Some(_), _) => {
+            vec!["systemd-run --user --scope -p Delegate=yes kelp ... is a place of your own".to_owned()]
+        }
+        (_, None, _) => {
+            vec!["an admin delegates a cgroup to you: kelp's reference page on cgroups says how".to_owned()]
+        }
     }
 }
 
