@@ -75,6 +75,9 @@ pub struct Record {
     /// A person ended it, so a policy does not bring it back.
     #[serde(default)]
     pub stopped_by_user: bool,
+    /// Why it could not be started; only of one that never ran.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_failure: Option<StartFailure>,
     /// Its network, in docker's words: `none`, `host`, `container:NAME`.
     #[serde(default)]
     pub network: String,
@@ -132,6 +135,15 @@ pub struct Files {
     /// `/` cannot be written.
     #[serde(default)]
     pub read_only: bool,
+}
+
+/// What came of the last try to start a container that never ran.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartFailure {
+    /// 125, 126 or 127, as `run` ended.
+    pub code: i32,
+    /// What `run` said.
+    pub error: String,
 }
 
 /// Where in its life a container is.
@@ -229,6 +241,7 @@ impl Record {
             restart: RestartPolicy::default(),
             restarts: 0,
             stopped_by_user: false,
+            start_failure: None,
             network: String::new(),
             config: RunConfig::default(),
             log: log::Config::default(),

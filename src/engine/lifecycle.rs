@@ -47,8 +47,16 @@ pub fn find(paths: &Paths, name: &str) -> Result<Container> {
     store::find(paths, name)
 }
 
-pub(super) fn not_running() -> Failure {
-    Failure::user("it is not running")
+pub(super) fn not_running(record: &Record) -> Failure {
+    Failure::user("it is not running").hint(way_to_run(record))
+}
+
+/// What makes a container run that does not.
+pub(super) fn way_to_run(record: &Record) -> String {
+    match record.status {
+        Status::Restarting { .. } => "it ended, and is started again in a moment".to_owned(),
+        _ => format!("kelp start {} starts it", record.name),
+    }
 }
 
 /// Asks a live container's supervisor; `None` where it does not live (any more).
@@ -73,7 +81,7 @@ fn reach(paths: &Paths, container: &Container, message: &ToSupervisor) -> Result
 /// waited for: one that takes its time does not hold the others up.
 pub struct Stopping {
     paths: Paths,
-    stop: Stop,
+    message: ToSupervisor,
     container: Container,
     /// Where the answer comes from; `None` where it did not live.
     channel: Option<Channel>,
@@ -81,23 +89,28 @@ pub struct Stopping {
 
 /// Asks the container called `name` to end. One that does not run is no failure.
 pub fn ask_to_stop(paths: &Paths, name: &str, stop: Stop) -> Result<Stopping> {
+    ask_for_end(paths, name, ToSupervisor::Stop(stop), stopping)
+}
+
+fn ask_for_end(paths: &Paths, name: &str, message: ToSupervisor, doing: fn(&str) -> String) -> Result<Stopping> {
     let container = store::find(paths, name)?;
-    let channel = reach(paths, &container, &ToSupervisor::Stop(stop)).doing(|| stopping(name))?;
-    Ok(Stopping { paths: paths.clone(), stop, container, channel })
+    let channel = reach(paths, &container, &message).doing(|| doing(name))?;
+    Ok(Stopping { paths: paths.clone(), message, container, channel })
 }
 
 impl Stopping {
     /// Waits until it has ended.
     pub fn wait(self) -> Result<()> {
-        let doing = || stopping(&self.container.record.name);
-        match self.channel.and_then(|channel| control::answer(&channel).transpose()).transpose().doing(doing)? {
-            // It has ended. Another may have started it since: that is not waited for.
-            Some(_) => Ok(()),
+        // Another may have started it since: that is not waited for.
+        self.answer().map(drop).doing(|| stopping(&self.container.record.name))
+    }
+
+    /// `None` where it did not live.
+    fn answer(&self) -> Result<Option<FromSupervisor>> {
+        match self.channel.as_ref().map(control::answer).transpose()?.flatten() {
+            Some(answer) => Ok(Some(answer)),
             // It was ending already, or is being started.
-            None => {
-                let message = ToSupervisor::Stop(self.stop);
-                ask_or_see_dead(&self.paths, self.container.clone(), &message).map(drop).doing(doing)
-            }
+            None => ask_or_see_dead(&self.paths, self.container.clone(), &self.message),
         }
     }
 }
@@ -129,22 +142,29 @@ fn ask_or_see_dead(paths: &Paths, mut container: Container, message: &ToSupervis
     }
 }
 
-/// Ends the container called `name`, if it runs, and starts it again.
-pub fn restart(
-    paths: &Paths,
-    name: &str,
-    stop: Stop,
-    progress: &dyn Progress,
-    observer: &mut dyn Observer,
-) -> Result<()> {
-    let container = store::find(paths, name)?;
-    let record = container.record.clone();
-    let doing = || format!("restart container \"{name}\"");
-    if ask_or_see_dead(paths, container, &ToSupervisor::Restart(stop)).doing(doing)?.is_none() {
-        start::start(paths, name, None, progress, observer)?;
+/// A container that was asked to end and to be started again.
+pub struct Restarting(Stopping);
+
+/// Asks the container called `name` to end, if it runs, and to start again.
+pub fn ask_to_restart(paths: &Paths, name: &str, stop: Stop) -> Result<Restarting> {
+    ask_for_end(paths, name, ToSupervisor::Restart(stop), restarting).map(Restarting)
+}
+
+impl Restarting {
+    /// Waits until it runs again; starts it where it did not run.
+    pub fn wait(self, progress: &dyn Progress, observer: &mut dyn Observer) -> Result<()> {
+        let Self(stopping) = self;
+        let record = &stopping.container.record;
+        if stopping.answer().doing(|| restarting(&record.name))?.is_none() {
+            start::start(&stopping.paths, &record.name, None, progress, observer)?;
+        }
+        events::tell(&stopping.paths, record, Action::Restart);
+        Ok(())
     }
-    events::tell(paths, &record, Action::Restart);
-    Ok(())
+}
+
+fn restarting(name: &str) -> String {
+    format!("restart container \"{name}\"")
 }
 
 /// Sends a signal to the program of the container called `name`.
@@ -173,13 +193,13 @@ pub fn check_health(paths: &Paths, name: &str) -> Result<i32> {
     let doing = || format!("check the health of container \"{name}\"");
     match ask(paths, &container, &ToSupervisor::CheckHealth).doing(doing)? {
         Some(FromSupervisor::Exited(code)) => Ok(code),
-        _ => Err(not_running()).doing(doing),
+        _ => Err(not_running(&container.record)).doing(doing),
     }
 }
 
 /// Asks for something that only a running container can do.
 fn request(paths: &Paths, container: &Container, message: &ToSupervisor) -> Result<()> {
-    ask(paths, container, message)?.map(drop).ok_or_else(not_running)
+    ask(paths, container, message)?.map(drop).ok_or_else(|| not_running(&container.record))
 }
 
 /// What a `wait` waits for.
@@ -198,7 +218,7 @@ pub fn wait(paths: &Paths, name: &str, condition: Condition) -> Result<i32> {
     let container = store::find(paths, name)?;
     let mut code = match container.record.status {
         Status::Exited { code, .. } => Some(code),
-        Status::Created => Some(0),
+        Status::Created => Some(container.record.start_failure.as_ref().map_or(0, |failure| failure.code)),
         _ => None,
     };
     if condition == Condition::NextExit {

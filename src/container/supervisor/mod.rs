@@ -40,10 +40,10 @@ use self::health::Prober;
 use self::memory::MemoryWatch;
 use self::output::Output;
 use self::requests::Stopping;
-use super::control::{self, FromSupervisor, Lock, Request, ToSupervisor};
+use super::control::{self, FromSupervisor, Lock, Request, StreamsWanted, ToSupervisor};
 use super::events::Action;
 use super::log::{Stream, Subject, Writer};
-use super::record::{Record, Status, now_ns};
+use super::record::{Record, StartFailure, Status, now_ns};
 use super::restart::Backoff;
 use super::{store, uses};
 use crate::error::{Context, EXIT_OWN_FAILURE, Failure, Kind, Result};
@@ -114,6 +114,10 @@ struct Supervisor {
     stopping: Option<Stopping>,
     backoff: Backoff,
     started_ns: i64,
+    /// The command that started it stays with it.
+    is_attached: bool,
+    /// Before this supervisor.
+    has_run_before: bool,
 }
 
 /// What [`Supervisor::serve`] came back for.
@@ -138,6 +142,8 @@ impl Supervisor {
             paths: request.paths.clone(),
             owner: request.foreground.then_some(FIRST),
             started_ns: 0,
+            is_attached: request.streams != StreamsWanted::Kept,
+            has_run_before: !matches!(request.record.status, Status::Created),
             request,
             lock,
             steps,
@@ -181,7 +187,7 @@ impl Supervisor {
                     return self.end(start_status(&failure), Some(failure.sentence()));
                 }
             };
-            self.tell(Action::Start);
+            self.tell_next_start();
             self.clients.tell_start();
         }
     }
@@ -272,6 +278,7 @@ impl Supervisor {
             paused: false,
             health: self.begin_health(),
         };
+        self.request.record.start_failure = None;
         self.steps.mark("follow init until it executes");
         failpoint::reach(&self.paths, "supervisor: program runs");
         // A program that is started again does not end for a full disk.
@@ -433,19 +440,30 @@ impl Supervisor {
         self.leave_cgroup();
         control::close(&self.paths, &self.request.spec.id);
         self.tell_failed_start(start_status(&failure));
-        let written = match self.request.is_new {
+        let written = match self.request.record.auto_remove {
             true => self.discard(),
-            false => {
-                let (started_ns, finished_ns) = (now_ns(), now_ns());
-                let error = Some(failure.sentence());
-                let code = start_status(&failure);
-                self.request.record.status = Status::Exited { code, started_ns, finished_ns, error };
-                self.save()
-            }
+            false => self.keep_unstarted(&failure),
         };
+        failpoint::reach(&self.paths, "supervisor: failed start written down");
         self.lock.clear();
         self.clients.tell(FIRST, &FromSupervisor::Failed(failure), &[]);
         written
+    }
+
+    /// As docker: what never ran is still only created, with the reason, and can
+    /// be started again. Killed before this is written down, a container that
+    /// was made by `run` is gone: it has no record, or an unfinished one.
+    fn keep_unstarted(&mut self, failure: &Failure) -> Result<()> {
+        let (code, error) = (start_status(failure), failure.sentence());
+        let record = &mut self.request.record;
+        if self.has_run_before {
+            let (started_ns, finished_ns) = (now_ns(), now_ns());
+            record.status = Status::Exited { code, started_ns, finished_ns, error: Some(error) };
+        } else {
+            record.status = Status::Created;
+            record.start_failure = Some(StartFailure { code, error });
+        }
+        self.save()
     }
 
     fn finish(&mut self, code: i32, error: Option<String>) -> Result<()> {

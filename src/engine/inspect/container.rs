@@ -81,16 +81,16 @@ pub fn document(facts: &Facts<'_>) -> Value {
 }
 
 fn state(record: &Record, log: &Log) -> Value {
-    let status = &record.status;
+    let (status, unstarted) = (&record.status, record.start_failure.as_ref());
     let (pid, code, started, finished) = match status {
-        Status::Created => (0, 0, NEVER.to_owned(), NEVER.to_owned()),
+        Status::Created => (0, unstarted.map_or(0, |failure| failure.code), NEVER.to_owned(), NEVER.to_owned()),
         Status::Running { payload, started_ns, .. } => (payload.pid, 0, time(*started_ns), NEVER.to_owned()),
         Status::Restarting { code, started_ns, finished_ns, .. }
         | Status::Exited { code, started_ns, finished_ns, .. } => (0, *code, time(*started_ns), time(*finished_ns)),
     };
     let error = match status {
         Status::Exited { error: Some(error), .. } => error,
-        _ => "",
+        _ => unstarted.map_or("", |failure| &failure.error),
     };
     json!({
         "Status": status.word(),
