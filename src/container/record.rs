@@ -13,6 +13,7 @@ use super::health::Health;
 use super::log;
 use super::oom::OutOfMemory;
 use super::restart::RestartPolicy;
+use super::spent::Spent;
 use crate::error::{Context, Failure, Result};
 use crate::image::config::RunConfig;
 use crate::limits;
@@ -101,6 +102,9 @@ pub struct Record {
     /// started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oom: Option<OutOfMemory>,
+    /// What it had taken when it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spent: Option<Spent>,
     /// Where in its life it is.
     pub status: Status,
 }
@@ -249,6 +253,7 @@ impl Record {
             unfinished: false,
             cgroup: None,
             oom: None,
+            spent: None,
             status: Status::Created,
         }
     }

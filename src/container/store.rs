@@ -15,6 +15,7 @@ use std::time::Duration;
 use super::control;
 use super::events::{self, Action};
 use super::record::{Record, Status, now_ns};
+use super::spent::Spent;
 use super::uses;
 use crate::error::{Context, Failure, Result};
 use crate::failpoint;
@@ -427,6 +428,7 @@ fn load_locked(paths: &Paths, id: &str) -> Result<Option<Container>> {
     if let Some((code, started_ns, finished_ns)) = ended {
         record.status = Status::Exited { code, started_ns, finished_ns, error: None };
         if let Some(path) = record.cgroup.take() {
+            record.spent = Some(Spent::of_cgroup(&path));
             // What is left in it dies; an empty one goes with the cgroup around it.
             cgroup::remove(&path, id).ok();
         }
