@@ -433,6 +433,7 @@ impl Supervisor {
 
     /// The container is over.
     fn end(&mut self, code: i32, error: Option<String>) -> Result<()> {
+        self.count_up();
         self.leave_cgroup();
         let written = self.finish(code, error);
         self.steps.mark("write the end down");
