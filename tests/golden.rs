@@ -15,12 +15,13 @@ use kelp::engine::options::volumes_from::ImageVolumes;
 use kelp::engine::options::{device, mount, security, tmpfs, volume};
 use kelp::engine::plan::{self, HostFacts, Input};
 use kelp::engine::request::{Pull, RootSource, RunRequest, Stored};
-use kelp::error::Failure;
+use kelp::host::cgroup::{Cgroup, CgroupVersion, Manager};
 use kelp::host::machine::Machine;
 use kelp::image::config::RunConfig;
 use kelp::process::identity::Identity;
 use kelp::process::idmap::{Extent, IdMap};
 use kelp::sandbox::cgroup::limits::{Bound, Disk};
+use kelp::sandbox::cgroup::placement::Cgroups;
 use kelp::sandbox::rlimits;
 use kelp::sandbox::spec::{Attributes, ContainerPath, HostPath, Mount, Namespace, Root, Source};
 
@@ -46,6 +47,8 @@ fn request() -> RunRequest {
         uts: Choice::Private,
         network: Choice::None,
         cgroup: Choice::Private,
+        cgroups: Cgroups::Usual,
+        cgroup_parent: None,
         user_namespace: UserChoice::Default,
         time_offsets: None,
         mounts: Vec::new(),
@@ -76,6 +79,23 @@ fn full_map() -> IdMap {
     IdMap { uids: extents.clone(), gids: extents }
 }
 
+/// A login on a host where an admin has delegated nothing more than systemd does by itself.
+fn login() -> Cgroup {
+    let slice = Path::new("/sys/fs/cgroup/user.slice/user-1001.slice");
+    Cgroup {
+        version: CgroupVersion::V2,
+        path: Some("/user.slice/user-1001.slice/session-2.scope".into()),
+        directory: Some(slice.join("session-2.scope")),
+        controllers: ["cpu", "memory", "pids"].map(str::to_owned).to_vec(),
+        manager: Some(Manager {
+            socket: "/run/user/1001/bus".into(),
+            directory: slice.join("user@1001.service"),
+            controllers: ["cpu", "pids"].map(str::to_owned).to_vec(),
+        }),
+        ..Cgroup::default()
+    }
+}
+
 /// The plan as JSON, or its refusal; the filter as its length.
 fn planned(request: &RunRequest, image: &RunConfig, base_map: &IdMap) -> serde_json::Value {
     let root = Root {
@@ -89,6 +109,7 @@ fn planned(request: &RunRequest, image: &RunConfig, base_map: &IdMap) -> serde_j
         hosts: "127.0.0.1 localhost\n10.0.0.1 host\n".to_owned(),
         resolv_conf: "nameserver 10.0.0.53\n".to_owned(),
         has_mqueue: true,
+        cgroup: login(),
         machine: Machine {
             processors: "0-3".to_owned(),
             nodes: "0".to_owned(),
@@ -108,13 +129,10 @@ fn planned(request: &RunRequest, image: &RunConfig, base_map: &IdMap) -> serde_j
         run_directory: Path::new("/run/kelp/containers/ID"),
         joined: &|_, _| Ok(Namespace::Join(Identity { pid: 4242, start_time: 77 })),
         volumes: &|name| Ok(HostPath(PathBuf::from("/volumes").join(name.unwrap_or("anonymous")).join("data"))),
-        fits: &|limits| match limits.missing(&["cpu".to_owned(), "pids".to_owned()]).first() {
-            None => Ok(()),
-            Some(entry) => Err(Failure::host(format!("{} cannot hold", entry.flag))),
-        },
         disks: &|_| Ok(Disk { major: 8, minor: 16 }),
         profile: None,
         host: &host,
+        is_kept: true,
     });
     match spec {
         Ok(spec) => {

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!      command                          supervisor
+//!      (the command has the supervisor put into a scope, if the plan says so)
 //!  1   Start(request, lock)      ->     (over the channel it was launched with)
 //!  2                             <-     Notice, Steps
 //!  3                             <-     Streams(fds), if the command wants them
@@ -43,7 +44,7 @@ use crate::kernel::{open, socket};
 use crate::paths::Paths;
 use crate::process::channel::Channel;
 use crate::process::steps;
-use crate::sandbox::cgroup::Limits;
+use crate::sandbox::cgroup::{Limits, Scoped};
 use crate::sandbox::enforcement::{Enforced, Substitutes};
 use crate::sandbox::spec::SandboxSpec;
 
@@ -62,6 +63,9 @@ pub struct Request {
     pub debug: bool,
     /// What becomes of the program's standard streams.
     pub streams: StreamsWanted,
+    /// What became of the scope that the plan asks for.
+    #[serde(default)]
+    pub scoped: Scoped,
     /// The container ends with the command that starts it.
     pub foreground: bool,
     /// Throw it away if it cannot be started: it was made for this start.

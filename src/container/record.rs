@@ -269,8 +269,9 @@ impl Record {
     /// Whether it says all there is to know, whoever looks after the container.
     pub(super) fn is_at_rest(&self) -> bool {
         match self.status {
-            Status::Created => !self.unfinished,
-            Status::Exited { .. } => !self.unfinished && !self.auto_remove,
+            // With a cgroup, a start of it was killed.
+            Status::Created => !self.unfinished && self.cgroup.is_none(),
+            Status::Exited { .. } => !self.unfinished && !self.auto_remove && self.cgroup.is_none(),
             _ => false,
         }
     }

@@ -424,16 +424,20 @@ fn load_locked(paths: &Paths, id: &str) -> Result<Option<Container>> {
         Status::Restarting { code, started_ns, finished_ns, .. } => Some((*code, *started_ns, *finished_ns)),
         Status::Created | Status::Exited { .. } => None,
     };
+    let left = record.cgroup.take();
+    if let Some(path) = &left {
+        // What is left in it dies; an empty one goes with the cgroup around it.
+        cgroup::remove(path, id).ok();
+        failpoint::reach(paths, "repair: cgroup removed");
+    }
     if let Some((code, started_ns, finished_ns)) = ended {
         record.status = Status::Exited { code, started_ns, finished_ns, error: None };
-        if let Some(path) = record.cgroup.take() {
-            // What is left in it dies; an empty one goes with the cgroup around it.
-            cgroup::remove(&path, id).ok();
-        }
         // On a full disk the next reader does it: removing must stay possible.
         record.save(&directory).ok();
         failpoint::reach(paths, "repair: end written down");
         events::tell(paths, &record, Action::Die(code));
+    } else if left.is_some() {
+        record.save(&directory).ok();
     }
     if record.unfinished || record.auto_remove && !matches!(record.status, Status::Created) {
         uses::remove_own(paths, id, &record.anonymous_volumes)?;

@@ -148,7 +148,7 @@ impl Side {
         let descriptors: Vec<_> = [Some(data.as_fd()), lock.as_ref().map(AsFd::as_fd)].into_iter().flatten().collect();
         launched.channel.send_if_open(&request, &descriptors)?;
         drop((data, lock));
-        let Launched { channel, pidfd } = launched;
+        let Launched { channel, pidfd, .. } = launched;
         let mut side = Self { container, path, channel: Some(channel), pidfd, kind: Kind::Directory, notices };
         match side.hear()? {
             FromCopy::Found(kind) => side.kind = kind,

@@ -11,11 +11,13 @@ use super::start;
 use crate::container::attach::Observer;
 use crate::container::control::{self, FromSupervisor, Stop, ToSupervisor};
 use crate::container::events::{self, Action};
+use crate::container::processes;
 use crate::container::record::{Record, Status};
 use crate::container::store::{self, Container, Locked};
 use crate::container::uses;
 use crate::error::{Context, Failure, Kind, Result};
 use crate::failpoint;
+use crate::host;
 use crate::image::registry::Progress;
 use crate::kernel::process;
 use crate::paths::Paths;
@@ -44,6 +46,14 @@ pub fn list(paths: &Paths) -> Result<(Vec<Container>, Vec<Failure>)> {
 /// The container called `name`: by name, by id or by the unique start of an id.
 pub fn find(paths: &Paths, name: &str) -> Result<Container> {
     store::find(paths, name)
+}
+
+/// What would end the container called `name`, or take it out of reach, though
+/// it is to go on behind the command; `None` where nothing is known of it.
+pub fn session_warning(paths: &Paths, name: &str) -> Option<String> {
+    let Status::Running { supervisor, .. } = store::find(paths, name).ok()?.record.status else { return None };
+    let cgroups = processes::read_text(supervisor.pid, "cgroup")?;
+    host::session::warning(&paths.run, &cgroups)
 }
 
 pub(super) fn not_running(record: &Record) -> Failure {

@@ -5,7 +5,6 @@
 //! plan anew from what was asked for then ([`Stored`]), on what the host is
 //! now, but on the same image, the same volumes and the same files.
 
-use std::cell::OnceCell;
 use std::fs;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -37,8 +36,8 @@ use crate::limits;
 use crate::paths::Paths;
 use crate::process::base::Base;
 use crate::process::idmap::IdMap;
-use crate::sandbox::cgroup::Limits;
 use crate::sandbox::cgroup::limits::Disk;
+use crate::sandbox::cgroup::placement::Parent;
 use crate::sandbox::enforcement::Enforced;
 use crate::sandbox::spec::{HostPath, Mount, Namespace, Root, SandboxSpec, Source, Step};
 use crate::storage::volumes::VolumeName;
@@ -51,14 +50,19 @@ pub(super) enum Effort {
 }
 
 /// The plan of a container, without making or starting anything.
-pub(super) fn dry_run(paths: &Paths, request: &RunRequest, progress: &dyn Progress) -> Result<SandboxSpec> {
+pub(super) fn dry_run(
+    paths: &Paths,
+    request: &RunRequest,
+    is_kept: bool,
+    progress: &dyn Progress,
+) -> Result<SandboxSpec> {
     let mut base = Base::find(paths)?;
     let container =
         Container { directory: paths.containers().join("ID"), record: Record::new("ID".to_owned(), String::new()) };
     let stored = stored(request)?;
     let prepared = Prepared::of(paths, &stored, &mut base, &container, Effort::Name, progress)?;
     let wanted = prepared.wanted(paths, &stored.request, &container.record, &|| Ok("ANONYMOUS".to_owned()))?;
-    prepared.plan(paths, &stored, &base, "ID", &wanted)
+    prepared.plan(paths, &stored, &base, "ID", &wanted, is_kept)
 }
 
 /// The request as it is kept for later starts.
@@ -139,9 +143,16 @@ impl Prepared {
         volumes::wanted(&askers, &|name| Ok(store::find(paths, name)?.record), name)
     }
 
-    fn plan(&self, paths: &Paths, stored: &Stored, base: &Base, id: &str, wanted: &Wanted) -> Result<SandboxSpec> {
+    fn plan(
+        &self,
+        paths: &Paths,
+        stored: &Stored,
+        base: &Base,
+        id: &str,
+        wanted: &Wanted,
+        is_kept: bool,
+    ) -> Result<SandboxSpec> {
         let run_directory = paths.container_run(id);
-        let facts = OnceCell::new();
         plan::plan(Input {
             request: &stored.request,
             mounts: &wanted.mounts,
@@ -153,10 +164,10 @@ impl Prepared {
             run_directory: &run_directory,
             joined: &|name, kind| namespace_of(paths, name, kind),
             volumes: &|name| volumes::place(paths, name),
-            fits: &|limits| fits(&facts, &stored.request, limits),
             disks: &|path| host::machine::disk(path).map(|(major, minor)| Disk { major, minor }),
             profile: stored.profile.as_deref().map(str::as_bytes),
             host: &self.host,
+            is_kept,
         })
     }
 }
@@ -197,12 +208,14 @@ fn kept(paths: &Paths, record: &Record, request: &RunRequest, base: &Base) -> Re
 }
 
 /// Makes all that `container` needs to be started, and plans the start. The
-/// caller holds its lock. The record is returned as it is to be.
+/// caller holds its lock. With `is_kept` it goes on without the caller. The
+/// record is returned as it is to be.
 pub(super) fn prepare(
     paths: &Paths,
     stored: &Stored,
     base: &mut Base,
     container: &Container,
+    is_kept: bool,
     progress: &dyn Progress,
     observer: &mut dyn Observer,
 ) -> Result<(SandboxSpec, Record)> {
@@ -213,7 +226,7 @@ pub(super) fn prepare(
     fs::create_dir_all(&run_directory).doing(|| format!("make {}", run_directory.display()))?;
     let name = || Ok(VolumeName::random()?.as_str().to_owned());
     let wanted = prepared.wanted(paths, request, &record, &name)?;
-    let spec = prepared.plan(paths, stored, base, &record.id, &wanted)?;
+    let spec = prepared.plan(paths, stored, base, &record.id, &wanted, is_kept)?;
     tell_of_degradations(request, &spec, observer);
     make_missing_sources(request)?;
     write_contents(&spec)?;
@@ -354,19 +367,12 @@ fn make_missing_sources(request: &RunRequest) -> Result<()> {
     Ok(())
 }
 
-/// Whether a cgroup below the caller's own can hold `limits`.
-pub(super) fn fits(facts: &OnceCell<Cgroup>, _request: &RunRequest, limits: &Limits) -> Result<()> {
-    let facts = facts.get_or_init(host::cgroup);
-    let available = if facts.is_delegated { facts.controllers.as_slice() } else { &[] };
-    let missing = limits.missing(available);
-    let Some(first) = missing.first() else { return Ok(()) };
-    let directory = facts.directory.as_deref().unwrap_or(Path::new("/sys/fs/cgroup")).display();
-    let cause = format!(
-        "{} cannot hold: there is no {} in {directory}/cgroup.controllers",
-        first.flag,
-        first.controller.name()
-    );
-    Err(Failure::host(cause).hint("--limits best-effort goes without it, or holds it otherwise where that can be"))
+/// Control groups, as a container of this request may use them.
+pub(super) fn cgroups(request: &RunRequest) -> Cgroup {
+    match &request.cgroup_parent {
+        Some(Parent::Path(path)) => host::cgroup::look().only_below(path),
+        _ => host::cgroup::look(),
+    }
 }
 
 fn tell_of_degradations(request: &RunRequest, spec: &SandboxSpec, observer: &mut dyn Observer) {
@@ -390,6 +396,7 @@ fn host_facts(request: &RunRequest) -> HostFacts {
     HostFacts {
         hosts: if shares_network { read("/etc/hosts") } else { String::new() },
         resolv_conf: if shares_network { read("/etc/resolv.conf") } else { String::new() },
+        cgroup: cgroups(request),
         machine: if request.resources.that_limit().is_empty() { Machine::default() } else { Machine::look() },
         has_mqueue: request.ipc == Choice::Host && fs::metadata("/dev/mqueue").is_ok_and(|status| status.is_dir()),
     }

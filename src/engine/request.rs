@@ -18,6 +18,7 @@ use crate::error::{Context, Failure, Result};
 use crate::image::config::Healthcheck;
 use crate::image::platform::Platform;
 use crate::limits;
+use crate::sandbox::cgroup::placement::{Cgroups, Parent};
 use crate::sandbox::spec::TimeOffsets;
 
 /// Where the root file system comes from.
@@ -86,6 +87,12 @@ pub struct RunRequest {
     pub network: Choice,
     /// The cgroup namespace.
     pub cgroup: Choice,
+    /// Whether it has a cgroup of its own.
+    #[serde(default)]
+    pub cgroups: Cgroups,
+    /// What its cgroup is made in.
+    #[serde(default)]
+    pub cgroup_parent: Option<Parent>,
     /// The user namespace's id map.
     pub user_namespace: UserChoice,
     /// Clock offsets.

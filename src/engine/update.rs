@@ -6,7 +6,6 @@
 //! for the cgroup that it has, and its supervisor does it: all of it, or
 //! nothing.
 
-use std::cell::OnceCell;
 use std::fs;
 use std::path::Path;
 
@@ -14,6 +13,7 @@ use super::lifecycle::change;
 use super::limiting::{self, Decision, Surroundings};
 use super::make;
 use super::options::resources::{Mode, Resources};
+use super::plan;
 use super::request::Stored;
 use super::start::{older, stored};
 use crate::container::control::{LimitsChange, ToSupervisor, Update};
@@ -88,9 +88,9 @@ fn at_rest(container: &Container, wish: &Resources) -> Result<Vec<Enforced>> {
     let resources = stored.request.resources.changed_by(wish);
     stored.request.resources = resources;
     let request = &stored.request;
-    let facts = OnceCell::new();
-    let around =
-        Surroundings { machine: &Machine::look(), fits: &|limits| make::fits(&facts, request, limits), disk: &disk };
+    let facts = make::cgroups(request);
+    let fits = |limits: &Limits| plan::placement(request, &facts, limits, true).map(drop);
+    let around = Surroundings { machine: &Machine::look(), fits: &fits, disk: &disk };
     let decision = limiting::decide(&request.resources, &around)?;
     stored.save(&container.directory)?;
     Ok(decision.enforced)

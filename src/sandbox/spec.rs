@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::cgroup::Limits;
+use super::cgroup::{Limits, Placement};
 use super::enforcement::{Enforced, Substitutes};
 use crate::kernel::seccomp::Instruction;
 use crate::process::identity::Identity;
@@ -89,6 +89,9 @@ pub struct SandboxSpec {
     pub steps: Vec<Step>,
     /// Written below /proc/sys before the payload starts: `net.ipv4.x` → value.
     pub sysctls: Vec<(String, String)>,
+    /// Where its cgroup is made.
+    #[serde(default)]
+    pub placement: Placement,
     /// What its cgroup may use: written before anything is started in it. A
     /// limit that cannot be written is a failure.
     #[serde(default, skip_serializing_if = "Limits::is_empty")]

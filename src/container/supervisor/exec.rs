@@ -414,7 +414,8 @@ fn target<'a>(spec: &'a SandboxSpec, started: &'a Started) -> Target<'a> {
         pidfd: started.pidfd.as_fd(),
         namespaces: &spec.namespaces,
         single: spec.id_map.is_single(),
-        cgroup: started.cgroup.as_ref().map(AsFd::as_fd),
+        cgroup: started.cgroup.as_ref(),
+        pid: started.pid,
     }
 }
 

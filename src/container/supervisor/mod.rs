@@ -199,7 +199,7 @@ impl Supervisor {
         self.clients.listen(listener);
         failpoint::reach(&self.paths, "supervisor: listening");
         self.open_log()?;
-        self.enter_cgroup();
+        self.enter_cgroup()?;
         let started = self.start()?;
         if self.owner == Some(FIRST) {
             self.clients.expect_end(FIRST);
@@ -219,7 +219,7 @@ impl Supervisor {
     fn start_again(&mut self) -> Result<Started> {
         // The old mounts must be gone before the directories are mounted anew.
         self.mounts = None;
-        self.thaw();
+        self.renew_cgroup()?;
         self.start()
     }
 
