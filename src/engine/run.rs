@@ -25,6 +25,7 @@ use crate::process::base::Base;
 use crate::process::launch::{self, Launched};
 use crate::process::stage::Stage;
 use crate::process::steps::Steps;
+use crate::sandbox::cgroup::scope::{self, Scoped};
 use crate::sandbox::spec::SandboxSpec;
 
 /// How a container is run.
@@ -59,6 +60,7 @@ pub fn run(
     observer: &mut dyn Observer,
 ) -> Result<Ran> {
     let mut steps = Steps::new("command");
+    let is_kept = matches!(mode, Mode::Detached);
     check_streams()?;
     let stored = make::stored(request)?;
     let mut base = Base::find(paths)?;
@@ -75,16 +77,25 @@ pub fn run(
     let id = made.container.record.id.clone();
     steps.mark("make the container");
     let prepared = write_down(paths, &stored, &made)
-        .and_then(|()| make::prepare(paths, &stored, &mut base, &made.container, progress, observer));
+        .and_then(|()| make::prepare(paths, &stored, &mut base, &made.container, is_kept, progress, observer));
     steps.mark("plan");
     failpoint::reach(paths, "run: planned");
     let result = match prepared {
-        Ok((spec, record)) => start(paths, mode, &launched, made, (spec, record), request.log.is_some(), observer),
+        Ok((spec, record)) => {
+            let scoped = scope::make(&spec.placement, &id, &record.name, launched.pid);
+            if scoped != Scoped::Unasked {
+                steps.mark("have a scope made");
+            }
+            failpoint::reach(paths, "run: scope made");
+            start(paths, mode, &launched, made, (spec, record, scoped), request.log.is_some(), observer)
+        }
         Err(failure) => abandon(paths, &made).and(Err(failure)),
     };
     steps.mark("attach until the end");
     observer.steps(&steps.done);
-    if let (Err(_), Some(path)) = (&result, &request.id_file) {
+    if let (Err(_), Some(path)) = (&result, &request.id_file)
+        && !paths.containers().join(&id).exists()
+    {
         // There is no container of that id.
         fs::remove_file(path).ok();
     }
@@ -107,7 +118,7 @@ pub fn create(
     let made = make(paths, request, name)?;
     let directory = &made.container.directory;
     let done = write_down(paths, &stored, &made)
-        .and_then(|()| make::prepare(paths, &stored, &mut base, &made.container, progress, observer))
+        .and_then(|()| make::prepare(paths, &stored, &mut base, &made.container, true, progress, observer))
         .and_then(|(_, record)| record.save(directory).map(|()| events::tell(paths, &record, Action::Create)));
     match done {
         Ok(()) => Ok(made.container.record.id),
@@ -122,8 +133,9 @@ pub fn create(
 }
 
 /// The plan of a container, without making or starting anything.
-pub fn dry_run(paths: &Paths, request: &RunRequest, progress: &dyn Progress) -> Result<SandboxSpec> {
-    make::dry_run(paths, request, progress)
+/// With `is_kept` it would go on without the command.
+pub fn dry_run(paths: &Paths, request: &RunRequest, is_kept: bool, progress: &dyn Progress) -> Result<SandboxSpec> {
+    make::dry_run(paths, request, is_kept, progress)
 }
 
 /// A directory as a standard stream would be a way out of the container
@@ -187,7 +199,7 @@ fn start(
     mode: &Mode,
     launched: &Launched,
     made: Made,
-    (spec, mut record): (SandboxSpec, Record),
+    (spec, mut record, scoped): (SandboxSpec, Record, Scoped),
     is_logged: bool,
     observer: &mut dyn Observer,
 ) -> Result<End> {
@@ -206,6 +218,7 @@ fn start(
         directory: made.container.directory,
         paths: paths.clone(),
         streams,
+        scoped,
         foreground: matches!(mode, Mode::Foreground { .. }),
         is_new: true,
         size: terminal::size(std::io::stdin().as_fd()).ok(),
