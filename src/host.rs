@@ -5,6 +5,7 @@
 //! their sentence from here.
 
 mod facts;
+pub mod machine;
 pub mod mountinfo;
 pub mod session;
 

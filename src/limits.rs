@@ -126,7 +126,7 @@ pub const HEALTH_OUTPUT_BYTES_MAX: usize = 4096;
 pub const HEALTH_LOG_BYTES_MAX: u64 = 256 << 10;
 
 /// An image cannot have a container probed without a pause: docker's least time.
-pub const HEALTH_TIME_MIN: std::time::Duration = std::time::Duration::from_millis(1);
+pub const HEALTH_TIME_MIN: Duration = Duration::from_millis(1);
 
 /// Programs beside a container's own, by exec: each takes up to four of the
 /// supervisor's 1,024 descriptors (the usual RLIMIT_NOFILE).
@@ -139,6 +139,17 @@ pub const LISTENER_PATIENCE_MS: u64 = 10_000;
 /// Commands that talk to one supervisor at once. Each costs up to three of the
 /// 1,024 descriptors that a process usually may have (RLIMIT_NOFILE).
 pub const CLIENTS_MAX: usize = 200;
+
+/// How long a command that says nothing and waits for nothing may keep its place
+/// when there is none for others. All of ours speak at once.
+pub const SILENCE: Duration = Duration::from_secs(2);
+
+/// How long it may take until a container's first process is its program. It is
+/// milliseconds, and seconds where hundreds are started at once.
+pub const START_PATIENCE: Duration = Duration::from_secs(120);
+
+/// The same of a program that joins a container.
+pub const EXEC_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Containers that one command asks to stop before it waits for the first of
 /// them. Each costs one of the 1,024 descriptors that a process usually may have.

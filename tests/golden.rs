@@ -10,13 +10,17 @@ use kelp::container::restart::RestartPolicy;
 use kelp::engine::inspect::{Facts, of_container};
 use kelp::engine::list::Sizes;
 use kelp::engine::options::namespaces::{Choice, UserChoice};
+use kelp::engine::options::resources::{self, Mode, Resources, Typed};
 use kelp::engine::options::volumes_from::ImageVolumes;
 use kelp::engine::options::{device, mount, security, tmpfs, volume};
 use kelp::engine::plan::{self, HostFacts, Input};
 use kelp::engine::request::{Pull, RootSource, RunRequest, Stored};
+use kelp::error::Failure;
+use kelp::host::machine::Machine;
 use kelp::image::config::RunConfig;
 use kelp::process::identity::Identity;
 use kelp::process::idmap::{Extent, IdMap};
+use kelp::sandbox::cgroup::limits::{Bound, Disk};
 use kelp::sandbox::rlimits;
 use kelp::sandbox::spec::{Attributes, ContainerPath, HostPath, Mount, Namespace, Root, Source};
 
@@ -85,6 +89,12 @@ fn planned(request: &RunRequest, image: &RunConfig, base_map: &IdMap) -> serde_j
         hosts: "127.0.0.1 localhost\n10.0.0.1 host\n".to_owned(),
         resolv_conf: "nameserver 10.0.0.53\n".to_owned(),
         has_mqueue: true,
+        machine: Machine {
+            processors: "0-3".to_owned(),
+            nodes: "0".to_owned(),
+            processes_max: 4096,
+            counts_by_namespace: true,
+        },
     };
     let stored = Stored::new(request, Path::new("/home/alice"), None).expect("a request without a root directory");
     let spec = plan::plan(Input {
@@ -98,6 +108,11 @@ fn planned(request: &RunRequest, image: &RunConfig, base_map: &IdMap) -> serde_j
         run_directory: Path::new("/run/kelp/containers/ID"),
         joined: &|_, _| Ok(Namespace::Join(Identity { pid: 4242, start_time: 77 })),
         volumes: &|name| Ok(HostPath(PathBuf::from("/volumes").join(name.unwrap_or("anonymous")).join("data"))),
+        fits: &|limits| match limits.missing(&["cpu".to_owned(), "pids".to_owned()]).first() {
+            None => Ok(()),
+            Some(entry) => Err(Failure::host(format!("{} cannot hold", entry.flag))),
+        },
+        disks: &|_| Ok(Disk { major: 8, minor: 16 }),
         profile: None,
         host: &host,
     });
@@ -202,6 +217,39 @@ fn refusals() {
     check("refused-no-command", &nothing, &RunConfig::default(), &full_map());
 }
 
+fn limited() -> Resources {
+    let typed = Typed {
+        memory: Some("64m".to_owned()),
+        cpus: Some("1.5".to_owned()),
+        cpu_shares: Some("512".to_owned()),
+        cpuset_cpus: Some("0,2-3".to_owned()),
+        pids_limit: Some("100".to_owned()),
+        read_bps: vec!["/dev/sdb:1mb".to_owned()],
+        conf: vec!["memory.oom.group=1".to_owned()],
+        oom_score_adj: Some("500".to_owned()),
+        ..Typed::default()
+    };
+    resources::parse(&typed).expect("legal")
+}
+
+#[test]
+fn limits_that_hold() {
+    let request = RunRequest {
+        resources: Resources { pids: Some(Bound::At(7)), cpu_weight: Some(9), ..Resources::default() },
+        ..request()
+    };
+    check("limits", &request, &RunConfig::default(), &full_map());
+}
+
+#[test]
+fn limits_that_do_not_hold() {
+    check("refused-limits", &RunRequest { resources: limited(), ..request() }, &RunConfig::default(), &full_map());
+    let resources = Resources { mode: Mode::BestEffort, ..limited() };
+    check("best-effort", &RunRequest { resources, ..request() }, &RunConfig::default(), &full_map());
+    let many = Resources { nano_cpus: Some(5_000_000_000), ..Resources::default() };
+    check("refused-cpus", &RunRequest { resources: many, ..request() }, &RunConfig::default(), &full_map());
+}
+
 /// A request that asks for nearly all there is.
 fn demanding() -> RunRequest {
     RunRequest {
@@ -218,6 +266,7 @@ fn demanding() -> RunRequest {
         ],
         devices: vec![device::parse("/dev/fuse:rw").expect("a device")],
         limits: vec![rlimits::parse("nofile=1024:-1").expect("a limit")],
+        resources: limited(),
         sysctls: vec!["net.ipv4.ip_forward=1".to_owned()],
         capabilities_added: vec!["NET_ADMIN".to_owned()],
         capabilities_dropped: vec!["ALL".to_owned()],

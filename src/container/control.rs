@@ -17,7 +17,7 @@
 //!                                <-     Exited(code)
 //!      Restart                   ->
 //!                                <-     Started
-//!      Signal, Rename, Pause ... ->
+//!      Signal, Rename, WriteDown, ... ->
 //!                                <-     Done           | Failed(Failure)
 //!      Exec(streams)             ->     (Signal, Hangup and Detach then mean its program)
 //!                                <-     Streams(fds), with a terminal
@@ -42,7 +42,10 @@ use crate::kernel::terminal::Size;
 use crate::kernel::{open, socket};
 use crate::paths::Paths;
 use crate::process::channel::Channel;
+use crate::process::identity::Identity;
 use crate::process::steps;
+use crate::sandbox::cgroup::Limits;
+use crate::sandbox::enforcement::{Enforced, Substitutes};
 use crate::sandbox::spec::SandboxSpec;
 
 /// What a container is started from.
@@ -123,11 +126,13 @@ pub enum ToSupervisor {
     /// Call it so.
     Rename(String),
     /// Change what may change.
-    Update(Update),
+    Update(Box<Update>),
     /// Run one program more; without a terminal its standard streams come along.
     Exec(Box<Exec>),
     /// Ask the program now whether it is well.
     CheckHealth,
+    /// Write the record anew: what is on disk is not true.
+    WriteDown,
 }
 
 /// What may change while a container lives.
@@ -135,6 +140,24 @@ pub enum ToSupervisor {
 pub struct Update {
     /// The restart policy.
     pub restart: Option<RestartPolicy>,
+    /// What it may use.
+    pub limits: Option<Box<LimitsChange>>,
+}
+
+/// Other limits than those it was started with, as a command has decided them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitsChange {
+    /// request.json as the command has read it; another one means that somebody
+    /// else was faster.
+    pub before: String,
+    /// request.json as it is to be.
+    pub after: String,
+    /// What is written into the container's cgroup.
+    pub written: Limits,
+    /// What is done for limits that the cgroup cannot hold.
+    pub substitutes: Substitutes,
+    /// Each limit, and who holds it.
+    pub enforced: Vec<Enforced>,
 }
 
 impl Update {
@@ -142,6 +165,9 @@ impl Update {
     pub fn apply(&self, record: &mut Record) {
         if let Some(restart) = self.restart {
             record.restart = restart;
+        }
+        if let Some(limits) = &self.limits {
+            record.enforced.clone_from(&limits.enforced);
         }
     }
 }
@@ -232,6 +258,12 @@ pub fn answer(channel: &Channel) -> Result<Option<FromSupervisor>> {
             answer => return Ok(answer),
         }
     }
+}
+
+/// The supervisor at the other end of a channel that was connected: who
+/// listens, whether it reads or not.
+pub fn supervisor(channel: &Channel) -> Option<Identity> {
+    Identity::of(socket::peer_pid(channel.as_fd()).ok()?).ok()
 }
 
 /// Whether who is at the other end is this user.

@@ -9,10 +9,9 @@ use std::time::{Duration, Instant};
 
 use super::start;
 use crate::container::attach::Observer;
-use crate::container::control::{self, FromSupervisor, Stop, ToSupervisor, Update};
+use crate::container::control::{self, FromSupervisor, Stop, ToSupervisor};
 use crate::container::events::{self, Action};
 use crate::container::record::{Record, Status};
-use crate::container::restart::RestartPolicy;
 use crate::container::store::{self, Container, Locked};
 use crate::container::uses;
 use crate::error::{Context, Failure, Kind, Result};
@@ -69,7 +68,8 @@ fn ask(paths: &Paths, container: &Container, message: &ToSupervisor) -> Result<O
 
 /// The same, without waiting for the answer: it comes over the channel.
 fn reach(paths: &Paths, container: &Container, message: &ToSupervisor) -> Result<Option<Channel>> {
-    if !container.record.status.is_live() {
+    // The lock is the truth: a record may be damaged, and says nothing of a start under way.
+    if !container.record.status.is_live() && !store::is_alive(&container.directory) {
         return Ok(None);
     }
     let channel = control::connect(paths, &container.record.id)?;
@@ -272,29 +272,12 @@ pub fn rename(paths: &Paths, name: &str, new: &str) -> Result<()> {
     Ok(())
 }
 
-/// Changes what may change of the container called `name`, for its next starts
-/// too.
-pub fn update(paths: &Paths, name: &str, update: &Update) -> Result<()> {
-    let container = store::find(paths, name)?;
-    let doing = || format!("update container \"{name}\"");
-    if container.record.auto_remove && update.restart.is_some_and(|policy| policy != RestartPolicy::No) {
-        return Err(Failure::user("it is removed when it ends (--rm), which excludes a restart policy")).doing(doing);
-    }
-    change(paths, &container, &ToSupervisor::Update(update.clone()), |Container { directory, record }| {
-        update.apply(record);
-        record.save(directory)
-    })
-    .doing(doing)?;
-    events::tell(paths, &container.record, Action::Update);
-    Ok(())
-}
-
 /// Asks the supervisor for a change, or makes it where there is none.
-fn change(
+pub(super) fn change(
     paths: &Paths,
     container: &Container,
     message: &ToSupervisor,
-    make: impl Fn(&mut Container) -> Result<()>,
+    mut make: impl FnMut(&mut Container) -> Result<()>,
 ) -> Result<()> {
     for _ in 0..2 {
         if ask(paths, container, message)?.is_some() {
@@ -313,8 +296,10 @@ fn change(
 pub fn remove(paths: &Paths, name: &str, force: bool, volumes: bool) -> Result<()> {
     let doing = || format!("remove container \"{name}\"");
     let container = match store::find(paths, name) {
-        Err(failure) if force && failure.kind != Kind::NotFound => {
-            return store::remove_damaged(paths, name).doing(doing)?.then_some(()).ok_or(failure);
+        Err(failure) if force => {
+            let Some(damaged) = store::find_damaged(paths, name) else { return Err(failure) };
+            kill_for_good(paths, &damaged).doing(doing)?;
+            return store::remove_damaged(paths, &damaged).doing(doing)?.then_some(()).ok_or(failure);
         }
         result => result?,
     };
@@ -328,7 +313,7 @@ pub fn remove(paths: &Paths, name: &str, force: bool, volumes: bool) -> Result<(
             Err(Failure::user(format!("container \"{name}\" is {word}")).hint("rm --force kills it first"))
         }
         // Its own supervisor has removed it.
-        Err(failure) if failure.kind == Kind::NotFound && container.record.auto_remove => Ok(()),
+        Err(failure) if failure.kind == Kind::NotFound && (container.record.auto_remove || force) => Ok(()),
         Err(failure) => Err(failure).doing(doing),
     }
 }
@@ -359,12 +344,13 @@ fn remove_locked(paths: &Paths, Locked { container, .. }: &Locked, volumes: bool
 /// Ends a container whatever it does, so that nothing starts it again.
 fn kill_for_good(paths: &Paths, container: &Container) -> Result<()> {
     let stop = Stop { signal: Some(libc::SIGKILL), timeout_s: Some(0) };
-    let supervisor = match &container.record.status {
-        Status::Running { supervisor, .. } | Status::Restarting { supervisor, .. } => Some(supervisor),
-        Status::Created | Status::Exited { .. } => None,
-    };
     // Whatever the record says: who listens is its supervisor.
-    let patience = match control::connect(paths, &container.record.id)? {
+    let channel = control::connect(paths, &container.record.id)?;
+    let supervisor = channel.as_ref().and_then(control::supervisor).or(match &container.record.status {
+        Status::Running { supervisor, .. } | Status::Restarting { supervisor, .. } => Some(*supervisor),
+        Status::Created | Status::Exited { .. } => None,
+    });
+    let patience = match channel {
         // Nobody is to wait for what hears nothing.
         _ if supervisor.is_some_and(|supervisor| supervisor.is_stopped()) => Duration::ZERO,
         Some(channel) => {

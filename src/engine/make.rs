@@ -5,6 +5,7 @@
 //! plan anew from what was asked for then ([`Stored`]), on what the host is
 //! now, but on the same image, the same volumes and the same files.
 
+use std::cell::OnceCell;
 use std::fs;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -26,6 +27,8 @@ use crate::container::namespaces;
 use crate::container::record::{Files, Record, Status};
 use crate::container::store::{self, Container};
 use crate::error::{Context, Failure, Result};
+use crate::host::machine::Machine;
+use crate::host::{self, Cgroup};
 use crate::image::blobs::Blobs;
 use crate::image::config::{ImageConfig, RunConfig};
 use crate::image::digest::Digest;
@@ -34,6 +37,9 @@ use crate::limits;
 use crate::paths::Paths;
 use crate::process::base::Base;
 use crate::process::idmap::IdMap;
+use crate::sandbox::cgroup::Limits;
+use crate::sandbox::cgroup::limits::Disk;
+use crate::sandbox::enforcement::Enforced;
 use crate::sandbox::spec::{HostPath, Mount, Namespace, Root, SandboxSpec, Source, Step};
 use crate::storage::volumes::VolumeName;
 
@@ -135,6 +141,7 @@ impl Prepared {
 
     fn plan(&self, paths: &Paths, stored: &Stored, base: &Base, id: &str, wanted: &Wanted) -> Result<SandboxSpec> {
         let run_directory = paths.container_run(id);
+        let facts = OnceCell::new();
         plan::plan(Input {
             request: &stored.request,
             mounts: &wanted.mounts,
@@ -146,6 +153,8 @@ impl Prepared {
             run_directory: &run_directory,
             joined: &|name, kind| namespace_of(paths, name, kind),
             volumes: &|name| volumes::place(paths, name),
+            fits: &|limits| fits(&facts, &stored.request, limits),
+            disks: &|path| host::machine::disk(path).map(|(major, minor)| Disk { major, minor }),
             profile: stored.profile.as_deref().map(str::as_bytes),
             host: &self.host,
         })
@@ -202,10 +211,10 @@ pub(super) fn prepare(
     let prepared = Prepared::of(paths, stored, base, container, Effort::Make, progress)?;
     let run_directory = paths.container_run(&record.id);
     fs::create_dir_all(&run_directory).doing(|| format!("make {}", run_directory.display()))?;
-    tell_of_degradations(request, observer);
     let name = || Ok(VolumeName::random()?.as_str().to_owned());
     let wanted = prepared.wanted(paths, request, &record, &name)?;
     let spec = prepared.plan(paths, stored, base, &record.id, &wanted)?;
+    tell_of_degradations(request, &spec, observer);
     make_missing_sources(request)?;
     write_contents(&spec)?;
     record.image = prepared.image_name;
@@ -225,6 +234,7 @@ pub(super) fn prepare(
         record.restart = request.restart;
     }
     record.log = request.log.clone().unwrap_or_default();
+    record.enforced = spec.enforced.clone();
     record.restarts = 0;
     record.stopped_by_user = false;
     record.mounts = volumes::mounted(&wanted, &spec);
@@ -344,7 +354,23 @@ fn make_missing_sources(request: &RunRequest) -> Result<()> {
     Ok(())
 }
 
-fn tell_of_degradations(request: &RunRequest, observer: &mut dyn Observer) {
+/// Whether a cgroup below the caller's own can hold `limits`.
+pub(super) fn fits(facts: &OnceCell<Cgroup>, _request: &RunRequest, limits: &Limits) -> Result<()> {
+    let facts = facts.get_or_init(host::cgroup);
+    let available = if facts.is_delegated { facts.controllers.as_slice() } else { &[] };
+    let missing = limits.missing(available);
+    let Some(first) = missing.first() else { return Ok(()) };
+    let directory = facts.directory.as_deref().unwrap_or(Path::new("/sys/fs/cgroup")).display();
+    let cause = format!(
+        "{} cannot hold: there is no {} in {directory}/cgroup.controllers",
+        first.flag,
+        first.controller.name()
+    );
+    Err(Failure::host(cause).hint("--limits best-effort goes without it, or holds it otherwise where that can be"))
+}
+
+fn tell_of_degradations(request: &RunRequest, spec: &SandboxSpec, observer: &mut dyn Observer) {
+    spec.enforced.iter().filter_map(Enforced::notice).for_each(|notice| observer.notice(&notice));
     for device in &request.devices {
         if let Some(rights) = &device.narrowed {
             observer.notice(&format!(
@@ -364,6 +390,7 @@ fn host_facts(request: &RunRequest) -> HostFacts {
     HostFacts {
         hosts: if shares_network { read("/etc/hosts") } else { String::new() },
         resolv_conf: if shares_network { read("/etc/resolv.conf") } else { String::new() },
+        machine: if request.resources.that_limit().is_empty() { Machine::default() } else { Machine::look() },
         has_mqueue: request.ipc == Choice::Host && fs::metadata("/dev/mqueue").is_ok_and(|status| status.is_dir()),
     }
 }

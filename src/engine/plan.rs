@@ -9,18 +9,22 @@
 use std::path::Path;
 
 use super::base_steps::{self, Choices, MASKED, READ_ONLY};
+use super::limiting::{self, Decision, Surroundings};
 use super::options::mount::What;
 use super::options::namespaces::{Choice, UserChoice};
 use super::options::security::{Seccomp, Unmask};
 use super::options::{environment, mount, sysctl};
 use super::request::RunRequest;
 use crate::error::{Context, Failure, Result};
+use crate::host::machine::Machine;
 use crate::image::config::RunConfig;
 use crate::image::config::change::DEFAULT_PATH;
 use crate::limits;
 use crate::process::idmap::{Extent, IdMap};
 use crate::sandbox::capabilities;
 use crate::sandbox::cgroup::Limits;
+use crate::sandbox::cgroup::limits::Disk;
+use crate::sandbox::rlimits;
 use crate::sandbox::seccomp::Policy;
 use crate::sandbox::spec::{
     Attributes, ContainerPath, Filter, HostPath, Mount, Namespace, Namespaces, Process, Root, SandboxSpec, Source, Step,
@@ -55,6 +59,10 @@ pub struct Input<'a> {
     pub joined: &'a dyn Fn(&str, &str) -> Result<Namespace>,
     /// Data directories of volumes, by name; `None` is an anonymous one.
     pub volumes: &'a dyn Fn(Option<&str>) -> Result<HostPath>,
+    /// Whether the cgroup that it gets can hold these limits, or why not.
+    pub fits: &'a dyn Fn(&Limits) -> Result<()>,
+    /// The disk that a path below /dev stands for.
+    pub disks: &'a dyn Fn(&Path) -> Result<Disk>,
     /// The seccomp profile's bytes, where a file was named.
     pub profile: Option<&'a [u8]>,
     /// What is known of the host.
@@ -70,6 +78,8 @@ pub struct HostFacts {
     pub resolv_conf: String,
     /// Whether there is a /dev/mqueue.
     pub has_mqueue: bool,
+    /// What limits are about, where there are some.
+    pub machine: Machine,
 }
 
 /// Plans one container.
@@ -96,7 +106,9 @@ pub fn plan(input: Input<'_>) -> Result<SandboxSpec> {
         network: namespaces.network == Namespace::Private,
     };
     let sysctls = request.sysctls.iter().map(|text| sysctl::parse(text, private)).collect::<Result<_>>()?;
-    let process = process(&input, hostname.as_deref(), &id_map)?;
+    let around = Surroundings { machine: &input.host.machine, fits: input.fits, disk: input.disks };
+    let decision = limiting::decide(&request.resources, &around)?;
+    let process = process(&input, hostname.as_deref(), &id_map, &decision)?;
     Ok(SandboxSpec {
         version: SPEC_VERSION,
         id: input.id.to_owned(),
@@ -106,7 +118,9 @@ pub fn plan(input: Input<'_>) -> Result<SandboxSpec> {
         root: input.root.0,
         steps,
         sysctls,
-        limits: Limits::default(),
+        limits: decision.limits,
+        substitutes: decision.substitutes,
+        enforced: decision.enforced,
         process,
     })
 }
@@ -313,7 +327,7 @@ fn protections(input: &Input<'_>) -> Result<Vec<Step>> {
     Ok(read_only.chain(masked).chain(more).collect())
 }
 
-fn process(input: &Input<'_>, hostname: Option<&str>, id_map: &IdMap) -> Result<Process> {
+fn process(input: &Input<'_>, hostname: Option<&str>, id_map: &IdMap, decision: &Decision) -> Result<Process> {
     let (request, image) = (input.request, input.image);
     if id_map.is_single() && !request.groups.is_empty() {
         return Err(Failure::host("--group-add needs more ids than the one that is mapped for you")
@@ -333,7 +347,8 @@ fn process(input: &Input<'_>, hostname: Option<&str>, id_map: &IdMap) -> Result<
         groups: request.groups.clone(),
         capabilities,
         no_new_privileges: request.security.no_new_privileges,
-        limits: request.limits.clone(),
+        limits: rlimits::with_processes(&request.limits, decision.processes),
+        oom_score_adj: request.resources.oom_score_adj,
         seccomp: filter(input, capabilities, id_map)?,
         terminal: request.terminal,
         init: request.init,

@@ -86,11 +86,16 @@ fn start_locked(
 }
 
 pub(super) fn stored(container: &Container) -> Result<Stored> {
-    Stored::load(&container.directory).map_err(|failure| match failure.is_errno(libc::ENOENT) {
+    Stored::load(&container.directory).map_err(older)
+}
+
+/// Explains why a request cannot be read.
+pub(super) fn older(failure: Failure) -> Failure {
+    match failure.is_errno(libc::ENOENT) {
         true => Failure::user("it was made by an older kelp, which did not write down what was asked for")
             .hint("run its image anew"),
         false => failure,
-    })
+    }
 }
 
 /// As Docker: the end of an input that is no terminal would be typed into the

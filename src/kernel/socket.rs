@@ -59,6 +59,14 @@ pub fn peer_uid(socket: BorrowedFd<'_>) -> Result<u32> {
     Ok(credentials.uid())
 }
 
+/// The process at the other end; where we connected, the one that listens
+/// (SO_PEERCRED of unix(7)).
+pub fn peer_pid(socket: BorrowedFd<'_>) -> Result<i32> {
+    let credentials =
+        nix::sys::socket::getsockopt(&socket, sockopt::PeerCredentials).named("getsockopt", String::new)?;
+    Ok(credentials.pid())
+}
+
 /// Whether a call that must not wait does not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Patience {

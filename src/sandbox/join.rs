@@ -8,6 +8,7 @@
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 
+use super::oom_score;
 use super::spec::{Namespaces, Process};
 use super::stage::init::Streams;
 use super::stage::join;
@@ -41,7 +42,12 @@ pub struct Joining {
 /// Of `streams`, each that is `None` is the caller's own.
 pub fn join(target: &Target<'_>, process: &Process, streams: Streams<'_>) -> Result<Joining> {
     let (ours, theirs) = Channel::pair()?;
-    match clone3(0, target.cgroup)? {
+    let score = oom_score::lend(process.oom_score_adj)?;
+    let cloned = clone3(0, target.cgroup);
+    if !matches!(cloned, Ok(Side::Child)) {
+        oom_score::restore(score);
+    }
+    match cloned? {
         Side::Child => join::run(target, process, streams, theirs),
         Side::Parent(Child { pidfd, .. }) => {
             drop(theirs);

@@ -9,6 +9,7 @@ use nix::sched::CloneFlags;
 
 use super::cgroup::Group;
 use super::mounts::Sources;
+use super::oom_score;
 use super::root;
 use super::spec::{HostPath, Mount, Namespace, Namespaces, SandboxSpec, Source, Step, TimeOffsets};
 use super::stage::init::{self, Handed, Streams, ToInit};
@@ -47,7 +48,12 @@ pub fn start(
     join_namespaces(&spec.namespaces)?;
     let sources = open_shared(spec)?;
     let (ours, theirs) = Channel::pair()?;
-    let (side, is_inside) = clone_init(&spec.namespaces, cgroup).map_err(crate::host::explain_namespaces)?;
+    let score = oom_score::lend(spec.process.oom_score_adj)?;
+    let cloned = clone_init(&spec.namespaces, cgroup);
+    if !matches!(cloned, Ok((Side::Child, _))) {
+        oom_score::restore(score);
+    }
+    let (side, is_inside) = cloned.map_err(crate::host::explain_namespaces)?;
     match side {
         Side::Child => {
             drop(ours);

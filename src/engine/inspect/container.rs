@@ -14,6 +14,7 @@ use crate::container::record::{Mounted, Record, Status};
 use crate::engine::list::Sizes;
 use crate::engine::options::namespaces::Choice;
 use crate::engine::request::RunRequest;
+use crate::sandbox::enforcement::Enforced;
 use crate::sandbox::spec::{Propagation, Source};
 
 /// A time that is not known, as Go prints it.
@@ -70,6 +71,7 @@ pub fn document(facts: &Facts<'_>) -> Value {
         "ProcessLabel": "",
         "AppArmorProfile": "",
         "ExecIDs": Value::Null,
+        "Limits": record.enforced.iter().map(limit).collect::<Vec<_>>(),
         "HostConfig": host_config::document(record, facts.request),
         "GraphDriver": graph_driver(facts),
         "Mounts": record.mounts.iter().map(mounted).collect::<Vec<_>>(),
@@ -128,6 +130,16 @@ fn health(record: &Record, log: &Log) -> Option<Value> {
         "FailingStreak": health.streak,
         "Log": attempts.collect::<Vec<_>>(),
     }))
+}
+
+/// One limit, what holds of it, and how. Docker has nothing like it.
+fn limit(limit: &Enforced) -> Value {
+    json!({
+        "Limit": limit.limit,
+        "Asked": limit.asked,
+        "Effective": limit.effective,
+        "How": limit.how(),
+    })
 }
 
 fn graph_driver(facts: &Facts<'_>) -> Value {

@@ -15,4 +15,4 @@ mod write;
 
 pub use group::{Group, remove};
 pub use limits::Limits;
-pub use write::write;
+pub use write::{Undo, change, write};
