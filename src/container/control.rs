@@ -10,7 +10,7 @@
 //!  6                             <-     Exited(code)
 //!
 //!      command                          supervisor
-//!  1   connect                   ->     containers/ID/control in the runtime directory
+//!  1   connect                   ->     containers/KEY/ID/control in the runtime directory
 //!  2   Attach                    ->
 //!                                <-     Streams(fds), later Exited(code)
 //!      Stop, Wait, CheckHealth   ->
@@ -191,7 +191,12 @@ pub(super) fn close(paths: &Paths, id: &str) {
 /// A channel to the supervisor of the container `id`; `None` where there is
 /// none (any more).
 pub fn connect(paths: &Paths, id: &str) -> Result<Option<Channel>> {
-    let directory = match open::open_dir(&paths.container_run(id)) {
+    connect_in(&paths.found_container_run(id))
+}
+
+/// The same, where the supervisor's socket is in `directory`.
+pub(super) fn connect_in(directory: &Path) -> Result<Option<Channel>> {
+    let directory = match open::open_dir(directory) {
         Err(error) if error.errno == crate::kernel::Errno::ENOENT => return Ok(None),
         result => result?,
     };

@@ -21,6 +21,7 @@ pub mod mount;
 pub mod name;
 pub mod namespaces;
 pub mod prune_filter;
+pub mod resources;
 pub mod restart;
 pub mod security;
 pub mod size;
