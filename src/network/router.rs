@@ -163,6 +163,7 @@ impl Router {
             match source {
                 Source::Link(_) => {}
                 Source::Tcp(key) => self.handlers.tcp.ready(key, readiness),
+                Source::TcpQuiet => self.handlers.tcp.quiet(turn.poller),
                 Source::Outside(number) => outside.push(Outside { number, readiness }),
             }
         }
