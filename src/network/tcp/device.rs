@@ -1,6 +1,6 @@
 //! A container's device as smoltcp sees it while one flow is worked on.
 
-use smoltcp::phy::{ChecksumCapabilities, Device, DeviceCapabilities, Medium, RxToken, TxToken};
+use smoltcp::phy::{Checksum, ChecksumCapabilities, Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::time::Instant;
 use smoltcp::wire::{IPV4_HEADER_LEN, IPV6_HEADER_LEN, Ipv4Packet, Ipv6Packet};
 
@@ -22,6 +22,8 @@ fn capabilities(mtu: u16) -> DeviceCapabilities {
     capabilities.max_transmission_unit = packet_bytes(mtu);
     // The container's kernel fills in what is left open, and what comes from it never left this machine.
     capabilities.checksum = ChecksumCapabilities::ignored();
+    // The IP header's has to be there.
+    capabilities.checksum.ipv4 = Checksum::Tx;
     let segments = std::num::NonZeroUsize::new(packet_bytes(mtu));
     capabilities.segmentation.tcpv4 = segments;
     capabilities.segmentation.tcpv6 = segments;
