@@ -14,8 +14,8 @@
 //!     the client does; what is received is compared
 //! network many ADDRESS:PORT COUNT
 //!     so many connections at once, each used and then held, then all used again
-//! network refused|unreachable ADDRESS:PORT
-//!     nobody listens there, or nobody is there
+//! network refused|unreachable|prohibited ADDRESS:PORT
+//!     nobody listens there, nobody is there, or it is not allowed (IPv6 says so)
 //! network rate ADDRESS:PORT CLIENTS SECONDS
 //!     connections a second: connect, one byte to and fro, close
 //! network delay ADDRESS:PORT SECONDS
@@ -35,6 +35,7 @@ use kelp::kernel::socket::{self, Patience};
 use kelp::kernel::{process, tun};
 use kelp::network::attachment::{Addresses, Attachment};
 use kelp::network::egress::{Loopback, Network, Outside, Policy};
+use kelp::network::link::Link;
 use kelp::network::poller::{Interest, Source};
 use kelp::network::router::{Config, Router};
 
@@ -48,6 +49,7 @@ fn main() {
         ["many", address, count] => many(address, count.parse().unwrap()),
         ["refused", address] => refused(address, ErrorKind::ConnectionRefused),
         ["unreachable", address] => refused(address, ErrorKind::HostUnreachable),
+        ["prohibited", address] => refused(address, ErrorKind::PermissionDenied),
         ["rate", address, clients, seconds] => rate(address, clients.parse().unwrap(), seconds.parse().unwrap()),
         ["delay", address, seconds] => delay(address, seconds.parse().unwrap()),
         [kind @ ("up" | "down" | "after" | "slow" | "reset" | "quit"), address, bytes] => {
@@ -95,7 +97,7 @@ fn route(arguments: &[&str]) {
             },
             policy: Policy { outside: Outside::All, loopback },
             mtu: mtu.parse().unwrap(),
-            device,
+            link: Link::new(device).unwrap(),
         })
         .unwrap();
     drop(ours);

@@ -10,6 +10,8 @@ mod clock;
 mod device;
 mod flow;
 mod rings;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
