@@ -267,10 +267,7 @@ pub(super) fn request(arguments: RequestArguments) -> Result<RunRequest> {
     } = arguments;
     let resources = resources::resources(resources, Some(resources_at_start))?;
     resources.check()?;
-    let restart = restart::parse(&life.restart)?;
-    if rm && restart != RestartPolicy::No {
-        return Err(Failure::usage("--rm and --restart exclude each other"));
-    }
+    let restart = restart_policy(&life, rm)?;
     let (source, command) = source(rootfs, words)?;
     Ok(RunRequest {
         source,
@@ -315,12 +312,26 @@ pub(super) fn request(arguments: RequestArguments) -> Result<RunRequest> {
         stop_timeout_s: life.stop_timeout,
         stop_signal: life.stop_signal.as_deref().map(stop_signal::parse).transpose()?,
         platform: image.platform.as_deref().map(Platform::parse).transpose()?,
-        pull: match image.pull {
-            PullWhen::Always => Pull::Always,
-            PullWhen::Missing => Pull::Missing,
-            PullWhen::Never => Pull::Never,
-        },
+        pull: image.pull.into(),
     })
+}
+
+impl From<PullWhen> for Pull {
+    fn from(when: PullWhen) -> Self {
+        match when {
+            PullWhen::Always => Self::Always,
+            PullWhen::Missing => Self::Missing,
+            PullWhen::Never => Self::Never,
+        }
+    }
+}
+
+fn restart_policy(life: &LifeArguments, rm: bool) -> Result<RestartPolicy> {
+    let restart = restart::parse(&life.restart)?;
+    if rm && restart != RestartPolicy::No {
+        return Err(Failure::usage("--rm and --restart exclude each other"));
+    }
+    Ok(restart)
 }
 
 /// With `--rootfs` all words are the command, else the first is the image.

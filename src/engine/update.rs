@@ -26,7 +26,7 @@ use crate::host::machine::{self, Machine};
 use crate::paths::Paths;
 use crate::sandbox::cgroup::Limits;
 use crate::sandbox::cgroup::limits::Disk;
-use crate::sandbox::enforcement::Enforced;
+use crate::sandbox::enforcement::{Enforced, Holder};
 
 /// How often another command may be faster.
 const TRIES: u32 = 5;
@@ -104,21 +104,31 @@ fn live(container: &Container, wish: &Resources) -> Result<LimitsChange> {
     new.check()?;
     let fits = |limits: &Limits| fits(&container.record, limits);
     let around = Surroundings { machine: &Machine::look(), fits: &fits, disk: &disk };
-    let decision = limiting::decide(&new, &around)?;
-    let other = new.limits(&disk)?.beyond(&old.limits(&disk)?);
+    let mut decision = limiting::decide(&new, &around)?;
+    let other = match new.that_limit().limits(&disk)? == old.that_limit().limits(&disk)? {
+        // No limit where there was none needs no cgroup.
+        true => Limits::default(),
+        false => new.limits(&disk)?.beyond(&old.limits(&disk)?),
+    };
     let written = match new.mode {
         Mode::Strict => fits(&other).map(|()| other)?,
         Mode::BestEffort => limiting::most(&other, &fits),
     };
-    check_processes(old, &new, &decision)?;
+    check_processes(&container.record, old, &new, &decision)?;
+    let has = |holder| container.record.enforced.iter().any(|limit| limit.by == holder);
+    if has(Holder::Affinity) && decision.substitutes.processors.is_empty() {
+        // All of them again.
+        decision.substitutes.processors = machine::numbers(&around.machine.processors);
+    }
     stored.request.resources = new;
     let Decision { substitutes, enforced, .. } = decision;
     Ok(LimitsChange { before, after: stored.text()?, written, substitutes, enforced })
 }
 
 /// An rlimit belongs to each process from its start.
-fn check_processes(old: &Resources, new: &Resources, decision: &Decision) -> Result<()> {
-    match decision.processes.is_some() && old.pids != new.pids {
+fn check_processes(record: &Record, old: &Resources, new: &Resources, decision: &Decision) -> Result<()> {
+    let is_held = decision.processes.is_some() || record.enforced.iter().any(|limit| limit.by == Holder::Rlimit);
+    match is_held && old.pids != new.pids {
         true => Err(Failure::host("--pids-limit cannot change while it runs: without a cgroup, its processes have it")
             .hint("stop it first")),
         false => Ok(()),

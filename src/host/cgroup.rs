@@ -38,7 +38,7 @@ pub struct Cgroup {
     /// Its own and those above it that are delegated, nearest first.
     pub subtrees: Vec<Subtree>,
     /// The user's own systemd, where there is one.
-    pub manager: Option<Manager>,
+    pub manager: Option<UserSystemd>,
 }
 
 /// Which hierarchies there are.
@@ -82,7 +82,7 @@ impl Subtree {
 
 /// The user's own systemd.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Manager {
+pub struct UserSystemd {
     /// Where it is spoken to: its own socket, or the user's bus.
     pub socket: PathBuf,
     /// Its cgroup.
@@ -131,7 +131,7 @@ pub fn look() -> Cgroup {
     let version = if has_v1 { CgroupVersion::Hybrid } else { CgroupVersion::V2 };
     let read_only = mount.is_read_only();
     let mount = CgroupMount::of(mount.clone());
-    let manager = manager(&mount).filter(|_| !read_only);
+    let manager = user_systemd(&mount).filter(|_| !read_only);
     let Some(path) = own_cgroup(&own) else {
         return Cgroup { version, manager, mount: Some(mount), ..Cgroup::default() };
     };
@@ -236,7 +236,7 @@ fn is_marked(directory: &Path) -> bool {
 /// A user's systemd marks nothing, and all that it has is the user's to write: it
 /// is asked, of a unit that has kelp in it and nobody else. Who does not answer
 /// has not said so.
-fn is_own_unit(directory: &Path, nearest: Option<&Subtree>, manager: Option<&Manager>) -> bool {
+fn is_own_unit(directory: &Path, nearest: Option<&Subtree>, manager: Option<&UserSystemd>) -> bool {
     let (Some(nearest), Some(manager)) = (nearest, manager) else { return false };
     let is_alone = nearest.directory == directory && nearest.has_kelp && nearest.others.is_empty();
     let name = directory.file_name().and_then(|name| name.to_str());
@@ -246,19 +246,17 @@ fn is_own_unit(directory: &Path, nearest: Option<&Subtree>, manager: Option<&Man
 
 /// It is there if it has a cgroup and a socket: whether it answers is found out
 /// by who asks.
-fn manager(mount: &CgroupMount) -> Option<Manager> {
+fn user_systemd(mount: &CgroupMount) -> Option<UserSystemd> {
     let uid = nix::unistd::getuid();
     let directory = mount.directory(Path::new(&format!("/user.slice/user-{uid}.slice/user@{uid}.service")));
     if !directory.is_dir() {
         return None;
     }
-    // Who came by su(1) has none, or another's; systemd's is where it always is.
-    let named = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-    let runtimes = named.into_iter().chain([format!("/run/user/{uid}").into()]);
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map_or_else(|| format!("/run/user/{uid}").into(), PathBuf::from);
     // Its own takes half the time: no bus stands between, and none need be installed.
-    let mut sockets = runtimes.flat_map(|runtime| ["systemd/private", "bus"].map(|name| runtime.join(name)));
-    let socket = sockets.find(|socket| socket.exists())?;
-    Some(Manager { socket, controllers: words(&directory.join("cgroup.controllers")), directory })
+    let sockets = ["systemd/private", "bus"].map(|name| runtime.join(name));
+    let socket = sockets.into_iter().find(|socket| socket.exists())?;
+    Some(UserSystemd { socket, controllers: words(&directory.join("cgroup.controllers")), directory })
 }
 
 fn words(path: &Path) -> Vec<String> {
