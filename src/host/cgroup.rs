@@ -136,7 +136,8 @@ pub fn look() -> Cgroup {
         return Cgroup { version, manager, mount: Some(mount), ..Cgroup::default() };
     };
     let directory = mount.directory(Path::new(path));
-    let above = directory.ancestors().take_while(|above| above.starts_with(&mount.target)).filter(|at| !is_systemds(at));
+    let above =
+        directory.ancestors().take_while(|above| above.starts_with(&mount.target)).filter(|at| !is_systemds(at));
     let subtrees: Vec<Subtree> =
         if read_only { Vec::new() } else { above.take(limits::CGROUP_DEPTH_MAX).filter_map(subtree).collect() };
     Cgroup {
@@ -260,10 +261,12 @@ fn user_systemd(mount: &CgroupMount) -> Option<UserSystemd> {
     if !directory.is_dir() {
         return None;
     }
-    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map_or_else(|| format!("/run/user/{uid}").into(), PathBuf::from);
+    // Who came by su(1) has none, or another's; systemd's is where it always is.
+    let named = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let runtimes = named.into_iter().chain([format!("/run/user/{uid}").into()]);
     // Its own takes half the time: no bus stands between, and none need be installed.
-    let sockets = ["systemd/private", "bus"].map(|name| runtime.join(name));
-    let socket = sockets.into_iter().find(|socket| socket.exists())?;
+    let mut sockets = runtimes.flat_map(|runtime| ["systemd/private", "bus"].map(|name| runtime.join(name)));
+    let socket = sockets.find(|socket| socket.exists())?;
     Some(UserSystemd { socket, controllers: words(&directory.join("cgroup.controllers")), directory })
 }
 
