@@ -86,7 +86,7 @@ pub fn run(
             if scoped != Scoped::Unasked {
                 steps.mark("have a scope made");
             }
-            failpoint::reach(paths, "run: scope made");
+            failpoint::reach(paths, "start: scope made");
             start(paths, mode, &launched, made, (spec, record, scoped), request.log.is_some(), observer)
         }
         Err(failure) => abandon(paths, &made).and(Err(failure)),

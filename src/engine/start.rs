@@ -64,7 +64,7 @@ fn start_locked(
     }
     let (spec, record) = make::prepare(paths, &stored, &mut base, &container, true, progress, observer)?;
     let scoped = scope::make(&spec.placement, &record.id, &record.name, launched.pid);
-    failpoint::reach(paths, "run: scope made");
+    failpoint::reach(paths, "start: scope made");
     let streams = match attachment {
         Some(Attachment { stdin, .. }) => StreamsWanted::Attached { stdin: *stdin && record.interactive },
         None => StreamsWanted::Kept,

@@ -136,7 +136,8 @@ pub fn look() -> Cgroup {
         return Cgroup { version, manager, mount: Some(mount), ..Cgroup::default() };
     };
     let directory = mount.directory(Path::new(path));
-    let above = directory.ancestors().take_while(|above| above.starts_with(&mount.target));
+    let above =
+        directory.ancestors().take_while(|above| above.starts_with(&mount.target)).filter(|at| !is_systemds(at));
     let subtrees: Vec<Subtree> =
         if read_only { Vec::new() } else { above.take(limits::CGROUP_DEPTH_MAX).filter_map(subtree).collect() };
     Cgroup {
@@ -227,6 +228,14 @@ fn is_kelp(name: &str) -> bool {
     name == "kelp" || name.starts_with("kelp-")
 }
 
+/// Whether it is one that a user's systemd has units in: the user could write
+/// there, but it is systemd's to arrange (systemd, "Control Group APIs and
+/// Delegation": a cgroup has a single writer, and slices are never delegated).
+fn is_systemds(directory: &Path) -> bool {
+    let name = directory.file_name().unwrap_or_default().to_string_lossy();
+    name.ends_with(".slice") || name.starts_with("user@") && name.ends_with(".service")
+}
+
 /// systemd writes it on what it delegates to a user (cg_set_xattr, v251 and later).
 fn is_marked(directory: &Path) -> bool {
     let Ok(directory) = File::open(directory) else { return false };
@@ -288,6 +297,16 @@ mod tests {
         assert_eq!(directory("/a", "/a/b"), Path::new("/sys/fs/cgroup/b"));
         assert_eq!(directory("/", "/"), Path::new("/sys/fs/cgroup"));
         assert_eq!(own_cgroup("5:cpu:/a\n0::/user.slice/x\n"), Some("/user.slice/x"));
+    }
+
+    #[test]
+    fn what_is_systemds_is_not_taken() {
+        for path in ["/x/user@1000.service/app.slice", "/x/user@1000.service", "/x/user.slice"] {
+            assert!(is_systemds(Path::new(path)), "{path}");
+        }
+        for path in ["/x/app.slice/run-1.scope", "/x/app.slice/web.service", "/alice", "/"] {
+            assert!(!is_systemds(Path::new(path)), "{path}");
+        }
     }
 
     #[test]

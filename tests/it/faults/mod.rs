@@ -32,9 +32,11 @@ fn places(step: &Step) -> Vec<&'static str> {
     const MADE: &[&str] = &["create: staged", "create: in place", "create: named"];
     const LAUNCHED: &[&str] = &["run: supervisor launched", "run: planned"];
     const STARTED: &[&str] = &[
+        "start: scope made",
         "start: handed over",
         "supervisor: told to start",
         "supervisor: listening",
+        "supervisor: cgroup made",
         "supervisor: program runs",
         "supervisor: start written down",
     ];
