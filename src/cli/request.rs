@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
-use super::resources::{self, ResourceArguments, StartArguments};
+use super::resources::{self, MakeArguments};
 use crate::container::log::Config;
 use crate::container::restart::RestartPolicy;
 use crate::engine::options::environment::Variable;
@@ -53,9 +53,7 @@ pub(super) struct RequestArguments {
     #[command(flatten)]
     mounts: MountArguments,
     #[command(flatten)]
-    resources: ResourceArguments,
-    #[command(flatten)]
-    resources_at_start: StartArguments,
+    resources: MakeArguments,
     #[command(flatten)]
     isolation: IsolationArguments,
     #[command(flatten)]
@@ -246,6 +244,16 @@ enum PullWhen {
     Never,
 }
 
+impl From<PullWhen> for Pull {
+    fn from(when: PullWhen) -> Self {
+        match when {
+            PullWhen::Always => Self::Always,
+            PullWhen::Missing => Self::Missing,
+            PullWhen::Never => Self::Never,
+        }
+    }
+}
+
 /// What was typed, as one request.
 pub(super) fn request(arguments: RequestArguments) -> Result<RunRequest> {
     let RequestArguments {
@@ -260,13 +268,10 @@ pub(super) fn request(arguments: RequestArguments) -> Result<RunRequest> {
         process,
         mounts,
         resources,
-        resources_at_start,
         isolation,
         image,
         ..
     } = arguments;
-    let resources = resources::resources(resources, Some(resources_at_start))?;
-    resources.check()?;
     let restart = restart::parse(&life.restart)?;
     if rm && restart != RestartPolicy::No {
         return Err(Failure::usage("--rm and --restart exclude each other"));
@@ -304,7 +309,7 @@ pub(super) fn request(arguments: RequestArguments) -> Result<RunRequest> {
         shm_bytes: mounts.shm_size.as_deref().map(size::parse).transpose().doing(|| "use --shm-size")?,
         directory: process.workdir,
         limits: each(&process.ulimit, rlimits::parse)?,
-        resources,
+        resources: resources::of_make(resources)?,
         sysctls: isolation.sysctl,
         capabilities_added: isolation.cap_add,
         capabilities_dropped: isolation.cap_drop,
@@ -315,11 +320,7 @@ pub(super) fn request(arguments: RequestArguments) -> Result<RunRequest> {
         stop_timeout_s: life.stop_timeout,
         stop_signal: life.stop_signal.as_deref().map(stop_signal::parse).transpose()?,
         platform: image.platform.as_deref().map(Platform::parse).transpose()?,
-        pull: match image.pull {
-            PullWhen::Always => Pull::Always,
-            PullWhen::Missing => Pull::Missing,
-            PullWhen::Never => Pull::Never,
-        },
+        pull: image.pull.into(),
     })
 }
 
