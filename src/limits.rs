@@ -126,7 +126,7 @@ pub const HEALTH_OUTPUT_BYTES_MAX: usize = 4096;
 pub const HEALTH_LOG_BYTES_MAX: u64 = 256 << 10;
 
 /// An image cannot have a container probed without a pause: docker's least time.
-pub const HEALTH_TIME_MIN: std::time::Duration = std::time::Duration::from_millis(1);
+pub const HEALTH_TIME_MIN: Duration = Duration::from_millis(1);
 
 /// Programs beside a container's own, by exec: each takes up to four of the
 /// supervisor's 1,024 descriptors (the usual RLIMIT_NOFILE).
@@ -139,6 +139,17 @@ pub const LISTENER_PATIENCE_MS: u64 = 10_000;
 /// Commands that talk to one supervisor at once. Each costs up to three of the
 /// 1,024 descriptors that a process usually may have (RLIMIT_NOFILE).
 pub const CLIENTS_MAX: usize = 200;
+
+/// How long a command that says nothing and waits for nothing may keep its place
+/// when there is none for others. All of ours speak at once.
+pub const SILENCE: Duration = Duration::from_secs(2);
+
+/// How long it may take until a container's first process is its program. It is
+/// milliseconds, and seconds where hundreds are started at once.
+pub const START_PATIENCE: Duration = Duration::from_secs(120);
+
+/// The same of a program that joins a container.
+pub const EXEC_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Containers that one command asks to stop before it waits for the first of
 /// them. Each costs one of the 1,024 descriptors that a process usually may have.
@@ -348,6 +359,70 @@ pub const SCOPE_PATIENCE_MS: u64 = 1_000;
 
 /// The same where limits hang on it: a busy machine's takes longer.
 pub const SCOPE_PATIENCE_REQUIRED_MS: u64 = 15_000;
+
+/// What epoll hands out in one turn of the network's loop. More wait for the
+/// next one; the bound keeps a turn short with ten thousand flows.
+pub const EVENTS_A_TURN: usize = 256;
+
+/// Packets that are read from one container's device in a turn, so that what
+/// came in is passed on before more is read, and others have their turn.
+pub const PACKETS_A_TURN: usize = 16;
+
+/// One packet on a container's device: an IP packet's length has 16 bits, in
+/// IPv6 without its header.
+pub const PACKET_BYTES_MAX: usize = 40 + 65_535;
+
+/// Bytes that one TCP flow takes from the host in a turn: what goes through the
+/// processor's cache at once, and others have their turn.
+pub const TCP_BYTES_A_TURN: usize = 256 << 10;
+
+/// Packets that one TCP flow sends to its container in a turn.
+pub const TCP_PACKETS_A_TURN: usize = 64;
+
+/// TCP flows of one container. Each has a descriptor in the network process and
+/// up to 1 MiB of rings; who wants one more loses one that is idle, or gets a
+/// reset.
+pub const TCP_FLOWS_A_CONTAINER: usize = 16_384;
+
+/// Touched bytes of all rings together, above which new flows get small ones:
+/// two hundred and fifty flows at full speed.
+pub const TCP_RINGS_BYTES_GENEROUS: usize = 256 << 20;
+
+/// Touched bytes of all rings together. Above it the flows that have most of
+/// them are reset: those whose readers do not read.
+pub const TCP_RINGS_BYTES_MAX: usize = 1 << 30;
+
+/// Used rings that are kept warm for the next flows, until it has been quiet
+/// for [`TCP_QUIET`].
+pub const TCP_RINGS_IN_STOCK: usize = 32;
+
+/// How long no TCP flow ends before kept memory is given back.
+pub const TCP_QUIET: Duration = Duration::from_secs(5);
+
+/// A block of memory that is a mapping of its own (M_MMAP_THRESHOLD): rings
+/// are, small things are not.
+pub const MAPPED_BLOCK_BYTES_MIN: i32 = 60_000;
+
+/// How long a destination may take to answer a SYN: longer than the host's
+/// kernel tries (net.ipv4.tcp_syn_retries of 6: 127 s), which says why.
+pub const TCP_OPENING: Duration = Duration::from_secs(180);
+
+/// How long a TCP flow may be idle: RFC 5382 (REQ-5) asks for no less.
+pub const TCP_IDLE: Duration = Duration::from_secs(2 * 3600 + 4 * 60);
+
+/// The same once one side has ended (RFC 5382, REQ-5: "transitory").
+pub const TCP_HALF_CLOSED: Duration = Duration::from_secs(4 * 60);
+
+/// How long a TCP flow must have been idle to be reset for a new one when there
+/// is no room.
+pub const TCP_EVICT_AFTER: Duration = Duration::from_secs(60);
+
+/// Flows that are looked at for one that can go.
+pub const TCP_EVICT_SAMPLE: usize = 64;
+
+/// IPv6 extension headers in front of what a packet carries. Real ones have one
+/// or two; each costs a step of a loop.
+pub const EXTENSION_HEADERS_MAX: usize = 8;
 
 /// A value for a file of a cgroup. The kernel takes no more than a page at
 /// once (kernfs_fop_write_iter).

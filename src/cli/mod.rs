@@ -48,6 +48,7 @@ mod logs;
 mod man;
 mod manifest;
 mod ns;
+mod openmetrics;
 mod pause;
 mod port;
 mod progress;

@@ -18,7 +18,7 @@
 //!                                <-     Exited(code)
 //!      Restart                   ->
 //!                                <-     Started
-//!      Signal, Rename, Pause ... ->
+//!      Signal, Rename, WriteDown, ... ->
 //!                                <-     Done           | Failed(Failure)
 //!      Exec(streams)             ->     (Signal, Hangup and Detach then mean its program)
 //!                                <-     Streams(fds), with a terminal
@@ -43,6 +43,7 @@ use crate::kernel::terminal::Size;
 use crate::kernel::{open, socket};
 use crate::paths::Paths;
 use crate::process::channel::Channel;
+use crate::process::identity::Identity;
 use crate::process::steps;
 use crate::sandbox::cgroup::{Limits, Scoped};
 use crate::sandbox::enforcement::{Enforced, Substitutes};
@@ -134,6 +135,8 @@ pub enum ToSupervisor {
     Exec(Box<Exec>),
     /// Ask the program now whether it is well.
     CheckHealth,
+    /// Write the record anew: what is on disk is not true.
+    WriteDown,
 }
 
 /// What may change while a container lives.
@@ -259,6 +262,12 @@ pub fn answer(channel: &Channel) -> Result<Option<FromSupervisor>> {
             answer => return Ok(answer),
         }
     }
+}
+
+/// The supervisor at the other end of a channel that was connected: who
+/// listens, whether it reads or not.
+pub fn supervisor(channel: &Channel) -> Option<Identity> {
+    Identity::of(socket::peer_pid(channel.as_fd()).ok()?).ok()
 }
 
 /// Whether who is at the other end is this user.

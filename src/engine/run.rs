@@ -93,7 +93,9 @@ pub fn run(
     };
     steps.mark("attach until the end");
     observer.steps(&steps.done);
-    if let (Err(_), Some(path)) = (&result, &request.id_file) {
+    if let (Err(_), Some(path)) = (&result, &request.id_file)
+        && !paths.containers().join(&id).exists()
+    {
         // There is no container of that id.
         fs::remove_file(path).ok();
     }

@@ -13,6 +13,7 @@ pub mod capability;
 pub mod clone;
 pub mod file;
 pub mod landlock;
+pub mod memory;
 pub mod mount;
 pub mod namespace;
 pub mod network;
@@ -22,6 +23,7 @@ pub mod seccomp;
 pub mod signal;
 pub mod socket;
 pub mod terminal;
+pub mod tun;
 
 pub use error::{Error, Result};
 pub use nix::errno::Errno;

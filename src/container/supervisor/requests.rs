@@ -75,6 +75,7 @@ impl Supervisor {
             },
             ToSupervisor::Pause => self.pause(true, payload),
             ToSupervisor::Unpause => self.pause(false, payload),
+            ToSupervisor::WriteDown => self.save(),
             ToSupervisor::Rename(name) => self.rename(&name),
             ToSupervisor::Update(update) => self.update(&update),
         };
@@ -85,9 +86,9 @@ impl Supervisor {
     }
 
     /// A client is gone.
-    fn see_off(&mut self, client: u64, payload: Option<&Started>) {
+    pub(super) fn see_off(&mut self, client: u64, payload: Option<&Started>) {
         self.output.untap(client);
-        self.sessions.leave(client);
+        self.sessions.abandon(client, &mut self.clients);
         if self.owner == Some(client) {
             self.owner = None;
             // A container in the foreground ends with its command.
@@ -160,6 +161,7 @@ impl Supervisor {
             *paused = wanted;
         }
         self.pause_health();
+        self.sessions.renew();
         self.tell(if wanted { Action::Pause } else { Action::Unpause });
         self.save()
     }
