@@ -15,7 +15,7 @@ use kelp::engine::options::volumes_from::ImageVolumes;
 use kelp::engine::options::{device, mount, security, tmpfs, volume};
 use kelp::engine::plan::{self, HostFacts, Input};
 use kelp::engine::request::{Pull, RootSource, RunRequest, Stored};
-use kelp::host::cgroup::{Cgroup, CgroupVersion, Manager};
+use kelp::host::cgroup::{Cgroup, CgroupVersion, UserSystemd};
 use kelp::host::machine::Machine;
 use kelp::image::config::RunConfig;
 use kelp::process::identity::Identity;
@@ -87,7 +87,7 @@ fn login() -> Cgroup {
         path: Some("/user.slice/user-1001.slice/session-2.scope".into()),
         directory: Some(slice.join("session-2.scope")),
         controllers: ["cpu", "memory", "pids"].map(str::to_owned).to_vec(),
-        manager: Some(Manager {
+        manager: Some(UserSystemd {
             socket: "/run/user/1001/bus".into(),
             directory: slice.join("user@1001.service"),
             controllers: ["cpu", "pids"].map(str::to_owned).to_vec(),

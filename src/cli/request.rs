@@ -272,10 +272,7 @@ pub(super) fn request(arguments: RequestArguments) -> Result<RunRequest> {
         image,
         ..
     } = arguments;
-    let restart = restart::parse(&life.restart)?;
-    if rm && restart != RestartPolicy::No {
-        return Err(Failure::usage("--rm and --restart exclude each other"));
-    }
+    let restart = restart_policy(&life, rm)?;
     let (source, command) = source(rootfs, words)?;
     Ok(RunRequest {
         source,
@@ -322,6 +319,24 @@ pub(super) fn request(arguments: RequestArguments) -> Result<RunRequest> {
         platform: image.platform.as_deref().map(Platform::parse).transpose()?,
         pull: image.pull.into(),
     })
+}
+
+impl From<PullWhen> for Pull {
+    fn from(when: PullWhen) -> Self {
+        match when {
+            PullWhen::Always => Self::Always,
+            PullWhen::Missing => Self::Missing,
+            PullWhen::Never => Self::Never,
+        }
+    }
+}
+
+fn restart_policy(life: &LifeArguments, rm: bool) -> Result<RestartPolicy> {
+    let restart = restart::parse(&life.restart)?;
+    if rm && restart != RestartPolicy::No {
+        return Err(Failure::usage("--rm and --restart exclude each other"));
+    }
+    Ok(restart)
 }
 
 /// With `--rootfs` all words are the command, else the first is the image.

@@ -37,7 +37,7 @@ pub struct Cgroup {
     /// Its own and those above it that are delegated, nearest first.
     pub subtrees: Vec<Subtree>,
     /// The user's own systemd, where there is one.
-    pub manager: Option<Manager>,
+    pub manager: Option<UserSystemd>,
 }
 
 /// Which hierarchies there are.
@@ -81,7 +81,7 @@ impl Subtree {
 
 /// The user's own systemd.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Manager {
+pub struct UserSystemd {
     /// Where it is spoken to: its own socket, or the user's bus.
     pub socket: PathBuf,
     /// Its cgroup.
@@ -130,7 +130,7 @@ pub fn look() -> Cgroup {
     let version = if has_v1 { CgroupVersion::Hybrid } else { CgroupVersion::V2 };
     let read_only = mount.is_read_only();
     let mount = CgroupMount::of(mount.clone());
-    let manager = manager(&mount).filter(|_| !read_only);
+    let manager = user_systemd(&mount).filter(|_| !read_only);
     let Some(path) = own_cgroup(&own) else {
         return Cgroup { version, manager, mount: Some(mount), ..Cgroup::default() };
     };
@@ -234,7 +234,7 @@ fn is_marked(directory: &Path) -> bool {
 
 /// It is there if it has a cgroup and a socket: whether it answers is found out
 /// by who asks.
-fn manager(mount: &CgroupMount) -> Option<Manager> {
+fn user_systemd(mount: &CgroupMount) -> Option<UserSystemd> {
     let uid = nix::unistd::getuid();
     let directory = mount.directory(Path::new(&format!("/user.slice/user-{uid}.slice/user@{uid}.service")));
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").map_or_else(|| format!("/run/user/{uid}").into(), PathBuf::from);
@@ -244,7 +244,7 @@ fn manager(mount: &CgroupMount) -> Option<Manager> {
     // Its own takes half the time: no bus stands between, and none need be installed.
     let sockets = ["systemd/private", "bus"].map(|name| runtime.join(name));
     let socket = sockets.into_iter().find(|socket| socket.exists())?;
-    Some(Manager { socket, controllers: words(&directory.join("cgroup.controllers")), directory })
+    Some(UserSystemd { socket, controllers: words(&directory.join("cgroup.controllers")), directory })
 }
 
 fn words(path: &Path) -> Vec<String> {
