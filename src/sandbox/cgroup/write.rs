@@ -5,7 +5,6 @@ use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
 use super::limits::{Bound, Limits};
-use super::own;
 use crate::error::{Failure, Result};
 
 /// Writes `limits` into the new cgroup at `directory`. A failure names the file
@@ -43,7 +42,8 @@ impl Undo {
 
 fn put_all(directory: &Path, limits: &Limits) -> Result<Undo> {
     let mut before = Undo::default();
-    for (path, file, value) in lines(directory, limits) {
+    for (file, value) in limits.files() {
+        let path = directory.join(&file);
         let earlier = fs::read_to_string(&path);
         match put(&path, &value) {
             Ok(()) => before.0.extend(earlier.map(|text| (path, earlier_value(&text, &value)))),
@@ -56,25 +56,6 @@ fn put_all(directory: &Path, limits: &Limits) -> Result<Undo> {
     }
     Ok(before)
 }
-
-/// What is written where: path, name of the file, value. A share counts among
-/// cgroups in the same one. In a scope of its own the container's has none
-/// beside it but the supervisor's, so the scope gets the same share: that one
-/// is beside those of others.
-fn lines(directory: &Path, limits: &Limits) -> Vec<(PathBuf, String, String)> {
-    let is_in_scope = directory.file_name().is_some_and(|name| name == own::CONTAINER);
-    let around = directory.parent().filter(|_| is_in_scope);
-    let mut lines = Vec::new();
-    for (file, value) in limits.files() {
-        let outer = around.filter(|_| SHARES.contains(&file.as_str()));
-        let places = outer.into_iter().chain([directory]).map(|place| place.join(&file));
-        lines.extend(places.map(|path| (path, file.clone(), value.clone())));
-    }
-    lines
-}
-
-/// Files that say how much is had compared to others.
-const SHARES: [&str; 5] = ["cpu.weight", "io.weight", "io.bfq.weight", "memory.low", "memory.min"];
 
 /// Memory that the kernel cannot just drop: what no file is behind, and what
 /// it holds itself for the cgroup. Without swap, all of it stays.
@@ -177,19 +158,6 @@ mod tests {
         assert!(fs::read_to_string(directory.path().join("memory.max")).unwrap().starts_with("1000\n"));
         undo.undo();
         assert!(fs::read_to_string(directory.path().join("memory.max")).unwrap().starts_with("max\n"));
-    }
-
-    #[test]
-    fn shares_are_the_scopes_too() {
-        let limits = Limits { cpu_weight: Some(7), pids_max: Some(Bound::At(9)), ..Limits::default() };
-        let places = |directory: &str| -> Vec<String> {
-            lines(Path::new(directory), &limits).iter().map(|(path, ..)| path.display().to_string()).collect()
-        };
-        assert_eq!(places("/a/kelp-1"), ["/a/kelp-1/cpu.weight", "/a/kelp-1/pids.max"]);
-        let inner = format!("/a/kelp-1.scope/{}", own::CONTAINER);
-        let expected =
-            ["/a/kelp-1.scope/cpu.weight".to_owned(), format!("{inner}/cpu.weight"), format!("{inner}/pids.max")];
-        assert_eq!(places(&inner), expected);
     }
 
     #[test]
