@@ -21,7 +21,7 @@ use kelp::image::config::RunConfig;
 use kelp::process::identity::Identity;
 use kelp::process::idmap::{Extent, IdMap};
 use kelp::sandbox::cgroup::limits::{Bound, Disk};
-use kelp::sandbox::cgroup::placement::Cgroups;
+use kelp::sandbox::cgroup::placement::{Cgroups, Parent};
 use kelp::sandbox::rlimits;
 use kelp::sandbox::spec::{Attributes, ContainerPath, HostPath, Mount, Namespace, Root, Source};
 
@@ -248,6 +248,25 @@ fn limited() -> Resources {
         ..Typed::default()
     };
     resources::parse(&typed).expect("legal")
+}
+
+/// A cgroup of a container that may make others in it, below a slice of the user's.
+#[test]
+fn a_cgroup_that_can_be_written() {
+    let security = security::parse(&["writable-cgroups".to_owned()]).expect("options");
+    let parent = Some(Parent::Slice("batch.slice".to_owned()));
+    let asked = RunRequest { security, cgroup_parent: parent, ..request() };
+    check("writable-cgroup", &asked, &RunConfig::default(), &full_map());
+    let asked = RunRequest { cgroup: Choice::Host, ..asked };
+    check("refused-writable-cgroup", &asked, &RunConfig::default(), &full_map());
+}
+
+#[test]
+fn no_cgroup() {
+    let disabled = |resources| RunRequest { cgroups: Cgroups::Disabled, resources, ..request() };
+    check("disabled-cgroup", &disabled(Resources::default()), &RunConfig::default(), &full_map());
+    let resources = Resources { pids: Some(Bound::At(7)), ..Resources::default() };
+    check("refused-disabled-cgroup", &disabled(resources), &RunConfig::default(), &full_map());
 }
 
 #[test]
