@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
-use super::resources::{self, MakeArguments};
+use super::resources::{self, ResourceArguments, StartArguments};
 use crate::container::log::Config;
 use crate::container::restart::RestartPolicy;
 use crate::engine::options::environment::Variable;
@@ -53,7 +53,9 @@ pub(super) struct RequestArguments {
     #[command(flatten)]
     mounts: MountArguments,
     #[command(flatten)]
-    resources: MakeArguments,
+    resources: ResourceArguments,
+    #[command(flatten)]
+    resources_at_start: StartArguments,
     #[command(flatten)]
     isolation: IsolationArguments,
     #[command(flatten)]
@@ -244,16 +246,6 @@ enum PullWhen {
     Never,
 }
 
-impl From<PullWhen> for Pull {
-    fn from(when: PullWhen) -> Self {
-        match when {
-            PullWhen::Always => Self::Always,
-            PullWhen::Missing => Self::Missing,
-            PullWhen::Never => Self::Never,
-        }
-    }
-}
-
 /// What was typed, as one request.
 pub(super) fn request(arguments: RequestArguments) -> Result<RunRequest> {
     let RequestArguments {
@@ -268,10 +260,13 @@ pub(super) fn request(arguments: RequestArguments) -> Result<RunRequest> {
         process,
         mounts,
         resources,
+        resources_at_start,
         isolation,
         image,
         ..
     } = arguments;
+    let resources = resources::resources(resources, Some(resources_at_start))?;
+    resources.check()?;
     let restart = restart_policy(&life, rm)?;
     let (source, command) = source(rootfs, words)?;
     Ok(RunRequest {
@@ -306,7 +301,7 @@ pub(super) fn request(arguments: RequestArguments) -> Result<RunRequest> {
         shm_bytes: mounts.shm_size.as_deref().map(size::parse).transpose().doing(|| "use --shm-size")?,
         directory: process.workdir,
         limits: each(&process.ulimit, rlimits::parse)?,
-        resources: resources::of_make(resources)?,
+        resources,
         sysctls: isolation.sysctl,
         capabilities_added: isolation.cap_add,
         capabilities_dropped: isolation.cap_drop,

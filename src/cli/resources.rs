@@ -71,9 +71,7 @@ pub(super) struct ResourceArguments {
 /// Of `run` and `create`: what only a start can decide.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Resources")]
-pub(super) struct MakeArguments {
-    #[command(flatten)]
-    resources: ResourceArguments,
+pub(super) struct StartArguments {
     /// How willingly the kernel kills it where memory is short, -1000 to 1000
     #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
     oom_score_adj: Option<String>,
@@ -82,20 +80,9 @@ pub(super) struct MakeArguments {
     limits: String,
 }
 
-/// What was typed for a container that is made; checked as a whole.
-pub(super) fn of_make(arguments: MakeArguments) -> Result<Resources> {
-    let MakeArguments { resources, oom_score_adj, limits } = arguments;
-    let resources = parse(resources, oom_score_adj, Some(limits))?;
-    resources.check()?;
-    Ok(resources)
-}
-
-/// What was typed for a change; each value on its own is legal.
-pub(super) fn of_update(arguments: ResourceArguments) -> Result<Resources> {
-    parse(arguments, None, None)
-}
-
-fn parse(arguments: ResourceArguments, oom_score_adj: Option<String>, mode: Option<String>) -> Result<Resources> {
+/// What was typed; `start` for a container that is made.
+pub(super) fn resources(arguments: ResourceArguments, start: Option<StartArguments>) -> Result<Resources> {
+    let (oom_score_adj, mode) = start.map_or((None, None), |start| (start.oom_score_adj, Some(start.limits)));
     resources::parse(&Typed {
         memory: arguments.memory,
         memory_reservation: arguments.memory_reservation,

@@ -25,7 +25,7 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: Arguments, session: &Session) -> Result<i32> {
     let wish = Wish {
         restart: arguments.restart.as_deref().map(restart::parse).transpose()?,
-        resources: resources::of_update(arguments.resources)?,
+        resources: resources::resources(arguments.resources, None)?,
     };
     if wish == Wish::default() {
         return Err(Failure::usage("nothing to change was given").hint("--memory 1g or --restart always, for example"));
