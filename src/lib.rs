@@ -3,7 +3,7 @@
 //! The rooms in reading order; code may look only to the right
 //! (tests/tidy.rs holds this):
 //!
-//! `cli -> engine -> container -> sandbox, storage -> image, process -> kernel`
+//! `cli -> engine -> container -> sandbox, network, storage -> image, process -> kernel`
 //!
 //! [`error`], [`limits`], [`paths`], [`host`] and [`settings`] are common ground
 //! for all rooms but the kernel. docs/architecture.md has the map.
@@ -22,6 +22,7 @@ pub mod cli;
 pub mod container;
 pub mod engine;
 pub mod image;
+pub mod network;
 pub mod process;
 pub mod sandbox;
 pub mod storage;

@@ -21,6 +21,7 @@
 //!   trash/                     renamed away, deleted when there is time
 //! $KELP_RUN, else $XDG_RUNTIME_DIR/kelp, else /tmp/kelp-UID           (0700)
 //!   containers/ID/             while it lives: where its root is mounted, files that are bound into it
+//!   networks/NAME/             control: the socket of a network's process; lock: held while it is launched
 //!   holders/PID                live processes in the base user namespace: a link to the start time
 //!   image/                     empty; where a program of `image mount` sees the image
 //!   base.lock                  held while a base user namespace is being made
@@ -162,6 +163,12 @@ impl Paths {
     /// generated files.
     pub fn container_run(&self, id: &str) -> PathBuf {
         self.run.join("containers").join(id)
+    }
+
+    /// Where a network's process listens; holds the lock that is taken to
+    /// launch it, after a container's own; nothing may be locked after it.
+    pub fn network_run(&self, name: &str) -> PathBuf {
+        self.run.join("networks").join(name)
     }
 
     /// Where a program of `image mount` sees the image, in its own mount

@@ -8,8 +8,8 @@ use crate::container::log::Config;
 use crate::container::restart::RestartPolicy;
 use crate::engine::options::environment::Variable;
 use crate::engine::options::{
-    device, environment, health, hostname, label, log, mount, name, namespaces, restart, security, size, stop_signal,
-    time_offset, tmpfs, volume, volumes_from,
+    device, environment, health, hostname, label, log, mount, name, namespaces, network, restart, security, size,
+    stop_signal, time_offset, tmpfs, volume, volumes_from,
 };
 use crate::engine::request::{Pull, RootSource, RunRequest};
 use crate::error::{Context, Failure, Result};
@@ -53,6 +53,8 @@ pub(super) struct RequestArguments {
     mounts: MountArguments,
     #[command(flatten)]
     isolation: IsolationArguments,
+    #[command(flatten)]
+    network: NetworkArguments,
     #[command(flatten)]
     image: ImageArguments,
 }
@@ -193,9 +195,6 @@ struct IsolationArguments {
     /// UTS namespace: private, host or container:NAME
     #[arg(long, value_name = "MODE", default_value = "private")]
     uts: String,
-    /// Network: none, host or container:NAME
-    #[arg(long, visible_alias = "net", value_name = "MODE", default_value = "none")]
-    network: String,
     /// Cgroup namespace: private, host or container:NAME
     #[arg(long, value_name = "MODE", default_value = "private")]
     cgroupns: String,
@@ -214,6 +213,42 @@ struct IsolationArguments {
     /// Set a kernel parameter of the container's namespaces
     #[arg(long, value_name = "NAME=VALUE")]
     sysctl: Vec<String>,
+}
+
+/// What it reaches, and by which names.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Network")]
+struct NetworkArguments {
+    /// Network: default, host, none or container:NAME
+    #[arg(long, visible_alias = "net", value_name = "MODE")]
+    network: Option<String>,
+    /// Ask this server for names instead of the host's
+    #[arg(long, value_name = "ADDRESS")]
+    dns: Vec<String>,
+    /// Look short names up in this domain; . for none
+    #[arg(long, value_name = "DOMAIN")]
+    dns_search: Vec<String>,
+    /// Set an option of resolv.conf, such as ndots:2
+    #[arg(long, visible_alias = "dns-opt", value_name = "OPTION")]
+    dns_option: Vec<String>,
+    /// Give a name an address; host-gateway is the host's
+    #[arg(long, value_name = "NAME:ADDRESS")]
+    add_host: Vec<String>,
+    /// Have this address
+    #[arg(long, value_name = "IPV4")]
+    ip: Option<String>,
+    /// Have this address
+    #[arg(long, value_name = "IPV6")]
+    ip6: Option<String>,
+    /// Refused: the device has no such address
+    #[arg(long, value_name = "MAC", hide = true)]
+    mac_address: Option<String>,
+    /// Reach what listens on the host's loopback, or only these ports of it
+    #[arg(long, value_name = "PORT,...", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    allow_host_loopback: Option<String>,
+    /// What it reaches outside: all or none
+    #[arg(long, value_name = "WHAT")]
+    egress: Option<String>,
 }
 
 /// Which image, and when to fetch it.
@@ -249,9 +284,11 @@ pub(super) fn request(arguments: RequestArguments) -> Result<RunRequest> {
         process,
         mounts,
         isolation,
+        network,
         image,
         ..
     } = arguments;
+    let network_mode = network.network.as_deref().map_or(Ok(network::Mode::Unsaid), network::mode)?;
     let restart = restart::parse(&life.restart)?;
     if rm && restart != RestartPolicy::No {
         return Err(Failure::usage("--rm and --restart exclude each other"));
@@ -276,7 +313,8 @@ pub(super) fn request(arguments: RequestArguments) -> Result<RunRequest> {
         pid: namespaces::pid(&isolation.pid)?,
         ipc: namespaces::ipc(&isolation.ipc)?,
         uts: namespaces::uts(&isolation.uts)?,
-        network: namespaces::network(&isolation.network)?,
+        network_options: network_options(&network_mode, &network)?,
+        network: network_mode,
         cgroup: namespaces::cgroup(&isolation.cgroupns)?,
         user_namespace: namespaces::user(&isolation.userns)?,
         time_offsets: time_offset::parse(&isolation.time_offset)?,
@@ -303,6 +341,23 @@ pub(super) fn request(arguments: RequestArguments) -> Result<RunRequest> {
             PullWhen::Never => Pull::Never,
         },
     })
+}
+
+fn network_options(mode: &network::Mode, arguments: &NetworkArguments) -> Result<network::Options> {
+    network::parse(
+        mode,
+        &network::Typed {
+            dns: &arguments.dns,
+            dns_search: &arguments.dns_search,
+            dns_options: &arguments.dns_option,
+            hosts: &arguments.add_host,
+            ipv4: arguments.ip.as_deref(),
+            ipv6: arguments.ip6.as_deref(),
+            mac: arguments.mac_address.as_deref(),
+            host_loopback: arguments.allow_host_loopback.as_deref(),
+            egress: arguments.egress.as_deref(),
+        },
+    )
 }
 
 /// With `--rootfs` all words are the command, else the first is the image.

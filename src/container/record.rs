@@ -15,6 +15,7 @@ use super::restart::RestartPolicy;
 use crate::error::{Context, Failure, Result};
 use crate::image::config::RunConfig;
 use crate::limits;
+use crate::network::lease::Lease;
 use crate::process::identity::Identity;
 use crate::process::idmap::IdMap;
 use crate::sandbox::spec::Mount;
@@ -74,9 +75,13 @@ pub struct Record {
     /// A person ended it, so a policy does not bring it back.
     #[serde(default)]
     pub stopped_by_user: bool,
-    /// Its network, in docker's words: `none`, `host`, `container:NAME`.
+    /// Its network, in docker's words: `default`, `none`, `host`,
+    /// `container:NAME`.
     #[serde(default)]
     pub network: String,
+    /// Its addresses there while it lives, where it has any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<Lease>,
     /// What a commit makes its image's config of: the image's own, with what
     /// was asked for at the start.
     #[serde(default)]
@@ -225,6 +230,7 @@ impl Record {
             restarts: 0,
             stopped_by_user: false,
             network: String::new(),
+            lease: None,
             config: RunConfig::default(),
             log: log::Config::default(),
             files: None,

@@ -27,6 +27,7 @@ pub mod logs;
 mod make;
 pub mod manifest;
 pub mod naming;
+pub mod network;
 pub mod options;
 mod pack;
 pub mod plan;

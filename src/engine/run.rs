@@ -7,14 +7,13 @@
 use std::fs;
 use std::os::fd::AsFd;
 
-use super::make;
+use super::make::{self, Planned};
 use super::options::name;
 use super::request::{RunRequest, Stored};
 use crate::container::attach::{self, Attachment, DetachKeys, End, Observer};
 use crate::container::control::{Request, StreamsWanted, ToSupervisor};
 use crate::container::events::{self, Action};
 use crate::container::log::Driver;
-use crate::container::record::Record;
 use crate::container::store::{self, Made};
 use crate::error::{Context, Failure, Result};
 use crate::failpoint;
@@ -79,7 +78,7 @@ pub fn run(
     steps.mark("plan");
     failpoint::reach(paths, "run: planned");
     let result = match prepared {
-        Ok((spec, record)) => start(paths, mode, &launched, made, (spec, record), request.log.is_some(), observer),
+        Ok(planned) => start(paths, mode, &launched, made, planned, request.log.is_some(), observer),
         Err(failure) => abandon(paths, &made).and(Err(failure)),
     };
     steps.mark("attach until the end");
@@ -108,7 +107,9 @@ pub fn create(
     let directory = &made.container.directory;
     let done = write_down(paths, &stored, &made)
         .and_then(|()| make::prepare(paths, &stored, &mut base, &made.container, progress, observer))
-        .and_then(|(_, record)| record.save(directory).map(|()| events::tell(paths, &record, Action::Create)));
+        .and_then(|Planned { record, .. }| {
+            record.save(directory).map(|()| events::tell(paths, &record, Action::Create))
+        });
     match done {
         Ok(()) => Ok(made.container.record.id),
         Err(failure) => {
@@ -187,7 +188,7 @@ fn start(
     mode: &Mode,
     launched: &Launched,
     made: Made,
-    (spec, mut record): (SandboxSpec, Record),
+    Planned { spec, mut record, network }: Planned,
     is_logged: bool,
     observer: &mut dyn Observer,
 ) -> Result<End> {
@@ -210,6 +211,7 @@ fn start(
         is_new: true,
         size: terminal::size(std::io::stdin().as_fd()).ok(),
         debug: observer.wants_steps(),
+        network,
     };
     hand_over(launched, request, made.lock)?;
     failpoint::reach(paths, "start: handed over");

@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 
-use super::make;
+use super::make::{self, Planned};
 use super::request::Stored;
 use super::run::hand_over;
 use crate::container::attach::{self, Attachment, End, Observer};
@@ -61,7 +61,7 @@ fn start_locked(
     if let Some(notice) = &base.notice {
         observer.notice(notice);
     }
-    let (spec, record) = make::prepare(paths, &stored, &mut base, &container, progress, observer)?;
+    let Planned { spec, record, network } = make::prepare(paths, &stored, &mut base, &container, progress, observer)?;
     let streams = match attachment {
         Some(Attachment { stdin, .. }) => StreamsWanted::Attached { stdin: *stdin && record.interactive },
         None => StreamsWanted::Kept,
@@ -76,6 +76,7 @@ fn start_locked(
         is_new: false,
         size: terminal::size(std::io::stdin().as_fd()).ok(),
         debug: observer.wants_steps(),
+        network,
     };
     hand_over(&launched, request, lock)?;
     failpoint::reach(paths, "start: handed over");

@@ -15,6 +15,7 @@ pub mod file;
 pub mod landlock;
 pub mod mount;
 pub mod namespace;
+pub mod netlink;
 pub mod network;
 pub mod open;
 pub mod process;
@@ -22,6 +23,7 @@ pub mod seccomp;
 pub mod signal;
 pub mod socket;
 pub mod terminal;
+pub mod tun;
 
 pub use error::{Error, Result};
 pub use nix::errno::Errno;

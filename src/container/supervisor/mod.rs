@@ -21,6 +21,7 @@ mod exec;
 mod files;
 mod health;
 mod linger;
+mod network;
 mod output;
 mod pause;
 mod requests;
@@ -36,6 +37,7 @@ use self::clients::{Clients, FIRST};
 use self::exec::Sessions;
 use self::files::Files;
 use self::health::Prober;
+use self::network::Attachment;
 use self::output::Output;
 use self::requests::Stopping;
 use super::control::{self, FromSupervisor, Lock, Request, ToSupervisor};
@@ -108,6 +110,8 @@ struct Supervisor {
     mounts: Option<File>,
     /// The container's own cgroup, where it can have one.
     cgroup: Option<Group>,
+    /// Its place in a network, if it is to have one.
+    network: Option<Attachment>,
     stopping: Option<Stopping>,
     backoff: Backoff,
     started_ns: i64,
@@ -147,6 +151,7 @@ impl Supervisor {
             stdin: None,
             mounts: None,
             cgroup: None,
+            network: None,
             stopping: None,
             backoff: Backoff::default(),
         }
@@ -190,6 +195,7 @@ impl Supervisor {
         failpoint::reach(&self.paths, "supervisor: listening");
         self.open_log()?;
         self.enter_cgroup();
+        self.attach_network()?;
         let started = self.start()?;
         if self.owner == Some(FIRST) {
             self.clients.expect_end(FIRST);
@@ -285,6 +291,10 @@ impl Supervisor {
                     let master = received.descriptors.into_iter().next();
                     self.take_terminal(master.ok_or_else(|| Failure::bug("a terminal without a descriptor"))?)?;
                 }
+                FromInit::Link => {
+                    let device = received.descriptors.into_iter().next();
+                    self.take_device(device.ok_or_else(|| Failure::bug("a network without a descriptor"))?)?;
+                }
                 FromInit::Steps(steps) => self.steps.done.extend(steps),
                 FromInit::Failed(failure) => return Err(failure),
             }
@@ -362,7 +372,9 @@ impl Supervisor {
         let kill_at = self.stopping.as_ref().and_then(|stopping| stopping.kill_at).filter(|_| payload.is_some());
         let at_once = self.clients.has_lost().then(Instant::now);
         let probe_at = self.prober.deadline(self.is_paused() || self.stopping.is_some());
-        let deadline = [until, kill_at, self.output.deadline(), at_once, probe_at].into_iter().flatten().min();
+        let attach_at = self.network.as_ref().and_then(Attachment::deadline);
+        let deadline =
+            [until, kill_at, self.output.deadline(), at_once, probe_at, attach_at].into_iter().flatten().min();
         let mut fds: Vec<PollFd<'_>> =
             payload.iter().map(|started| PollFd::new(started.pidfd.as_fd(), PollFlags::POLLIN)).collect();
         fds.extend(self.clients.interests());
@@ -370,6 +382,7 @@ impl Supervisor {
         fds.extend(self.prober.interests());
         fds.extend(self.files.interests());
         fds.extend(self.output.interests());
+        fds.extend(self.network.iter().flat_map(Attachment::interests));
         match nix::poll::poll(&mut fds, timeout(deadline)) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(errno) => return Err(Failure::from(std::io::Error::from(errno)).doing("wait for the container")),
@@ -391,12 +404,14 @@ impl Supervisor {
         self.turn_health(payload);
         self.files.turn();
         self.output.turn();
+        self.turn_network();
         Ok(Happened { has_ended, is_late: until.is_some_and(|until| now >= until) })
     }
 
     /// The container is over.
     fn end(&mut self, code: i32, error: Option<String>) -> Result<()> {
         self.leave_cgroup();
+        self.leave_network();
         let written = self.finish(code, error);
         self.steps.mark("write the end down");
         failpoint::reach(&self.paths, "end: written down");
@@ -418,6 +433,7 @@ impl Supervisor {
     fn give_up(&mut self, failure: Failure) -> Result<()> {
         let failure = self.explain(failure);
         self.leave_cgroup();
+        self.leave_network();
         control::close(&self.paths, &self.request.spec.id);
         self.tell_failed_start(start_status(&failure));
         let written = match self.request.is_new {

@@ -20,6 +20,7 @@ pub mod moment;
 pub mod mount;
 pub mod name;
 pub mod namespaces;
+pub mod network;
 pub mod prune_filter;
 pub mod restart;
 pub mod security;
