@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
+use std::time::Duration;
 
 use crate::error::{Failure, Result};
 
@@ -299,6 +300,9 @@ pub const FORMAT_PAD_MAX: usize = 4_096;
 /// The one line of /proc/PID/stat: 52 numbers of up to 20 digits and a name.
 pub const PROCESS_STAT_BYTES_MAX: u64 = 2 << 10;
 
+/// `memory.events` of a cgroup: seven lines of some 20 bytes.
+pub const MEMORY_EVENTS_BYTES_MAX: usize = 1 << 10;
+
 /// Another file that the kernel makes up of a process or a cgroup. The longest
 /// have a line for each device; what is beyond is left out.
 pub const PROCESS_FILE_BYTES_MAX: u64 = 64 << 10;
@@ -334,6 +338,18 @@ pub const LOG_FILES: u32 = 16;
 /// Files of one log. A reader holds them all open, and 1,024 descriptors are
 /// what a process usually may have (RLIMIT_NOFILE).
 pub const LOG_FILES_MAX: u32 = 256;
+
+/// A value for a file of a cgroup. The kernel takes no more than a page at
+/// once (kernfs_fop_write_iter).
+pub const CGROUP_VALUE_BYTES_MAX: usize = 4_000;
+
+/// How often a memory limit without a cgroup is looked after: seldom enough to
+/// cost little, often enough that a program is not far above it.
+pub const WATCH_PAUSE_MIN: Duration = Duration::from_millis(100);
+
+/// The same at most, on a machine with so many processes that reading them
+/// takes its time.
+pub const WATCH_PAUSE_MAX: Duration = Duration::from_millis(500);
 
 /// The whole of a file of at most `max` bytes; a larger one is refused, never
 /// cut. The caller says what was being read.

@@ -20,7 +20,8 @@
 //!   staging/                   writes in progress, on the same file system
 //!   trash/                     renamed away, deleted when there is time
 //! $KELP_RUN, else $XDG_RUNTIME_DIR/kelp, else /tmp/kelp-UID           (0700)
-//!   containers/ID/             while it lives: where its root is mounted, files that are bound into it
+//!   containers/KEY/ID/         while it lives: where its root is mounted, files that are bound into it; control:
+//!                              its supervisor's socket. KEY: the data directory's device and inode
 //!   networks/NAME/             control: the socket of a network's process; lock: held while it is launched
 //!   holders/PID                live processes in the base user namespace: a link to the start time
 //!   image/                     empty; where a program of `image mount` sees the image
@@ -160,8 +161,24 @@ impl Paths {
     }
 
     /// What a container needs only while it lives: where its root is mounted,
-    /// generated files.
+    /// generated files, its supervisor's socket.
     pub fn container_run(&self, id: &str) -> PathBuf {
+        self.containers_run().join(id)
+    }
+
+    /// The same of all containers of this data directory. Several of them may
+    /// share one runtime directory, and a copy of one has containers of the
+    /// same ids: each is told by its device and inode, which stay what they are
+    /// when it is moved or reached by another path.
+    pub fn containers_run(&self) -> PathBuf {
+        // Before it is made, no container is in it.
+        let key = self.data.metadata().map_or((0, 0), |status| (status.dev(), status.ino()));
+        self.run.join("containers").join(format!("{:x}-{:x}", key.0, key.1))
+    }
+
+    /// Where an earlier kelp had the same of a container, whichever data
+    /// directory it was in.
+    pub fn earlier_container_run(&self, id: &str) -> PathBuf {
         self.run.join("containers").join(id)
     }
 
@@ -169,6 +186,13 @@ impl Paths {
     /// launch it, after a container's own; nothing may be locked after it.
     pub fn network_run(&self, name: &str) -> PathBuf {
         self.run.join("networks").join(name)
+    }
+
+    /// Where a container's is: of one that an earlier kelp started and that still
+    /// lives, in the earlier place.
+    pub fn found_container_run(&self, id: &str) -> PathBuf {
+        let (own, earlier) = (self.container_run(id), self.earlier_container_run(id));
+        if own.exists() || !earlier.exists() { own } else { earlier }
     }
 
     /// Where a program of `image mount` sees the image, in its own mount

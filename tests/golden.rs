@@ -51,6 +51,7 @@ fn request() -> RunRequest {
         shm_bytes: None,
         directory: None,
         limits: Vec::new(),
+        resources: Default::default(),
         sysctls: Vec::new(),
         capabilities_added: Vec::new(),
         capabilities_dropped: Vec::new(),

@@ -15,6 +15,7 @@ mod attach;
 mod check;
 mod commit;
 mod completion;
+mod container_exists;
 mod container_inspect;
 mod container_prune;
 mod cp;
@@ -54,9 +55,11 @@ mod prompt;
 mod ps;
 mod pull;
 mod push;
+mod refused;
 mod registry;
 mod rename;
 mod request;
+mod resources;
 mod restart;
 mod rm;
 mod rmi;
@@ -66,6 +69,7 @@ mod search;
 mod start;
 mod stats;
 mod stop;
+mod switches;
 mod system_prune;
 mod tag;
 #[doc(hidden)]
@@ -75,6 +79,7 @@ mod units;
 mod unpause;
 mod untag;
 mod update;
+mod usage;
 mod verbs;
 mod version;
 mod volume;
@@ -82,6 +87,7 @@ mod wait;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{ArgMatches, Command};
@@ -89,7 +95,7 @@ use clap::{ArgMatches, Command};
 use crate::error::{Context, Failure, Kind, Result};
 use crate::paths::{self, ImageStore, Paths};
 use crate::settings::Settings;
-use verbs::Verb;
+use verbs::{OWN_FAILURE, Verb};
 
 /// What every verb is given.
 pub struct Session {
@@ -107,12 +113,16 @@ struct Global {
     image_stores: Vec<String>,
 }
 
+/// Verbs about kelp itself: they look at nothing of the user's, whose
+/// directories may be missing or closed.
+const WITHOUT_DIRECTORIES: &[&str] = &["completion", "man", "version"];
+
 /// Verbs that look at no image, and so at no settings.
 const WITHOUT_SETTINGS: &[&str] = &[
     "attach",
-    "completion",
     "container cp",
     "container exec",
+    "container exists",
     "container inspect",
     "container logs",
     "container prune",
@@ -125,7 +135,6 @@ const WITHOUT_SETTINGS: &[&str] = &[
     "login",
     "logout",
     "logs",
-    "man",
     "ns",
     "pause",
     "port",
@@ -138,7 +147,6 @@ const WITHOUT_SETTINGS: &[&str] = &[
     "system events",
     "unpause",
     "update",
-    "version",
     "volume create",
     "volume exists",
     "volume export",
@@ -161,7 +169,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
                 Some(store) => global.image_stores.push(store.to_string_lossy().into_owned()),
                 None => {
                     output::failure(&Failure::usage("--image-store wants ro:DIRECTORY, or none"));
-                    return ExitCode::from(2);
+                    return ExitCode::from(OWN_FAILURE);
                 }
             },
             None => global.debug = true,
@@ -169,7 +177,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     }
     let Some(first) = arguments.next() else {
         output::help(&verbs::tree().render_help());
-        return ExitCode::from(2);
+        return ExitCode::from(OWN_FAILURE);
     };
     match first.to_str() {
         Some("--version" | "-V") => {
@@ -225,7 +233,7 @@ fn is_global(argument: &OsString) -> bool {
 fn run_grouped(group: &str, mut arguments: impl Iterator<Item = OsString>, global: &Global) -> ExitCode {
     let Some(word) = arguments.next() else {
         output::help(&verbs::group(group).render_help());
-        return ExitCode::from(2);
+        return ExitCode::from(OWN_FAILURE);
     };
     match word.to_string_lossy().as_ref() {
         "--help" | "-h" => help(std::iter::once(group.into())),
@@ -253,27 +261,33 @@ fn help(words: impl Iterator<Item = OsString>) -> ExitCode {
 }
 
 fn unknown(name: &str) -> ExitCode {
-    let failure = Failure::usage(format!("no command \"{name}\""))
-        .did_you_mean(name, verbs::ALL.iter().map(|verb| verb.name))
-        .hint(match name.split_once(' ') {
-            Some((group, _)) => format!("kelp {group} --help lists its commands"),
-            None => "kelp --help lists the commands".to_owned(),
-        });
+    let failure = refused::command(name).unwrap_or_else(|| {
+        let groups = verbs::group_names().filter(|_| !name.contains(' '));
+        Failure::usage(format!("no command \"{name}\""))
+            .did_you_mean(name, verbs::ALL.iter().map(|verb| verb.name).chain(groups))
+            .hint(match name.split_once(' ') {
+                Some((group, _)) => format!("kelp {group} --help lists its commands"),
+                None => "kelp --help lists the commands".to_owned(),
+            })
+    });
     output::failure(&failure);
-    ExitCode::from(2)
+    ExitCode::from(OWN_FAILURE)
 }
 
 fn run_verb(verb: &'static Verb, arguments: Vec<OsString>, global: &Global) -> ExitCode {
+    let asks_briefly = arguments.iter().all(|word| word != "--help");
     let words = std::iter::once(OsString::from(format!("kelp {}", verb.name))).chain(arguments);
-    let matches = match verb.command().try_get_matches_from(words) {
+    let matches = match switches::with_values(verb.command()).try_get_matches_from(words) {
         Ok(matches) => matches,
         Err(error) if !error.use_stderr() => {
-            output::help(&error.render());
+            // Of the verb as it was declared: values of switches are not worth a word.
+            let mut command = verb.command();
+            output::help(&if asks_briefly { command.render_help() } else { command.render_long_help() });
             return ExitCode::SUCCESS;
         }
         Err(error) => {
-            output::usage(&error, &format!("kelp {}", verb.name));
-            return ExitCode::from(verb.usage_status);
+            output::failure(&usage::failure(&error, verb.name));
+            return ExitCode::from(OWN_FAILURE);
         }
     };
     match execute(verb, &matches, global) {
@@ -286,6 +300,10 @@ fn run_verb(verb: &'static Verb, arguments: Vec<OsString>, global: &Global) -> E
 }
 
 fn execute(verb: &Verb, matches: &ArgMatches, global: &Global) -> Result<i32> {
+    if WITHOUT_DIRECTORIES.contains(&verb.name) {
+        let nowhere = Paths::new(PathBuf::new(), PathBuf::new());
+        return (verb.run)(matches, &Session { paths: nowhere, debug: global.debug });
+    }
     let mut paths = Paths::of_this_user()?;
     if !WITHOUT_SETTINGS.contains(&verb.name) {
         let settings = Settings::read(&paths::settings_files()?)?;
@@ -310,13 +328,14 @@ fn image_stores(global: &Global, settings: Settings) -> Result<Vec<ImageStore>> 
     Ok(stores)
 }
 
-/// The exit status of a failure: `run` keeps Docker's 125, 126 and 127.
+/// The exit status of a failure. A command line that makes no sense is 125:
+/// docker ends so for a wrong flag of any verb, podman for all that is wrong.
 fn status(verb: &Verb, kind: Kind) -> u8 {
     match kind {
         Kind::NotExecutable => 126,
         Kind::NoSuchProgram => 127,
         Kind::Bug => 70,
-        Kind::Usage => verb.usage_status,
+        Kind::Usage => OWN_FAILURE,
         Kind::User | Kind::NotFound | Kind::Host => verb.failure_status,
     }
 }

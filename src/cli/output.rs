@@ -180,41 +180,6 @@ pub fn failure(failure: &Failure) {
     }
 }
 
-/// Prints what clap found wrong with the command line, in our form: one line,
-/// then hints. `command` is e.g. `kelp run`.
-pub fn usage(error: &clap::Error, command: &str) {
-    use clap::error::{ContextKind, ContextValue, ErrorKind};
-    let named = |kind| match error.get(kind) {
-        Some(ContextValue::String(name)) => Some(name.as_str()),
-        _ => None,
-    };
-    let list = |kind| match error.get(kind) {
-        Some(ContextValue::Strings(names)) => names.join(", "),
-        _ => String::new(),
-    };
-    let text = error.render().to_string();
-    let first = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
-    let problem = match (error.kind(), named(ContextKind::InvalidArg)) {
-        (ErrorKind::UnknownArgument, Some(name)) if !name.starts_with('-') => {
-            Failure::usage(format!("one argument too many: \"{name}\""))
-        }
-        (ErrorKind::MissingRequiredArgument, _) => {
-            Failure::usage(format!("{} is missing", list(ContextKind::InvalidArg)))
-        }
-        (ErrorKind::InvalidValue, _) if !list(ContextKind::ValidValue).is_empty() => {
-            let first = first.split(" [possible").next().unwrap_or(first).replace('\'', "\"");
-            Failure::usage(first).hint(format!("it may be {}", list(ContextKind::ValidValue)))
-        }
-        (ErrorKind::UnknownArgument, Some(name)) => Failure::usage(format!("no option \"{name}\" in {command}")),
-        _ => Failure::usage(first.trim_end_matches(':').replace('\'', "\"")),
-    };
-    let problem = match named(ContextKind::SuggestedArg) {
-        Some(near) => problem.hint(format!("did you mean \"{near}\"?")),
-        None => problem,
-    };
-    failure(&problem.hint(format!("{command} --help lists the options")));
-}
-
 /// Prints help that was asked for.
 pub fn help(text: &clap::builder::StyledStr) {
     let mut out = anstream::stdout().lock();

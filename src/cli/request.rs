@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
+use super::resources::{self, ResourceArguments, StartArguments};
 use crate::container::log::Config;
 use crate::container::restart::RestartPolicy;
 use crate::engine::options::environment::Variable;
@@ -51,6 +52,10 @@ pub(super) struct RequestArguments {
     process: ProcessArguments,
     #[command(flatten)]
     mounts: MountArguments,
+    #[command(flatten)]
+    resources: ResourceArguments,
+    #[command(flatten)]
+    resources_at_start: StartArguments,
     #[command(flatten)]
     isolation: IsolationArguments,
     #[command(flatten)]
@@ -283,12 +288,16 @@ pub(super) fn request(arguments: RequestArguments) -> Result<RunRequest> {
         health,
         process,
         mounts,
+        resources,
+        resources_at_start,
         isolation,
         network,
         image,
         ..
     } = arguments;
     let network_mode = network.network.as_deref().map_or(Ok(network::Mode::Unsaid), network::mode)?;
+    let resources = resources::resources(resources, Some(resources_at_start))?;
+    resources.check()?;
     let restart = restart::parse(&life.restart)?;
     if rm && restart != RestartPolicy::No {
         return Err(Failure::usage("--rm and --restart exclude each other"));
@@ -325,6 +334,7 @@ pub(super) fn request(arguments: RequestArguments) -> Result<RunRequest> {
         shm_bytes: mounts.shm_size.as_deref().map(size::parse).transpose().doing(|| "use --shm-size")?,
         directory: process.workdir,
         limits: each(&process.ulimit, rlimits::parse)?,
+        resources,
         sysctls: isolation.sysctl,
         capabilities_added: isolation.cap_add,
         capabilities_dropped: isolation.cap_drop,
@@ -474,6 +484,23 @@ mod tests {
         check(&["--health-start-interval=1s", "image"]);
         check(&["--volumes-from=a:ro", "--volumes-from=b", "--image-volume=tmpfs", "image"]);
         check(&["--read-only", "--shm-size=64m", "--device=/dev/fuse", "--device=/dev/a:/dev/b:r", "image"]);
+    }
+
+    #[test]
+    fn resources_are_written_as_they_were_asked_for() {
+        check(&["-m", "64m", "--memory-swap=-1", "--memory-reservation=6m", "--memory-high=60m", "image"]);
+        check(&["--memory=0", "--memory-swap=0", "--cpus=0", "--pids-limit=-1", "image"]);
+        check(&["--cpus=1.05", "-c", "512", "--cpuset-cpus=0-1", "--cpuset-mems=0", "--pids-limit=9", "image"]);
+        check(&["--cpus=12", "--cpu-weight=7", "image"]);
+        check(&["--cpu-quota=-1", "--cpu-period=5000", "--cpu-shares=0", "image"]);
+        check(&["--blkio-weight=10", "--blkio-weight-device=/dev/a:20", "--oom-score-adj=-5", "image"]);
+        check(&["--device-read-bps=/dev/a:1m", "--device-write-bps=/dev/b:c:0", "--limits=best-effort", "image"]);
+        check(&[
+            "--device-read-iops=/dev/a:5",
+            "--device-write-iops=/dev/a:6",
+            "--cgroup-conf=memory.oom.group=1",
+            "i",
+        ]);
     }
 
     #[test]

@@ -11,16 +11,16 @@ use super::volume::{
     inspect as volume_inspect, ls as volume_ls, prune as volume_prune, rm as volume_rm,
 };
 use super::{
-    Session, attach, base_command, check, commit, completion, container_inspect, container_prune, cp, create, df, diff,
-    events, exec, exists, export, generate_systemd, healthcheck_run, history, image_inspect, image_mount, image_prune,
-    image_tree, image_unmount, image_verify, images, import, info, inspect, kill, load, login, logout, logs, man, ns,
-    pause, port, ps, pull, push, rename, restart, rm, rmi, run, save, search, start, stats, stop, system_prune, tag,
-    top, unpause, untag, update, version, wait,
+    Session, attach, base_command, check, commit, completion, container_exists, container_inspect, container_prune, cp,
+    create, df, diff, events, exec, exists, export, generate_systemd, healthcheck_run, history, image_inspect,
+    image_mount, image_prune, image_tree, image_unmount, image_verify, images, import, info, inspect, kill, load,
+    login, logout, logs, man, ns, pause, port, ps, pull, push, rename, restart, rm, rmi, run, save, search, start,
+    stats, stop, system_prune, tag, top, unpause, untag, update, version, wait,
 };
 use crate::error::{EXIT_OWN_FAILURE, Failure, Result};
 
 /// What `run` ends with where its program did not.
-const OWN_FAILURE: u8 = EXIT_OWN_FAILURE as u8;
+pub(super) const OWN_FAILURE: u8 = EXIT_OWN_FAILURE as u8;
 
 /// One verb.
 pub(super) struct Verb {
@@ -29,24 +29,22 @@ pub(super) struct Verb {
     about: &'static str,
     augment: fn(Command) -> Command,
     pub(super) run: fn(&ArgMatches, &Session) -> Result<i32>,
-    /// Exit status for a command line that makes no sense.
-    pub(super) usage_status: u8,
-    /// Exit status for all other failures.
+    /// Exit status for failures; of a command line that makes no sense it is
+    /// [`OWN_FAILURE`] for every verb.
     pub(super) failure_status: u8,
 }
 
 /// Ties a verb's arguments and function together.
 macro_rules! verb {
     ($name:literal, $about:literal, $module:ident) => {
-        verb!($name, $about, $module, 2, 1)
+        verb!($name, $about, $module, 1)
     };
-    ($name:literal, $about:literal, $module:ident, $usage:expr, $failure:expr) => {
+    ($name:literal, $about:literal, $module:ident, $failure:expr) => {
         Verb {
             name: $name,
             about: $about,
             augment: <$module::Arguments as Args>::augment_args,
             run: |matches, session| $module::run(parsed(matches)?, session),
-            usage_status: $usage,
             failure_status: $failure,
         }
     };
@@ -63,9 +61,21 @@ const GROUPS: &[(&str, &str)] = &[
     ("system", "Look after what kelp keeps"),
 ];
 
+/// Other names of verbs in groups: docker's and podman's. The name is that of
+/// the table.
+const ALIASES: &[(&str, &str)] = &[
+    ("container list", "container ls"),
+    ("container remove", "container rm"),
+    ("image list", "image ls"),
+    ("image remove", "image rm"),
+    ("image umount", "image unmount"),
+    ("volume list", "volume ls"),
+    ("volume remove", "volume rm"),
+];
+
 /// All of them. A name of two words is that of a group and a verb in it.
 pub(super) const ALL: &[Verb] = &[
-    verb!("run", "Run a command in a new container", run, OWN_FAILURE, OWN_FAILURE),
+    verb!("run", "Run a command in a new container", run, OWN_FAILURE),
     verb!("create", "Make a container and start nothing", create),
     verb!("start", "Start containers that were made before", start),
     verb!("stop", "Ask containers to end, and see to it", stop),
@@ -75,7 +85,7 @@ pub(super) const ALL: &[Verb] = &[
     verb!("unpause", "Let paused containers go on", unpause),
     verb!("wait", "Wait until containers have ended", wait),
     verb!("attach", "Stay with a running container", attach),
-    verb!("exec", "Run a command in a container that runs", exec, OWN_FAILURE, 1),
+    verb!("exec", "Run a command in a container that runs", exec),
     verb!("rename", "Call a container otherwise", rename),
     verb!("update", "Change what may change of containers", update),
     verb!("ps", "List containers", ps),
@@ -104,7 +114,7 @@ pub(super) const ALL: &[Verb] = &[
     verb!("untag", "Take names from an image, which stays", untag),
     verb!("rmi", "Remove images", rmi),
     verb!("inspect", "Print all about containers, images and volumes as JSON", inspect),
-    verb!("container run", "Run a command in a new container", run, OWN_FAILURE, OWN_FAILURE),
+    verb!("container run", "Run a command in a new container", run, OWN_FAILURE),
     verb!("container create", "Make a container and start nothing", create),
     verb!("container start", "Start containers that were made before", start),
     verb!("container stop", "Ask containers to end, and see to it", stop),
@@ -114,7 +124,7 @@ pub(super) const ALL: &[Verb] = &[
     verb!("container unpause", "Let paused containers go on", unpause),
     verb!("container wait", "Wait until containers have ended", wait),
     verb!("container attach", "Stay with a running container", attach),
-    verb!("container exec", "Run a command in a container that runs", exec, OWN_FAILURE, 1),
+    verb!("container exec", "Run a command in a container that runs", exec),
     verb!("container rename", "Call a container otherwise", rename),
     verb!("container update", "Change what may change of containers", update),
     verb!("container ls", "List containers", ps),
@@ -126,17 +136,19 @@ pub(super) const ALL: &[Verb] = &[
     verb!("container rm", "Remove containers", rm),
     verb!("container cp", "Copy files between this machine and containers", cp),
     verb!("container inspect", "Print all about containers as JSON", container_inspect),
+    verb!("container exists", "Tell by the exit status whether a container is there", container_exists, OWN_FAILURE),
     verb!("container prune", "Remove all containers that do not run", container_prune),
     verb!("container diff", "List what a container changed", diff),
     verb!("container commit", "Make an image of a container", commit),
     verb!("container export", "Write all files of a container to a tar", export),
     verb!("generate systemd", "Write a unit of systemd for a container", generate_systemd),
-    verb!("healthcheck run", "Ask a container now whether it is well", healthcheck_run, 125, 125),
+    verb!("healthcheck run", "Ask a container now whether it is well", healthcheck_run, OWN_FAILURE),
     verb!("image ls", "List images", images),
+    verb!("image search", "Find images in registries", search),
     verb!("image inspect", "Print all about images as JSON", image_inspect),
     verb!("image history", "Show how an image came to be", history),
     verb!("image tree", "Show layers and the images that share them", image_tree),
-    verb!("image exists", "Tell by the exit status whether an image is here", exists, 125, 125),
+    verb!("image exists", "Tell by the exit status whether an image is here", exists, OWN_FAILURE),
     verb!("image pull", "Fetch an image from a registry", pull),
     verb!("image push", "Send an image to a registry", push),
     verb!("image load", "Load images from an archive", load),
@@ -148,8 +160,8 @@ pub(super) const ALL: &[Verb] = &[
     verb!("image rm", "Remove images", rmi),
     verb!("image prune", "Remove images that nobody needs", image_prune),
     verb!("image verify", "Verify images by their digests, and repair them", image_verify),
-    verb!("image mount", "Run a command of this machine among an image's files", image_mount, OWN_FAILURE, OWN_FAILURE),
-    verb!("image unmount", "Say why there is nothing to unmount", image_unmount, OWN_FAILURE, OWN_FAILURE),
+    verb!("image mount", "Run a command of this machine among an image's files", image_mount, OWN_FAILURE),
+    verb!("image unmount", "Say why there is nothing to unmount", image_unmount, OWN_FAILURE),
     verb!("manifest create", "Make a list of images for several platforms", manifest_create),
     verb!("manifest add", "Add an image to a list", manifest_add),
     verb!("manifest annotate", "Change what a list says of an image", manifest_annotate),
@@ -162,7 +174,7 @@ pub(super) const ALL: &[Verb] = &[
     verb!("volume inspect", "Print all about volumes as JSON", volume_inspect),
     verb!("volume rm", "Remove volumes", volume_rm),
     verb!("volume prune", "Remove volumes that no container uses", volume_prune),
-    verb!("volume exists", "Tell by the exit status whether a volume is there", volume_exists, 125, 125),
+    verb!("volume exists", "Tell by the exit status whether a volume is there", volume_exists, OWN_FAILURE),
     verb!("volume export", "Write all files of a volume to a tar", volume_export),
     verb!("volume import", "Put files of a tar into an empty volume", volume_import),
     verb!("system df", "Show what everything takes on disk", df),
@@ -178,6 +190,7 @@ pub(super) const ALL: &[Verb] = &[
 
 /// The verb called `name`, of one word or two.
 pub(super) fn find(name: &str) -> Option<&'static Verb> {
+    let name = ALIASES.iter().find(|(alias, _)| *alias == name).map_or(name, |(_, name)| name);
     ALL.iter().find(|verb| verb.name == name)
 }
 
@@ -186,12 +199,18 @@ pub(super) fn is_group(name: &str) -> bool {
     GROUPS.iter().any(|(group, _)| *group == name)
 }
 
+/// All groups.
+pub(super) fn group_names() -> impl Iterator<Item = &'static str> {
+    GROUPS.iter().map(|(name, _)| *name)
+}
+
 /// The verbs of one group in one tree.
 pub(super) fn group(name: &str) -> Command {
     let (name, about) = GROUPS.iter().find(|(group, _)| *group == name).unwrap_or(&("", ""));
     let own = ALL.iter().filter_map(|verb| Some((verb, verb.name.strip_prefix(name)?.strip_prefix(' ')?)));
     own.fold(base_command(name, about).bin_name(format!("kelp {name}")), |group, (verb, short)| {
-        group.subcommand(verb.described(short))
+        let aliases = ALIASES.iter().filter(|(_, of)| *of == verb.name).filter_map(|(alias, _)| alias.split_once(' '));
+        group.subcommand(verb.described(short).visible_aliases(aliases.map(|(_, alias)| alias)))
     })
 }
 
@@ -229,4 +248,18 @@ pub(super) fn tree() -> Command {
 
 fn parsed<T: FromArgMatches>(matches: &ArgMatches) -> Result<T> {
     T::from_arg_matches(matches).map_err(|error| Failure::usage(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn aliases_are_of_verbs_and_are_none() {
+        for (alias, name) in ALIASES {
+            assert_eq!(find(alias).map(|verb| verb.name), Some(*name), "{alias}");
+            assert!(ALL.iter().all(|verb| verb.name != *alias), "{alias}");
+        }
+        assert!(group("volume").render_help().to_string().contains("[aliases: list]"));
+    }
 }

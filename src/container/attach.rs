@@ -81,12 +81,15 @@ pub fn follow_start(channel: &Channel, observer: &mut dyn Observer) -> Result<()
 pub fn attach(channel: &Channel, attachment: &Attachment, observer: &mut dyn Observer) -> Result<End> {
     let blocked: &[Signal] = if attachment.forwards_signals { &FORWARDED } else { &[Signal::SIGWINCH] };
     let signals = Signals::block(blocked)?;
-    let mut session = Session { channel, attachment, relay: None, insisted: 0, observer };
+    let mut session = Session { channel, attachment, relay: None, insisted: 0, notices: Vec::new(), observer };
     loop {
         if let Some(end) = session.turn(&signals)? {
             if let (End::Exited(_), Some(relay)) = (end, &mut session.relay) {
                 relay.drain();
             }
+            // The user's terminal is as it was, and all that the program said is there.
+            session.relay = None;
+            session.notices.iter().for_each(|notice| session.observer.notice(notice));
             return Ok(end);
         }
     }
@@ -97,6 +100,8 @@ struct Session<'a> {
     attachment: &'a Attachment,
     relay: Option<Relay>,
     insisted: u32,
+    /// What the user is told afterwards: the program has the terminal.
+    notices: Vec<String>,
     observer: &'a mut dyn Observer,
 }
 
@@ -156,6 +161,8 @@ impl Session<'_> {
     fn hear(&mut self) -> Result<Option<End>> {
         let Some(received) = self.channel.receive::<FromSupervisor>()? else { return Err(killed()) };
         match received.message {
+            // There are few: an end has one reason.
+            FromSupervisor::Notice(notice) if self.relay.is_some() => self.notices.push(notice),
             FromSupervisor::Notice(notice) => self.observer.notice(&notice),
             FromSupervisor::Steps(steps) => self.observer.steps(&steps),
             FromSupervisor::Started | FromSupervisor::Done => {}

@@ -10,7 +10,7 @@
 //!  6                             <-     Exited(code)
 //!
 //!      command                          supervisor
-//!  1   connect                   ->     containers/ID/control in the runtime directory
+//!  1   connect                   ->     containers/KEY/ID/control in the runtime directory
 //!  2   Attach                    ->
 //!                                <-     Streams(fds), later Exited(code)
 //!      Stop, Wait, CheckHealth   ->
@@ -204,7 +204,12 @@ pub(super) fn close(paths: &Paths, id: &str) {
 /// A channel to the supervisor of the container `id`; `None` where there is
 /// none (any more).
 pub fn connect(paths: &Paths, id: &str) -> Result<Option<Channel>> {
-    meeting::connect(&paths.container_run(id), SOCKET).doing(|| "reach the container's supervisor")
+    connect_in(&paths.found_container_run(id))
+}
+
+/// The same, where the supervisor's socket is in `directory`.
+pub(super) fn connect_in(directory: &Path) -> Result<Option<Channel>> {
+    meeting::connect(directory, SOCKET).doing(|| "reach the container's supervisor")
 }
 
 /// Sends a message and waits for the answer, as [`answer`] does.

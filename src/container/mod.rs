@@ -16,6 +16,7 @@
 //! Architecture invariant: nothing here parses a command line or an image.
 
 pub mod attach;
+pub mod cgroupfs;
 pub mod control;
 pub mod copy;
 pub mod events;
@@ -23,6 +24,7 @@ pub mod exec;
 pub mod health;
 pub mod log;
 pub mod namespaces;
+pub mod oom;
 pub mod processes;
 pub mod procfs;
 pub mod record;

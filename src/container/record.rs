@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::health::Health;
 use super::log;
+use super::oom::OutOfMemory;
 use super::restart::RestartPolicy;
 use crate::error::{Context, Failure, Result};
 use crate::image::config::RunConfig;
@@ -98,6 +99,10 @@ pub struct Record {
     /// Its own cgroup while it lives, where it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<PathBuf>,
+    /// Processes of it that were killed for want of memory since it was last
+    /// started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oom: Option<OutOfMemory>,
     /// Where in its life it is.
     pub status: Status,
 }
@@ -236,6 +241,7 @@ impl Record {
             files: None,
             unfinished: false,
             cgroup: None,
+            oom: None,
             status: Status::Created,
         }
     }
@@ -252,6 +258,13 @@ impl Record {
             true => Cow::Owned(self.labels.iter().cloned().collect()),
             false => Cow::Borrowed(&self.config.labels),
         }
+    }
+
+    /// Why a program ended with exit status `code`, if memory was the reason,
+    /// or what became of others of the container.
+    pub fn out_of_memory(&self, code: i32) -> Option<String> {
+        let is_program = code == 128 + libc::SIGKILL && !self.stopped_by_user;
+        Some(self.oom?.sentence(is_program))
     }
 
     /// Whether it says all there is to know, whoever looks after the container.

@@ -271,10 +271,9 @@ pub fn find(paths: &Paths, text: &str) -> Result<Container> {
     match (matching.next(), matching.next()) {
         (Some(container), None) => Ok(container),
         (Some(_), Some(_)) => Err(Failure::user(format!("more than one container's id starts with \"{text}\""))),
-        (None, _) => {
-            Err(Failure::not_found(format!("no container \"{text}\""))
-                .did_you_mean(text, names.iter().map(String::as_str)))
-        }
+        (None, _) => Err(Failure::not_found(format!("no container \"{text}\""))
+            .did_you_mean(text, names.iter().map(String::as_str))
+            .hint("kelp ps --all lists all containers")),
     }
 }
 
@@ -311,11 +310,19 @@ pub fn is_one_being_made(paths: &Paths) -> Result<bool> {
 
 /// Throws a container away. It must not be alive.
 pub fn remove(paths: &Paths, container: &Container) -> Result<()> {
-    fs::remove_dir_all(paths.container_run(&container.record.id)).ok();
+    remove_run_files(paths, &container.record.id);
     failpoint::reach(paths, "remove: runtime files gone");
     discard(paths, &container.directory, &container.record.id, Some(&container.record.name))?;
     events::tell(paths, &container.record, Action::Destroy);
     Ok(())
+}
+
+/// Removes what a container needs only while it lives. What cannot be removed
+/// now is an orphan.
+fn remove_run_files(paths: &Paths, id: &str) {
+    for directory in [paths.container_run(id), paths.earlier_container_run(id)] {
+        fs::remove_dir_all(directory).ok();
+    }
 }
 
 /// Renames a container's directory into the trash and frees its name.
@@ -331,7 +338,7 @@ pub fn discard(paths: &Paths, directory: &Path, id: &str, name: Option<&str>) ->
 /// `None` where there is none (any more).
 fn load(paths: &Paths, id: &str) -> Result<Option<Container>> {
     // What is no id is nothing of ours, to be read or thrown away.
-    if id.len() != 64 || !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+    if !is_id(id) {
         return Ok(None);
     }
     let directory = paths.containers().join(id);
@@ -384,11 +391,10 @@ pub fn remove_damaged(paths: &Paths, text: &str) -> Result<bool> {
     let link = (!text.contains('/')).then(|| fs::read_link(paths.names().join(text)).ok()).flatten();
     let id = link.as_deref().and_then(Path::to_str).unwrap_or(text);
     let directory = paths.containers().join(id);
-    let is_id = id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if !is_id || !directory.exists() || !matches!(try_lock(&directory)?, Lock::Ours(_) | Lock::Missing) {
+    if !is_id(id) || !directory.exists() || !matches!(try_lock(&directory)?, Lock::Ours(_) | Lock::Missing) {
         return Ok(false);
     }
-    fs::remove_dir_all(paths.container_run(id)).ok();
+    remove_run_files(paths, id);
     discard(paths, &directory, id, link.as_ref().map(|_| text))?;
     Ok(true)
 }
@@ -432,7 +438,7 @@ fn load_locked(paths: &Paths, id: &str) -> Result<Option<Container>> {
     if record.unfinished || record.auto_remove && !matches!(record.status, Status::Created) {
         uses::remove_own(paths, id, &record.anonymous_volumes)?;
         failpoint::reach(paths, "repair: volumes removed");
-        fs::remove_dir_all(paths.container_run(id)).ok();
+        remove_run_files(paths, id);
         discard(paths, &directory, id, Some(&record.name))?;
         events::tell(paths, &record, Action::Destroy);
         return Ok(None);
@@ -461,17 +467,40 @@ pub fn remove_orphans_beside(paths: &Paths, containers: &[Container]) -> Result<
             fs::remove_file(entry.path()).or_else(ignore_missing).doing(|| "remove a stale name")?;
         }
     }
-    for entry in fs::read_dir(paths.run.join("containers")).into_iter().flatten().flatten() {
-        let gone = entry.file_name().into_string().ok().filter(|id| is_gone(id));
-        // Another data directory's container may live here, too.
-        if gone.is_some_and(|id| control::connect(paths, &id).is_ok_and(|channel| channel.is_none())) {
+    // Its directory is made before these files are, and all here are of this data directory.
+    for entry in fs::read_dir(paths.containers_run()).into_iter().flatten().flatten() {
+        if entry.file_name().to_str().is_some_and(is_gone) {
             fs::remove_dir_all(entry.path()).or_else(ignore_missing).doing(|| "remove stale files")?;
         }
     }
+    remove_earlier_orphans(paths, is_gone)?;
     for (name, owner) in volumes::owned(paths)?.into_iter().filter(|(_, owner)| is_gone(owner)) {
         uses::remove_own(paths, &owner, &[name.as_str().to_owned()])?;
     }
     Ok(())
+}
+
+/// The same of runtime files in the place that an earlier kelp had, where those
+/// of all data directories were together.
+fn remove_earlier_orphans(paths: &Paths, is_gone: impl Fn(&str) -> bool) -> Result<()> {
+    for entry in fs::read_dir(paths.run.join("containers")).into_iter().flatten().flatten() {
+        let Ok(id) = entry.file_name().into_string() else { continue };
+        if !is_id(&id) || !is_gone(&id) {
+            continue;
+        }
+        // Another data directory's container may live here, or be on its way.
+        let is_stale = || entry.metadata().ok()?.modified().ok()?.elapsed().ok().map(|age| age > sweep::STALE);
+        let lives = || control::connect_in(&entry.path()).map_or(true, |channel| channel.is_some());
+        if is_stale() == Some(true) && !lives() {
+            fs::remove_dir_all(entry.path()).or_else(ignore_missing).doing(|| "remove stale files")?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether `text` is a container's whole id.
+fn is_id(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 fn ignore_missing(error: io::Error) -> io::Result<()> {

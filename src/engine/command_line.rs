@@ -11,12 +11,14 @@ use std::path::Path;
 use super::options::mount::{Mount, What};
 use super::options::namespaces::{Choice, UserChoice};
 use super::options::network::{Mode, Options, host_text};
+use super::options::resources::{self, Resources};
 use super::options::security::{Seccomp, Security, Unmask};
 use super::options::volumes_from::ImageVolumes;
 use super::request::{Pull, RootSource, RunRequest};
 use crate::error::{Context, Failure, Result};
 use crate::image::config::Healthcheck;
 use crate::network::policy::{Egress, HostLoopback};
+use crate::sandbox::cgroup::limits::Bound;
 use crate::sandbox::rlimits;
 use crate::sandbox::spec::{Attributes, ContainerPath, Propagation};
 
@@ -27,6 +29,7 @@ pub fn words(request: &RunRequest) -> Result<Vec<String>> {
     words.life(request);
     words.isolation(request);
     words.security(&request.security)?;
+    words.resources(&request.resources)?;
     for mount in &request.mounts {
         let doing = || format!("write the mount at {} as an option", mount.target);
         words.0.push(text_of_mount(mount).doing(doing)?);
@@ -70,7 +73,7 @@ const _: fn(RunRequest) = |RunRequest {
     source: _, command: _, entrypoint: _, interactive: _, terminal: _, init: _, read_only: _, variables: _, user: _,
     groups: _, hostname: _, name: _, auto_remove: _, labels: _, id_file: _, pid: _, ipc: _, uts: _, network: _,
     cgroup: _, user_namespace: _, time_offsets: _, mounts: _, volumes_from: _, image_volumes: _, devices: _,
-    shm_bytes: _, directory: _, limits: _, sysctls: _, capabilities_added: _, capabilities_dropped: _, security: _,
+    shm_bytes: _, directory: _, limits: _, resources: _, sysctls: _, capabilities_added: _, capabilities_dropped: _, security: _,
     network_options: _, stop_signal: _, platform: _, pull: _, restart: _, stop_timeout_s: _, health: _, log: _,
 }| {};
 
@@ -217,6 +220,46 @@ impl Words {
         }
     }
 
+    fn resources(&mut self, resources: &Resources) -> Result<()> {
+        let Resources { mode, conf, .. } = resources;
+        for (name, bound) in [
+            ("memory", resources.memory),
+            ("memory-reservation", resources.memory_reservation),
+            ("memory-swap", resources.memory_swap),
+            ("memory-high", resources.memory_high),
+            ("cpu-quota", resources.cpu_quota_us),
+            ("pids-limit", resources.pids),
+        ] {
+            self.some(name, &bound.map(word_of_bound));
+        }
+        self.some("cpus", &resources.nano_cpus.map(|nano| format!("{}.{:09}", nano / NANO, nano % NANO)));
+        self.some("cpu-shares", &resources.cpu_shares);
+        self.some("cpu-weight", &resources.cpu_weight);
+        self.some("cpu-period", &resources.cpu_period_us);
+        self.some("cpuset-cpus", &resources.cpuset_cpus);
+        self.some("cpuset-mems", &resources.cpuset_mems);
+        self.some("blkio-weight", &resources.blkio_weight);
+        self.some("oom-score-adj", &resources.oom_score_adj);
+        for (path, weight) in &resources.blkio_weight_devices {
+            self.option("blkio-weight-device", format!("{}:{weight}", utf8(path)?));
+        }
+        for (name, rates) in [
+            ("device-read-bps", &resources.read_bps),
+            ("device-write-bps", &resources.write_bps),
+            ("device-read-iops", &resources.read_iops),
+            ("device-write-iops", &resources.write_iops),
+        ] {
+            for (path, bound) in rates {
+                self.option(name, format!("{}:{}", utf8(path)?, word_of_bound(*bound)));
+            }
+        }
+        conf.iter().for_each(|(file, value)| self.option("cgroup-conf", format!("{file}={value}")));
+        if *mode == resources::Mode::BestEffort {
+            self.option("limits", "best-effort");
+        }
+        Ok(())
+    }
+
     fn security(&mut self, security: &Security) -> Result<()> {
         let Security { no_new_privileges, seccomp, mask, unmask } = security;
         if *no_new_privileges {
@@ -238,6 +281,14 @@ impl Words {
         }
         Ok(())
     }
+}
+
+/// Billionths of a processor in one.
+const NANO: u64 = 1_000_000_000;
+
+/// As the options take it: -1 is no limit.
+fn word_of_bound(bound: Bound) -> String {
+    bound.number().map_or_else(|| "-1".to_owned(), |number| number.to_string())
 }
 
 fn utf8(path: &Path) -> Result<&str> {

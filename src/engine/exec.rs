@@ -7,7 +7,7 @@ use std::fs::File;
 use std::os::fd::AsFd;
 
 use super::options::environment::Variable;
-use super::run;
+use super::{lifecycle, run};
 use crate::container::attach::{self, Attachment, DetachKeys, End, Observer};
 use crate::container::control::{self, FromSupervisor, ToSupervisor};
 use crate::container::exec::Exec;
@@ -51,7 +51,8 @@ pub struct Found {
 /// Finds a container that runs; `text` is its name or id.
 pub fn find(paths: &Paths, text: &str) -> Result<Found> {
     let record = store::find(paths, text)?.record;
-    let not_running = || Failure::user(format!("container \"{}\" is not running", record.name));
+    let not_running =
+        || Failure::user(format!("container \"{}\" is not running", record.name)).hint(lifecycle::way_to_run(&record));
     match record.status {
         Status::Running { paused: true, .. } => {
             return Err(Failure::user(format!("container \"{}\" is paused", record.name))

@@ -47,8 +47,16 @@ pub fn find(paths: &Paths, name: &str) -> Result<Container> {
     store::find(paths, name)
 }
 
-pub(super) fn not_running() -> Failure {
-    Failure::user("it is not running")
+pub(super) fn not_running(record: &Record) -> Failure {
+    Failure::user("it is not running").hint(way_to_run(record))
+}
+
+/// What makes a container run that does not.
+pub(super) fn way_to_run(record: &Record) -> String {
+    match record.status {
+        Status::Restarting { .. } => "it ended, and is started again in a moment".to_owned(),
+        _ => format!("kelp start {} starts it", record.name),
+    }
 }
 
 /// Asks a live container's supervisor; `None` where it does not live (any more).
@@ -173,13 +181,13 @@ pub fn check_health(paths: &Paths, name: &str) -> Result<i32> {
     let doing = || format!("check the health of container \"{name}\"");
     match ask(paths, &container, &ToSupervisor::CheckHealth).doing(doing)? {
         Some(FromSupervisor::Exited(code)) => Ok(code),
-        _ => Err(not_running()).doing(doing),
+        _ => Err(not_running(&container.record)).doing(doing),
     }
 }
 
 /// Asks for something that only a running container can do.
 fn request(paths: &Paths, container: &Container, message: &ToSupervisor) -> Result<()> {
-    ask(paths, container, message)?.map(drop).ok_or_else(not_running)
+    ask(paths, container, message)?.map(drop).ok_or_else(|| not_running(&container.record))
 }
 
 /// What a `wait` waits for.

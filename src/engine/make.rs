@@ -334,7 +334,8 @@ fn caller() -> (u32, u32) {
 fn namespace_of(paths: &Paths, name: &str, kind: &str) -> Result<Namespace> {
     let record = store::find(paths, name)?.record;
     let Status::Running { payload, .. } = record.status else {
-        return Err(Failure::user(format!("container \"{name}\" is not running")));
+        let failure = Failure::user(format!("container \"{name}\" is not running"));
+        return Err(failure.hint(super::lifecycle::way_to_run(&record)));
     };
     let entry = namespaces::of(&record).into_iter().find(|entry| entry.kind == kind);
     match entry {

@@ -22,6 +22,7 @@ use crate::image::config::change::DEFAULT_PATH;
 use crate::limits;
 use crate::process::idmap::{Extent, IdMap};
 use crate::sandbox::capabilities;
+use crate::sandbox::cgroup::Limits;
 use crate::sandbox::seccomp::Policy;
 use crate::sandbox::spec::{
     Attributes, ContainerPath, Filter, HostPath, Mount, Namespace, Namespaces, Process, Root, SandboxSpec, Source, Step,
@@ -114,6 +115,7 @@ pub fn plan(input: Input<'_>) -> Result<SandboxSpec> {
         root: input.root.0,
         steps,
         sysctls,
+        limits: Limits::default(),
         process,
     })
 }

@@ -10,6 +10,7 @@ use super::options::environment::Variable;
 use super::options::mount::{Mount, What};
 use super::options::namespaces::{Choice, UserChoice};
 use super::options::network;
+use super::options::resources::Resources;
 use super::options::security::{Seccomp, Security};
 use super::options::volumes_from::{ImageVolumes, Lender};
 use crate::container::log;
@@ -109,6 +110,9 @@ pub struct RunRequest {
     pub directory: Option<String>,
     /// RLIMIT_* number, soft and hard limit.
     pub limits: Vec<(u32, u64, u64)>,
+    /// What it may use.
+    #[serde(default)]
+    pub resources: Resources,
     /// `NAME=VALUE`, as typed.
     pub sysctls: Vec<String>,
     /// Capabilities to add.

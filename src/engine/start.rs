@@ -114,14 +114,14 @@ pub fn attach(paths: &Paths, name: &str, attachment: &Attachment, observer: &mut
             let failure = Failure::user("it is paused").hint(format!("kelp unpause {name} lets it go on"));
             return Err(failure).doing(doing);
         }
-        status if !status.is_live() => return Err(super::lifecycle::not_running()).doing(doing),
+        status if !status.is_live() => return Err(super::lifecycle::not_running(record)).doing(doing),
         _ => {}
     }
     if attachment.stdin {
         check_input(record).doing(doing)?;
     }
     let Some(channel) = control::connect(paths, &record.id)? else {
-        return Err(super::lifecycle::not_running()).doing(doing);
+        return Err(super::lifecycle::not_running(record)).doing(doing);
     };
     let stdin = attachment.stdin && record.interactive;
     channel.send_if_open(&ToSupervisor::Attach { stdin }, &[])?;

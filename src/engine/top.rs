@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::lifecycle;
 use crate::container::processes::{self, Processes};
 use crate::container::procfs::{Ids, Stat, total_memory};
 use crate::container::record::{Record, Status};
@@ -88,9 +89,9 @@ pub fn list(paths: &Paths, name: &str) -> Result<Listing> {
 }
 
 fn processes_of(record: &Record) -> Result<Listing> {
-    let Status::Running { payload, .. } = &record.status else { return Err(Failure::user("it is not running")) };
+    let Status::Running { payload, .. } = &record.status else { return Err(lifecycle::not_running(record)) };
     let all = Processes::read()?;
-    let (_, own) = all.of(record).ok_or_else(|| Failure::user("it is not running"))?;
+    let (_, own) = all.of(record).ok_or_else(|| lifecycle::not_running(record))?;
     let map = read_uid_map(payload.pid);
     // A namespace's level is how many pids its first process has.
     let level = read_ids(payload.pid).map_or(1, |ids| ids.pids.len());

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::cgroup::Limits;
 use crate::kernel::seccomp::Instruction;
 use crate::process::identity::Identity;
 use crate::process::idmap::IdMap;
@@ -92,6 +93,10 @@ pub struct SandboxSpec {
     pub steps: Vec<Step>,
     /// Written below /proc/sys before the payload starts: `net.ipv4.x` → value.
     pub sysctls: Vec<(String, String)>,
+    /// What its cgroup may use: written before anything is started in it. A
+    /// limit that cannot be written is a failure.
+    #[serde(default, skip_serializing_if = "Limits::is_empty")]
+    pub limits: Limits,
     /// The program.
     pub process: Process,
 }

@@ -256,9 +256,9 @@ fn the_command_line_is_dockers() {
     fs::write(container.here("box:file"), "colon").unwrap();
     container.copy(&["./box:file", "box:/colon"]);
     assert_eq!(container.content("/colon"), "colon");
-    container.call(&["a", "b"]).refuse(2, &["neither of the two paths is in a container"]);
-    container.call(&["-", "-"]).refuse(2, &["neither of the two paths is in a container"]);
-    container.call(&["box:/file", "box:/other"]).refuse(2, &["same container"]);
+    container.call(&["a", "b"]).refuse(125, &["neither of the two paths is in a container"]);
+    container.call(&["-", "-"]).refuse(125, &["neither of the two paths is in a container"]);
+    container.call(&["box:/file", "box:/other"]).refuse(125, &["same container"]);
     let output = container.call(&["box:/file", "new"]).output();
     assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("", "Successfully copied 21B to new\n"));
     let output = container.home.kelp(&["container", "cp", "-q", "box:/file", "/dev/null/x"]).output();
@@ -482,7 +482,7 @@ fn a_tar_is_not_for_a_terminal_and_its_reader_may_go() {
     let mut call = container.home.kelp(&["cp", "box:/probe", "-"]);
     let mut terminal = super::harness::pseudo_terminal::Terminal::start(&mut call, 80, 24);
     terminal.expect("kelp cp CONTAINER:PATH - > FILE");
-    assert_eq!(terminal.running.wait().code, 2);
+    assert_eq!(terminal.running.wait().code, 125);
     let mut child = container.call(&["box:/probe", "-"]).command.stdin(Stdio::null()).spawn().unwrap();
     child.stdout.take().unwrap().read_exact(&mut [0; 512]).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(141));

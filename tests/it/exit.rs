@@ -60,6 +60,6 @@ fn kelps_own_failures_are_125() {
 fn other_verbs_have_1_and_2() {
     let home = Home::new();
     home.kelp(&["rm", "nobody"]).refuse(1, &["no container \"nobody\""]);
-    home.kelp(&["rm", "--no-such-flag"]).refuse(2, &["--no-such-flag"]);
-    home.kelp(&["no-such-verb"]).refuse(2, &["no-such-verb"]);
+    home.kelp(&["rm", "--no-such-flag"]).refuse(125, &["--no-such-flag"]);
+    home.kelp(&["no-such-verb"]).refuse(125, &["no-such-verb"]);
 }

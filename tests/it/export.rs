@@ -53,7 +53,7 @@ fn a_terminal_is_no_place_for_a_tar() {
     home.run_kept(&["--name", "box"], &["exit", "0"]).succeed();
     let mut terminal = Terminal::start(&mut home.kelp(&["export", "box"]), 80, 24);
     terminal.expect("kelp export -o FILE");
-    assert_eq!(terminal.running.wait().code, 2);
+    assert_eq!(terminal.running.wait().code, 125);
 }
 
 #[test]

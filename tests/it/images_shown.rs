@@ -46,8 +46,8 @@ fn templates_print_what_dockers_scripts_expect() {
     assert_eq!(inspected("{{len .RootFS.Layers}}{{if .Author}}x{{else}}-{{end}}"), "1-\n");
     home.kelp(&["inspect", "-f", "{{.Confg}}", "box:1"]).refuse(1, &["\"Confg\"", "did you mean \".Config\"?"]);
     home.kelp(&["images", "--format", "{{.Repositry}}"]).refuse(1, &["did you mean \".Repository\"?", ".Tag"]);
-    home.kelp(&["images", "--format", "{{.ID"]).refuse(2, &["unclosed action"]);
-    home.kelp(&["images", "--format", "tabel"]).refuse(2, &["table, json or a template"]);
+    home.kelp(&["images", "--format", "{{.ID"]).refuse(125, &["unclosed action"]);
+    home.kelp(&["images", "--format", "tabel"]).refuse(125, &["table, json or a template"]);
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn images_are_listed_newest_first_and_filtered() {
     assert_eq!(names(&["dangling=true"]), [""; 0]);
     assert_eq!(lines(&home, &["image", "ls", "-q", "o*"]).len(), 1);
     assert_eq!(lines(&home, &["images", "-q", "--no-trunc", "old"])[0].len(), 71);
-    home.kelp(&["images", "-f", "labl=x"]).refuse(2, &["did you mean \"label\"?"]);
+    home.kelp(&["images", "-f", "labl=x"]).refuse(125, &["did you mean \"label\"?"]);
     home.kelp(&["images", "-f", "before=nobody"]).refuse(1, &["no image \"nobody\""]);
     // An image that loses its name is still there.
     load(&home, "new:1", &[small("newer", 100)], &made(10));
@@ -152,7 +152,7 @@ fn names_come_and_go_images_stay() {
     assert_eq!(home.kelp(&["tag", "box:1", "box:2", "quay.example/team/box", "other"]).succeed(), "");
     assert_eq!(lines(&home, &["images"]).len(), 5);
     // Either all names are given or none.
-    home.kelp(&["tag", "box:1", "fine", "Not:fine:at:all"]).refuse(2, &["Not"]);
+    home.kelp(&["tag", "box:1", "fine", "Not:fine:at:all"]).refuse(125, &["Not"]);
     assert_eq!(lines(&home, &["images"]).len(), 5);
     assert_eq!(home.kelp(&["untag", "box:1", "box:2", "other"]).succeed(), "");
     assert_eq!(lines(&home, &["images"]).len(), 3);
@@ -182,9 +182,9 @@ fn removal_and_pruning_say_what_they_did() {
     assert_eq!(home.kelp(&["rmi", "-f", "one"]).code(), 0);
     let output = home.kelp(&["rmi", "--ignore", "one"]).output();
     assert_eq!((output.code, output.stderr.as_str()), (0, ""));
-    home.kelp(&["rmi"]).refuse(2, &["IMAGE"]);
+    home.kelp(&["rmi"]).refuse(125, &["IMAGE"]);
     // Nobody is asked through a pipe.
-    home.kelp(&["image", "prune"]).input("y\n").refuse(2, &["--force"]);
+    home.kelp(&["image", "prune"]).input("y\n").refuse(125, &["--force"]);
     assert_eq!(home.kelp(&["image", "prune", "-f"]).succeed(), "Total reclaimed space: 0B\n");
     home.kelp(&["untag", "two"]).succeed();
     assert_eq!(
@@ -201,7 +201,7 @@ fn removal_and_pruning_say_what_they_did() {
     load(&home, "two", &[small("two", 10)], &json!({}));
     assert_eq!(lines(&home, &["rmi", "--all"]).len(), 4);
     assert_eq!(home.kelp(&["rmi", "--all"]).succeed(), "");
-    home.kelp(&["rmi", "--all", "one"]).fail(2);
+    home.kelp(&["rmi", "--all", "one"]).fail(125);
 }
 
 #[test]

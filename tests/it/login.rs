@@ -193,13 +193,14 @@ fn the_password_is_asked_for_and_not_shown() {
 fn what_makes_no_sense_is_refused() {
     let (home, registry, _) = closed();
     let host = registry.host();
-    home.kelp(&["login", &host]).refuse(2, &["nobody can be asked", "--password-stdin"]);
-    home.kelp(&["login", "-u", "me", &host]).refuse(2, &["nobody can be asked"]);
-    home.kelp(&["login", "--password-stdin", &host]).refuse(2, &["--username"]);
-    home.kelp(&["login", "-u", "me", "-p", "x", "--password-stdin", &host]).fail(2);
-    home.kelp(&["login", "-u", "me", "--password-stdin", &host]).refuse(2, &["password is empty"]);
-    home.kelp(&["login", "-u", "me", "--password-stdin", "--tls-verify=false", &host]).refuse(2, &["always verified"]);
-    home.kelp(&["login", "-u", "me", "-p", "secret", "not a host"]).refuse(2, &["is not a registry"]);
+    home.kelp(&["login", &host]).refuse(125, &["nobody can be asked", "--password-stdin"]);
+    home.kelp(&["login", "-u", "me", &host]).refuse(125, &["nobody can be asked"]);
+    home.kelp(&["login", "--password-stdin", &host]).refuse(125, &["--username"]);
+    home.kelp(&["login", "-u", "me", "-p", "x", "--password-stdin", &host]).fail(125);
+    home.kelp(&["login", "-u", "me", "--password-stdin", &host]).refuse(125, &["password is empty"]);
+    home.kelp(&["login", "-u", "me", "--password-stdin", "--tls-verify=false", &host])
+        .refuse(125, &["always verified"]);
+    home.kelp(&["login", "-u", "me", "-p", "secret", "not a host"]).refuse(125, &["is not a registry"]);
     let output = home.kelp(&["login", "-u", "me", "-p", "secret", &host]).output();
     assert_eq!(output.code, 0);
     assert!(output.stderr.contains("--password-stdin"), "{}", output.stderr);

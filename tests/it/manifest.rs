@@ -143,10 +143,10 @@ fn what_makes_no_sense_is_refused() {
     let (home, registry, [host, _]) = with_images();
     home.kelp(&["manifest", "add", "nothing", &host]).refuse(1, &["no list \"nothing\"", "manifest ls"]);
     home.kelp(&["manifest", "create", "box", "no-such.example:1/image"]).fail(1);
-    home.kelp(&["manifest", "create", "--annotation", "a", "box"]).refuse(2, &["KEY=VALUE"]);
+    home.kelp(&["manifest", "create", "--annotation", "a", "box"]).refuse(125, &["KEY=VALUE"]);
     home.kelp(&["manifest", "inspect", &format!("{}/no/such", registry.host())]).refuse(1, &["inspect manifest"]);
     home.kelp(&["manifest", "create", "box"]).succeed();
-    home.kelp(&["manifest", "annotate", "box", &host]).refuse(2, &["nothing to say"]);
+    home.kelp(&["manifest", "annotate", "box", &host]).refuse(125, &["nothing to say"]);
     home.kelp(&["manifest", "rm", "box", "box"]).refuse(1, &["no list"]);
 }
 

@@ -68,7 +68,7 @@ fn all_tags_of_a_name_go_together() {
         assert!(said.contains(&format!("\n{tag}: digest: ")));
         assert!(registry.manifest("team/mine", tag).is_some());
     }
-    home.kelp(&["push", "-a", &format!("{name}:1")]).refuse(2, &["without a tag"]);
+    home.kelp(&["push", "-a", &format!("{name}:1")]).refuse(125, &["without a tag"]);
     home.kelp(&["push", "-a", "nothing/here"]).refuse(1, &["no image named"]);
 }
 
@@ -83,18 +83,19 @@ fn forms_and_files_are_as_asked_for() {
     assert!(said.contains(&format!("digest: {digest} size:")), "{said}");
     let media_type = &manifest(&registry, "team/mine", "1")["layers"][0]["mediaType"];
     assert_eq!(media_type, "application/vnd.oci.image.layer.v1.tar+zstd");
-    home.kelp(&["push", "--compression", "zstd", "--compression-level", "30", "mine:1", &name]).refuse(2, &["1 to 19"]);
-    home.kelp(&["push", "--tls-verify=false", "mine:1", &name]).refuse(2, &["always verified", "--plain-http"]);
+    home.kelp(&["push", "--compression", "zstd", "--compression-level", "30", "mine:1", &name])
+        .refuse(125, &["1 to 19"]);
+    home.kelp(&["push", "--tls-verify=false", "mine:1", &name]).refuse(125, &["always verified", "--plain-http"]);
 }
 
 #[test]
 fn what_cannot_be_pushed_is_refused_by_name() {
     let (home, registry) = with_import();
     home.kelp(&["push", "mine:1"]).refuse(1, &["not of a registry", "say where to"]);
-    home.kelp(&["push", "mine:1", "oci:/tmp/x"]).refuse(2, &["is no registry", "kelp save"]);
+    home.kelp(&["push", "mine:1", "oci:/tmp/x"]).refuse(125, &["is no registry", "kelp save"]);
     home.kelp(&["push", "nobody"]).refuse(1, &["no image \"nobody\""]);
     let id = home.kelp(&["images", "-q"]).succeed();
-    home.kelp(&["push", id.trim()]).refuse(2, &["does not say where"]);
+    home.kelp(&["push", id.trim()]).refuse(125, &["does not say where"]);
     registry.fault("POST", Fault::Status(403, vec![]), 9);
     let name = format!("docker://{}/team/mine:1", registry.host());
     home.kelp(&["push", "mine:1", &name]).refuse(1, &["refused the push to \"team/mine\"", "kelp login"]);
@@ -120,7 +121,7 @@ fn all_tags_are_pulled_as_far_as_they_can_be() {
     assert!(output.code == 1 && output.stderr.contains("has no image") && output.stderr.contains("gone"), "{output:?}");
     let listed = home.kelp(&["images", "--format", "json"]).succeed();
     assert_eq!(serde_json::from_str::<Value>(&listed).unwrap().as_array().map(Vec::len), Some(2));
-    home.kelp(&["pull", "-a", &format!("{name}:2")]).refuse(2, &["without a tag"]);
+    home.kelp(&["pull", "-a", &format!("{name}:2")]).refuse(125, &["without a tag"]);
     home.kelp(&["pull", "-a", &format!("{}/no/such", registry.host())])
         .refuse(1, &["list the tags", "has no repository"]);
 }
@@ -143,8 +144,8 @@ fn registries_are_searched() {
     assert!(found.contains("one [2Jtwo three") && found.contains("[OK]"), "{found}");
     let found = home.kelp(&["search", "--filter", "stars=10", "--format", "json", &term]).succeed();
     assert_eq!(found, "[]\n");
-    home.kelp(&["search", "--filter", "is-automated=true", &term]).refuse(2, &["is-official"]);
-    home.kelp(&["search", "--limit", "101", &term]).refuse(2, &["1 to 100"]);
+    home.kelp(&["search", "--filter", "is-automated=true", &term]).refuse(125, &["is-official"]);
+    home.kelp(&["search", "--limit", "101", &term]).refuse(125, &["1 to 100"]);
     let other = Registry::start();
     home.kelp(&["search", &format!("{}/web", other.host())]).refuse(1, &["offers no search"]);
 }

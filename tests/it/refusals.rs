@@ -5,7 +5,7 @@ use super::harness::Home;
 #[test]
 fn near_misses_are_answered_with_the_right_word() {
     let home = Home::new();
-    home.kelp(&["rnu"]).refuse(2, &["no command \"rnu\"", "did you mean \"run\"?", "kelp --help"]);
+    home.kelp(&["rnu"]).refuse(125, &["no command \"rnu\"", "did you mean \"run\"?", "kelp --help"]);
     home.run(&["--intreactive"], &[]).refuse(125, &["--interactive"]);
     home.run(&["--pid", "hots"], &[]).refuse(125, &["hots", "did you mean \"host\"?"]);
     home.run(&["--stop-signal", "SIGTREM"], &[]).refuse(125, &["did you mean \"SIGTERM\"?"]);
@@ -41,10 +41,105 @@ fn values_that_make_no_sense_are_refused_before_anything_is_made() {
 }
 
 #[test]
+fn what_docker_and_podman_have_is_refused_with_the_reason() {
+    let home = Home::new();
+    home.kelp(&["run", "-p", "8080:80", "web"]).refuse(125, &["kelp run has no -p: ", "--network host"]);
+    let said = home.kelp(&["run", "--publish=80:80", "web"]).fail(125);
+    assert!(!said.contains("did you mean"), "{said}");
+    home.kelp(&["run", "--privileged", "web"]).refuse(125, &["no --privileged: ", "--cap-add"]);
+    home.kelp(&["create", "--gpus", "all", "web"]).refuse(125, &["kelp create has no --gpus: ", "--device"]);
+    home.kelp(&["build", "."]).refuse(125, &["kelp has no \"build\": ", "kelp commit"]);
+    home.kelp(&["network", "ls"]).refuse(125, &["kelp has no \"network\": ", "--network host"]);
+    home.kelp(&["container", "checkpoint", "web"]).refuse(125, &["kelp has no \"container checkpoint\": "]);
+    home.kelp(&["volumes", "ls"]).refuse(125, &["no command \"volumes\"", "did you mean \"volume\"?"]);
+}
+
+#[test]
+fn switches_take_values() {
+    let home = Home::new();
+    home.run(&["--init=false", "-it=false", "--dry-run=0"], &["exit", "7"]).refuse(7, &[]);
+    home.run(&["--init=maybe"], &["exit", "0"]).refuse(125, &["invalid value \"maybe\" for \"--init\": it is true or"]);
+    home.run_kept(&["--rm=true"], &["exit", "0"]).succeed();
+    assert_eq!(home.kelp(&["ps", "--all=true", "--quiet=1"]).succeed(), "");
+    let help = home.kelp(&["ps", "--help"]).succeed();
+    assert!(help.contains("  -q, --quiet\n"), "{help}");
+}
+
+#[test]
+fn a_command_is_what_exec_wants() {
+    let home = Home::new();
+    home.kelp(&["exec", "web"]).refuse(125, &["kelp exec requires at least 2 arguments: CONTAINER COMMAND [ARG...]"]);
+}
+
+#[test]
+fn who_is_not_found_is_helped() {
+    let home = Home::new();
+    home.run_kept(&["--name", "ended"], &["exit", "0"]).succeed();
+    let all = "hint: kelp ps --all lists all containers";
+    for words in [
+        &["stop"][..],
+        &["rm"],
+        &["logs"],
+        &["start"],
+        &["attach"],
+        &["export"],
+        &["port"],
+        &["top"],
+        &["wait"],
+        &["kill"],
+        &["container", "commit"],
+        &["stats", "--no-stream"],
+        &["generate", "systemd"],
+        &["healthcheck", "run"],
+    ] {
+        let code = if words[0] == "healthcheck" { 125 } else { 1 };
+        home.kelp(&[words, &["endde"]].concat()).refuse(code, &["\"endde\"", "did you mean \"ended\"?", all]);
+    }
+    home.kelp(&["exec", "endde", "true"]).refuse(1, &["did you mean \"ended\"?", all]);
+    home.kelp(&["cp", "nobody:/a", "/tmp"]).refuse(1, &["no container \"nobody\"", all]);
+    let start = "hint: kelp start ended starts it";
+    home.kelp(&["exec", "ended", "true"]).refuse(1, &["is not running", start]);
+    home.run(&["--pid", "container:ended"], &["exit", "0"]).refuse(125, &["is not running", start]);
+    for verb in ["kill", "pause", "attach", "top"] {
+        home.kelp(&[verb, "ended"]).refuse(1, &["is not running", start]);
+    }
+}
+
+#[test]
+fn verbs_have_the_names_that_fingers_know() {
+    let home = Home::new();
+    home.run_kept(&["--name", "ended", "-v", "kept:/data"], &["exit", "0"]).succeed();
+    home.kelp(&["container", "exists", "ended"]).succeed();
+    home.kelp(&["container", "exists", "other"]).refuse(1, &[]);
+    for verb in ["ls", "list", "ps"] {
+        assert_eq!(home.kelp(&["container", verb, "-a", "--format", "{{.Names}}"]).succeed(), "ended\n");
+    }
+    assert_eq!(home.kelp(&["container", "remove", "ended"]).succeed(), "ended\n");
+    assert_eq!(home.kelp(&["volume", "list", "-q"]).succeed(), "kept\n");
+    assert_eq!(home.kelp(&["volume", "remove", "kept"]).succeed(), "kept\n");
+    assert_eq!(home.kelp(&["image", "list", "-q"]).succeed(), "");
+    home.kelp(&["image", "remove", "none"]).refuse(1, &["none"]);
+}
+
+#[test]
+fn kelp_tells_of_itself_wherever_it_is() {
+    let home = Home::new();
+    let open = home.make_dir("open");
+    std::fs::set_permissions(&open, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    for data in [open.to_str().unwrap(), "/proc/kelp", "/etc", "relative"] {
+        for words in
+            [&["version"][..], &["version", "--format", "json"], &["help"], &["completion", "bash"], &["--help"]]
+        {
+            home.kelp(words).env("KELP_DATA", data).env("KELP_RUN", data).succeed();
+        }
+    }
+}
+
+#[test]
 fn no_command_at_all_is_help() {
     let home = Home::new();
     let output = home.kelp(&[]).output();
-    assert_eq!(output.code, 2);
+    assert_eq!(output.code, 125);
     assert!(output.stdout.contains("run"), "{}", output.stdout);
     assert_eq!(home.kelp(&["--help"]).code(), 0);
     assert_eq!(home.kelp(&["run", "--help"]).code(), 0);
@@ -90,6 +185,6 @@ fn a_terminal_is_asked_for_only_where_there_is_one() {
 #[test]
 fn nothing_is_coloured_in_a_pipe() {
     let home = Home::new();
-    let said = home.kelp(&["rnu"]).fail(2);
+    let said = home.kelp(&["rnu"]).fail(125);
     assert!(!said.contains('\x1b'), "{said:?}");
 }

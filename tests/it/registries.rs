@@ -168,7 +168,7 @@ fn the_environment_names_proxies_and_authorities() {
     call.env("SSL_CERT_FILE", &authority).env("HTTPS_PROXY", "http://user:hunter2@127.0.0.1:1");
     let said = call.fail(1);
     assert!(said.contains("by proxy 127.0.0.1:1") && !said.contains("hunter2"), "{said}");
-    let said = guarded.pull().env("HTTPS_PROXY", "gopher://user:hunter2@p").fail(2);
+    let said = guarded.pull().env("HTTPS_PROXY", "gopher://user:hunter2@p").fail(125);
     assert!(said.contains("HTTPS_PROXY is not the address of a proxy") && !said.contains("hunter2"), "{said}");
 }
 

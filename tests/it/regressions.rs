@@ -78,7 +78,7 @@ fn nothing_outlives_a_container_whose_supervisor_was_killed() {
     for directory in ["containers", "names", "volumes"] {
         assert!(eventually(|| home.entries(directory).is_empty()), "{directory}");
     }
-    assert_eq!(std::fs::read_dir(home.run_dir().join("containers")).unwrap().count(), 0);
+    assert_eq!(std::fs::read_dir(home.containers_run()).unwrap().count(), 0);
 }
 
 /// A supervisor killed during the start could leave a program of another user

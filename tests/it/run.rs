@@ -143,7 +143,7 @@ fn what_is_removed_at_the_end_leaves_nothing() {
     assert_eq!(home.entries("containers"), [""; 0]);
     assert_eq!(home.entries("names"), [""; 0]);
     assert!(eventually(|| home.entries("trash").is_empty()));
-    let left = std::fs::read_dir(home.run_dir().join("containers")).map_or(0, Iterator::count);
+    let left = std::fs::read_dir(home.containers_run()).map_or(0, Iterator::count);
     assert_eq!(left, 0, "files of the runtime directory stay");
 }
 

@@ -110,10 +110,10 @@ fn stores_are_named_by_option_environment_and_settings() {
         ("/srv", "ro:DIRECTORY"),
         ("ro:", "not an absolute path"),
     ] {
-        home.kelp(&["--image-store", store, "images"]).refuse(2, &[why]);
+        home.kelp(&["--image-store", store, "images"]).refuse(125, &[why]);
     }
-    home.kelp(&["--image-store"]).refuse(2, &["ro:DIRECTORY"]);
-    home.kelp(&["images"]).env("KELP_IMAGE_STORE", "srv").refuse(2, &["KELP_IMAGE_STORE"]);
+    home.kelp(&["--image-store"]).refuse(125, &["ro:DIRECTORY"]);
+    home.kelp(&["images"]).env("KELP_IMAGE_STORE", "srv").refuse(125, &["KELP_IMAGE_STORE"]);
     // What is no store is said, and the rest goes on.
     for (path, why) in [("/no/such/store", "No such file"), ("/usr", "not an image layout")] {
         let option = format!("ro:{path}");

@@ -92,11 +92,11 @@ fn what_cannot_be_is_refused() {
     let home = Home::new();
     home.run_kept(&["--name", "ended"], &["exit", "0"]).succeed();
     home.kelp(&["top", "ended"]).refuse(1, &["container \"ended\"", "not running"]);
-    home.kelp(&["top", "ended", "-L"]).refuse(2, &["-L"]);
+    home.kelp(&["top", "ended", "-L"]).refuse(125, &["-L"]);
     home.kelp(&["top", "nobody"]).refuse(1, &["nobody"]);
     assert_eq!(home.kelp(&["port", "ended"]).succeed(), "");
     home.kelp(&["port", "ended", "80"]).refuse(1, &["no public port '80/tcp' published for ended"]);
-    home.kelp(&["port", "ended", "http"]).refuse(2, &["http"]);
+    home.kelp(&["port", "ended", "http"]).refuse(125, &["http"]);
     assert_eq!(home.kelp(&["stats", "--no-stream"]).succeed().lines().count(), 1);
     let all = home.kelp(&["stats", "--no-stream", "-a"]).succeed();
     assert!(all.contains("ended   0.00%   0B / 0B"), "{all}");
@@ -205,8 +205,8 @@ fn all_that_nobody_needs_goes_at_once() {
     }
     home.kelp(&["untag", "unused"]).succeed();
     // Nobody can be asked here.
-    home.kelp(&["system", "prune"]).refuse(2, &["--force"]);
-    home.kelp(&["system", "prune", "--volumes", "--filter", "until=1h"]).refuse(2, &["\"until\"", "--volumes"]);
+    home.kelp(&["system", "prune"]).refuse(125, &["--force"]);
+    home.kelp(&["system", "prune", "--volumes", "--filter", "until=1h"]).refuse(125, &["\"until\"", "--volumes"]);
     let said = home.kelp(&["system", "prune", "-f", "--filter", "label=old"]).succeed();
     assert!(said.starts_with("Deleted Containers:\n") && said.ends_with("Total reclaimed space: 100kB\n"), "{said}");
     assert!(!said.contains("Deleted Images") && !said.contains("Deleted Volumes"), "{said}");

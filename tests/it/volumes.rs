@@ -456,9 +456,9 @@ fn the_verbs_speak_as_dockers() {
     assert_eq!(volume(&["create", "-d", "local", "zdb"]).succeed(), "zdb\n");
     let made = volume(&["create"]).succeed();
     assert_eq!(made.trim_end().len(), 64);
-    volume(&["create", "-d", "nfs", "x1"]).refuse(2, &["\"nfs\" is not supported"]);
-    volume(&["create", "-o", "type=nfs", "x1"]).refuse(2, &["type=nfs"]);
-    volume(&["create", "../x"]).fail(2);
+    volume(&["create", "-d", "nfs", "x1"]).refuse(125, &["\"nfs\" is not supported"]);
+    volume(&["create", "-o", "type=nfs", "x1"]).refuse(125, &["type=nfs"]);
+    volume(&["create", "../x"]).fail(125);
     let said = volume(&["ls"]).succeed();
     assert_eq!(said.lines().next(), Some("DRIVER   VOLUME NAME"));
     assert_eq!(said.lines().last(), Some("local    zdb"));
@@ -485,8 +485,8 @@ fn the_verbs_speak_as_dockers() {
     );
     volume(&["rm", "nope"]).refuse(1, &["no volume \"nope\""]);
     assert_eq!(volume(&["rm", "-f", "nope"]).succeed(), "nope\n");
-    volume(&["prune"]).refuse(2, &["nobody to ask"]);
-    volume(&["prune", "-f", "--filter", "until=1h"]).refuse(2, &["unknown filter"]);
+    volume(&["prune"]).refuse(125, &["nobody to ask"]);
+    volume(&["prune", "-f", "--filter", "until=1h"]).refuse(125, &["unknown filter"]);
     assert_eq!(volume(&["prune", "-f", "--filter", "label=y"]).succeed(), "Total reclaimed space: 0B\n");
     assert!(volume(&["prune", "-f"]).succeed().starts_with(&format!("Deleted Volumes:\n{made}")));
     assert!(volume(&["prune", "-a", "-f", "--filter", "label!=y"]).succeed().starts_with("Deleted Volumes:\nzdb\n"));

@@ -51,7 +51,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Err(error) => {
-            output::usage(&error, "kelp run hello");
+            output::failure(&super::usage::failure(&error, "run hello"));
             output::remark("hello holds this one program and no shell; for a shell: kelp run -it --rm --rootfs / sh");
             return ExitCode::from(2);
         }

@@ -149,6 +149,13 @@ impl Clients {
         self.tell_waiting(&FromSupervisor::Exited(code), but, |client| &mut client.waits_for_end)
     }
 
+    /// Tells all who wait for the end, but for `but`, something before it comes.
+    pub(super) fn tell_waiting_for_end(&mut self, message: &FromSupervisor, but: Option<u64>) {
+        let waiting = self.clients.iter().filter(|client| client.waits_for_end && Some(client.id) != but);
+        let ids: Vec<u64> = waiting.map(|client| client.id).collect();
+        ids.into_iter().for_each(|id| self.tell(id, message, &[]));
+    }
+
     /// Tells all who wait for a start.
     pub(super) fn tell_start(&mut self) {
         self.tell_waiting(&FromSupervisor::Started, None, |client| &mut client.waits_for_start);

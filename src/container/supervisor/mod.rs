@@ -21,6 +21,7 @@ mod exec;
 mod files;
 mod health;
 mod linger;
+mod memory;
 mod network;
 mod output;
 mod pause;
@@ -37,6 +38,7 @@ use self::clients::{Clients, FIRST};
 use self::exec::Sessions;
 use self::files::Files;
 use self::health::Prober;
+use self::memory::MemoryWatch;
 use self::network::Attachment;
 use self::output::Output;
 use self::requests::Stopping;
@@ -112,6 +114,7 @@ struct Supervisor {
     cgroup: Option<Group>,
     /// Its place in a network, if it is to have one.
     network: Option<Attachment>,
+    memory: MemoryWatch,
     stopping: Option<Stopping>,
     backoff: Backoff,
     started_ns: i64,
@@ -152,6 +155,7 @@ impl Supervisor {
             mounts: None,
             cgroup: None,
             network: None,
+            memory: MemoryWatch::default(),
             stopping: None,
             backoff: Backoff::default(),
         }
@@ -226,6 +230,7 @@ impl Supervisor {
             // No pid namespace ends with the program: its orphans come to us.
             process::become_subreaper()?;
         }
+        self.begin_memory();
         let ends = self.make_streams()?;
         let spec = &self.request.spec;
         // Also of a start that was killed before it was written down.
@@ -307,6 +312,7 @@ impl Supervisor {
     fn stay(&mut self, started: &Started) -> Result<i32> {
         while !self.serve(Some(started), None)?.has_ended {}
         let exit = process::wait_pidfd(started.pidfd.as_fd())?;
+        self.end_memory();
         self.sessions.end(&mut self.clients);
         self.end_health();
         if self.request.spec.namespaces.pid != Namespace::Private {
@@ -351,6 +357,7 @@ impl Supervisor {
         // On a full disk it goes on; the next change is written down when it can be.
         self.save().ok();
         failpoint::reach(&self.paths, "restart: written down");
+        self.tell_reason(code, self.owner);
         for client in self.clients.tell_end(code, self.owner) {
             self.output.untap(client);
         }
@@ -373,10 +380,12 @@ impl Supervisor {
         let at_once = self.clients.has_lost().then(Instant::now);
         let probe_at = self.prober.deadline(self.is_paused() || self.stopping.is_some());
         let attach_at = self.network.as_ref().and_then(Attachment::deadline);
-        let deadline =
-            [until, kill_at, self.output.deadline(), at_once, probe_at, attach_at].into_iter().flatten().min();
+        let timers = [until, kill_at, self.output.deadline(), at_once, probe_at, self.memory.deadline(), attach_at];
+        let deadline = timers.into_iter().flatten().min();
         let mut fds: Vec<PollFd<'_>> =
             payload.iter().map(|started| PollFd::new(started.pidfd.as_fd(), PollFlags::POLLIN)).collect();
+        let memory_at = fds.len();
+        let is_memory_watched = self.memory.interest().map(|interest| fds.push(interest)).is_some();
         fds.extend(self.clients.interests());
         fds.extend(self.sessions.interests());
         fds.extend(self.prober.interests());
@@ -388,6 +397,7 @@ impl Supervisor {
             Err(errno) => return Err(Failure::from(std::io::Error::from(errno)).doing("wait for the container")),
         }
         let has_ended = payload.is_some() && fds.first().and_then(PollFd::any) == Some(true);
+        let is_memory_told = is_memory_watched && fds.get(memory_at).and_then(PollFd::any) == Some(true);
         drop(fds);
         let now = Instant::now();
         let pidfd = payload.map(|started| started.pidfd.as_fd());
@@ -400,6 +410,7 @@ impl Supervisor {
         for (client, said) in self.clients.hear() {
             self.heed(client, said, payload);
         }
+        self.turn_memory(is_memory_told);
         self.turn_sessions(payload);
         self.turn_health(payload);
         self.files.turn();
@@ -424,6 +435,7 @@ impl Supervisor {
         failpoint::reach(&self.paths, "end: lock released");
         // Who reads to the end of the pipes is to find it.
         self.output = Output::default();
+        self.tell_reason(code, None);
         self.clients.tell_end(code, None);
         self.clients.answer_rest();
         written

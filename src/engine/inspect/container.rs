@@ -97,7 +97,7 @@ fn state(record: &Record, log: &Log) -> Value {
         "Running": status.is_live(),
         "Paused": matches!(status, Status::Running { paused: true, .. }),
         "Restarting": matches!(status, Status::Restarting { .. }),
-        "OOMKilled": false,
+        "OOMKilled": record.oom.is_some(),
         "Dead": false,
         "Pid": pid,
         "ExitCode": code,

@@ -42,7 +42,7 @@ pub fn container(paths: &Paths, name: &str, size: bool) -> Result<Value> {
         record,
         request: stored.as_ref().map(|stored| &stored.request),
         directory,
-        run_directory: &paths.container_run(&record.id),
+        run_directory: &paths.found_container_run(&record.id),
         lowers: &lowers,
         health: &Log::load(directory),
         sizes,

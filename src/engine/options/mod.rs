@@ -22,6 +22,7 @@ pub mod name;
 pub mod namespaces;
 pub mod network;
 pub mod prune_filter;
+pub mod resources;
 pub mod restart;
 pub mod security;
 pub mod size;

@@ -9,6 +9,10 @@
 //! Nothing here decides what to do without one.
 
 mod group;
+pub mod limits;
 mod own;
+mod write;
 
 pub use group::{Group, remove};
+pub use limits::Limits;
+pub use write::write;

@@ -131,6 +131,57 @@ fn a_container_whose_runtime_directory_was_emptied_can_be_removed() {
 }
 
 #[test]
+fn data_directories_that_share_a_runtime_directory_leave_each_other_alone() {
+    let home = Home::new();
+    detached(&home, &[], &["forever"]);
+    let files = home.containers_run().join(row(&home)["id"].as_str().unwrap());
+    // As while it is being started: nobody listens yet.
+    fs::rename(files.join("control"), home.path("control")).unwrap();
+    let other = |words: &[&str]| home.kelp(words).env("KELP_DATA", home.path("other")).succeed();
+    assert_eq!(other(&["ps", "-aq"]), "");
+    assert!(files.join("hosts").exists());
+    fs::rename(home.path("control"), files.join("control")).unwrap();
+    home.kelp(&["rm", "-f", "box"]).succeed();
+    assert!(!files.exists());
+}
+
+#[test]
+fn a_data_directory_may_be_moved() {
+    let home = Home::new();
+    detached(&home, &[], &["forever"]);
+    let moved = home.path("moved");
+    fs::rename(home.data(), &moved).unwrap();
+    let kelp = |words: &[&str]| home.kelp(words).env("KELP_DATA", &moved).output();
+    let ended = kelp(&["kill", "box"]);
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    assert_eq!(kelp(&["wait", "box"]).stdout, "137\n");
+    let started = kelp(&["start", "box"]);
+    assert_eq!(started.code, 0, "{}", started.stderr);
+    assert_eq!(kelp(&["exec", "box", "/probe", "exit", "5"]).code, 5);
+    assert_eq!(kelp(&["rm", "-f", "box"]).code, 0);
+    // Its supervisor tells of the end where it began.
+    fs::remove_dir_all(home.data()).ok();
+    fs::rename(&moved, home.data()).unwrap();
+}
+
+#[test]
+fn a_container_of_an_earlier_kelp_is_reached_where_it_is() {
+    let home = Home::new();
+    detached(&home, &[], &["forever"]);
+    let (own, id) = (home.containers_run(), row(&home)["id"].as_str().unwrap().to_owned());
+    let earlier = home.run_dir().join("containers").join(&id);
+    fs::rename(own.join(&id), &earlier).unwrap();
+    assert_eq!(home.kelp(&["exec", "box", "/probe", "exit", "5"]).code(), 5);
+    // Another data directory's, for all that this one knows.
+    home.kelp(&["ps", "-aq"]).env("KELP_DATA", home.path("other")).succeed();
+    home.kelp(&["stop", "-t", "0", "box"]).succeed();
+    home.kelp(&["start", "box"]).succeed();
+    assert_eq!(home.kelp(&["exec", "box", "/probe", "exit", "5"]).code(), 5);
+    home.kelp(&["rm", "-f", "box"]).succeed();
+    assert!(!earlier.exists() && !own.join(&id).exists());
+}
+
+#[test]
 fn a_supervisor_that_is_stopped_holds_up_no_removal() {
     let home = Home::new();
     detached(&home, &[], &["forever"]);
@@ -266,7 +317,7 @@ fn others_reach_no_socket() {
     let script = "umask 0; exec \"$0\" run -d --name box --rootfs \"$1\" /probe forever";
     let (kelp, rootfs) = (super::super::harness::kelp_binary(), home.rootfs());
     home.call("/bin/sh".as_ref(), &["-c", script, kelp.to_str().unwrap(), rootfs.to_str().unwrap()]).succeed();
-    let own = home.run_dir().join("containers").join(row(&home)["id"].as_str().unwrap());
+    let own = home.containers_run().join(row(&home)["id"].as_str().unwrap());
     assert!(own.join("control").exists());
     for closed in [home.run_dir(), home.data()] {
         let mode = fs::metadata(&closed).unwrap().mode();

@@ -73,6 +73,11 @@ impl Home {
         self.path("run")
     }
 
+    /// Where kelp keeps what containers need only while they live.
+    pub fn containers_run(&self) -> PathBuf {
+        kelp::paths::Paths::new(self.data(), self.run_dir()).containers_run()
+    }
+
     /// kelp with these arguments.
     pub fn kelp(&self, arguments: &[&str]) -> Call {
         self.call(&kelp_binary(), arguments)
