@@ -339,6 +339,22 @@ pub const LOG_FILES: u32 = 16;
 /// what a process usually may have (RLIMIT_NOFILE).
 pub const LOG_FILES_MAX: u32 = 256;
 
+/// What epoll hands out in one turn of the network's loop. More wait for the
+/// next one; the bound keeps a turn short with ten thousand flows.
+pub const EVENTS_A_TURN: usize = 256;
+
+/// Packets that are read from one container's device in a turn, so that what
+/// came in is passed on before more is read, and others have their turn.
+pub const PACKETS_A_TURN: usize = 16;
+
+/// One packet on a container's device: an IP packet's length has 16 bits, in
+/// IPv6 without its header.
+pub const PACKET_BYTES_MAX: usize = 40 + 65_535;
+
+/// IPv6 extension headers in front of what a packet carries. Real ones have one
+/// or two; each costs a step of a loop.
+pub const EXTENSION_HEADERS_MAX: usize = 8;
+
 /// A value for a file of a cgroup. The kernel takes no more than a page at
 /// once (kernfs_fop_write_iter).
 pub const CGROUP_VALUE_BYTES_MAX: usize = 4_000;

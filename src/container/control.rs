@@ -40,7 +40,7 @@ use super::restart::RestartPolicy;
 use crate::error::{Context, Failure, Result};
 use crate::kernel::terminal::Size;
 use crate::network::lease::Wish;
-use crate::network::policy::Policy;
+use crate::network::terms::Terms;
 use crate::paths::Paths;
 use crate::process::channel::Channel;
 use crate::process::meeting;
@@ -81,7 +81,7 @@ pub struct Join {
     /// Addresses it is to have.
     pub wish: Wish,
     /// What it may do.
-    pub policy: Policy,
+    pub terms: Terms,
 }
 
 /// What becomes of the program's standard streams.

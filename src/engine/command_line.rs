@@ -17,7 +17,7 @@ use super::options::volumes_from::ImageVolumes;
 use super::request::{Pull, RootSource, RunRequest};
 use crate::error::{Context, Failure, Result};
 use crate::image::config::Healthcheck;
-use crate::network::policy::{Egress, HostLoopback};
+use crate::network::egress::{Loopback, Outside};
 use crate::sandbox::cgroup::limits::Bound;
 use crate::sandbox::rlimits;
 use crate::sandbox::spec::{Attributes, ContainerPath, Propagation};
@@ -208,14 +208,14 @@ impl Words {
         self.some("ip", ipv4);
         self.some("ip6", ipv6);
         match host_loopback {
-            HostLoopback::Refused => {}
-            HostLoopback::All => self.switch("allow-host-loopback", true),
-            HostLoopback::Ports(ports) => {
+            Loopback::Closed => {}
+            Loopback::Open => self.switch("allow-host-loopback", true),
+            Loopback::Ports(ports) => {
                 let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
                 self.option("allow-host-loopback", ports.join(","));
             }
         }
-        if *egress == Egress::None {
+        if *egress == Outside::None {
             self.option("egress", "none");
         }
     }

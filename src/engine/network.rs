@@ -8,9 +8,10 @@ use super::plan::HostFacts;
 use crate::container::control::Join;
 use crate::error::{Failure, Result};
 use crate::network::control::{DEFAULT, MTU};
+use crate::network::egress::Policy;
 use crate::network::lease::Wish;
-use crate::network::policy::{Dns, HostAddress, Policy};
 use crate::network::resolv_conf::ResolvConf;
+use crate::network::terms::{Dns, HostAddress, Terms};
 use crate::sandbox::spec::Link;
 
 /// The device's name in a container, as docker and podman have it.
@@ -56,7 +57,7 @@ pub fn choose(mode: &Mode, host: &HostFacts) -> Result<Chosen> {
 pub(super) fn link(mode: &Mode) -> Option<Link> {
     (*mode == Mode::Default).then(|| Link {
         device: DEVICE.to_owned(),
-        mtu: MTU,
+        mtu: MTU.into(),
         addresses: Vec::new(),
         gateways: Vec::new(),
     })
@@ -67,9 +68,8 @@ pub(super) fn join(mode: &Mode, options: &Options) -> Option<Join> {
     (*mode == Mode::Default).then(|| Join {
         network: DEFAULT.to_owned(),
         wish: Wish { ipv4: options.ipv4, ipv6: options.ipv6, previous: None },
-        policy: Policy {
-            host_loopback: options.host_loopback.clone(),
-            egress: options.egress,
+        terms: Terms {
+            reach: Policy { loopback: options.host_loopback.clone(), outside: options.egress },
             dns: Dns { servers: options.dns.clone(), hosts: options.hosts.clone() },
         },
     })

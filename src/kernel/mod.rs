@@ -13,6 +13,7 @@ pub mod capability;
 pub mod clone;
 pub mod file;
 pub mod landlock;
+pub mod memory;
 pub mod mount;
 pub mod namespace;
 pub mod netlink;

@@ -3,9 +3,11 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send, socket,
+};
 
-use super::error::{Named, Result, check};
+use super::error::{Named, Result};
 
 /// A socket to the network namespace that it was made in.
 pub struct Netlink(OwnedFd);
@@ -19,6 +21,15 @@ impl Netlink {
             .named("socket", || "AF_NETLINK".to_owned())
     }
 
+    /// Opens one that also hears of changes of addresses, IPv4 and IPv6
+    /// (RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR).
+    pub fn open_for_addresses() -> Result<Self> {
+        let opened = Self::open()?;
+        let groups = (libc::RTMGRP_IPV4_IFADDR | libc::RTMGRP_IPV6_IFADDR) as u32;
+        bind(opened.0.as_raw_fd(), &NetlinkAddr::new(0, groups)).named("bind", || "AF_NETLINK".to_owned())?;
+        Ok(opened)
+    }
+
     /// Sends messages, one behind the other, in one datagram. The kernel has
     /// dealt with them all when this returns; what came of it is to be received.
     pub fn send(&self, messages: &[u8]) -> Result<()> {
@@ -30,22 +41,18 @@ impl Netlink {
     pub fn receive(&self, buffer: &mut [u8]) -> Result<usize> {
         recv(self.0.as_raw_fd(), buffer, MsgFlags::empty()).named("recv", || "netlink".to_owned())
     }
+
+    /// The same without waiting: EAGAIN where there is none now. ENOBUFS where
+    /// some were lost, for they were not received in time.
+    pub fn receive_now(&self, buffer: &mut [u8]) -> Result<usize> {
+        recv(self.0.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT).named("recv", || "netlink".to_owned())
+    }
 }
 
-/// The index of the network device `name` of the namespace that `socket`, of
-/// any family, is in (netdevice(7)).
-pub fn index_of(socket: BorrowedFd<'_>, name: &str) -> Result<u32> {
-    // SAFETY: ifreq is a plain struct of integers and bytes; all zeros is valid.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    // The last byte stays 0; a device with a longer name does not exist.
-    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes().take(libc::IFNAMSIZ - 1)) {
-        *to = from as libc::c_char;
-    }
-    // SAFETY: SIOCGIFINDEX reads the name and writes the index of the live ifreq given.
-    let value = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFINDEX, &raw mut request) };
-    check(value.into(), "ioctl", || format!("SIOCGIFINDEX {name}"))?;
-    // SAFETY: the call has just written this member of the union.
-    Ok(unsafe { request.ifr_ifru.ifru_ifindex } as u32)
+/// The index of the network device `name` of the caller's namespace
+/// (if_nametoindex(3)).
+pub fn index_of(name: &str) -> Result<u32> {
+    nix::net::if_::if_nametoindex(name).named("if_nametoindex", || name.to_owned())
 }
 
 impl AsFd for Netlink {

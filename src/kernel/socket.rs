@@ -1,13 +1,15 @@
-//! Sockets of this machine and descriptors handed over them (unix(7), SCM_RIGHTS).
+//! Sockets of this machine and descriptors handed over them (unix(7),
+//! SCM_RIGHTS), and those to others (tcp(7)).
 
 use std::io::{IoSlice, IoSliceMut};
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use std::path::Path;
 
 use nix::sys::socket::{
-    AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, recvmsg,
-    sendmsg, socketpair, sockopt,
+    AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, SockaddrStorage,
+    UnixAddr, recvmsg, sendmsg, socketpair, sockopt,
 };
 
 use super::error::{Named, Result};
@@ -50,6 +52,29 @@ pub fn connect(path: &Path) -> Result<OwnedFd> {
     let address = UnixAddr::new(path).named("connect", doing)?;
     nix::sys::socket::connect(socket.as_raw_fd(), &address).named("connect", doing)?;
     Ok(socket)
+}
+
+/// A TCP socket that is being connected to `address`: non-blocking,
+/// close-on-exec, without delay (TCP_NODELAY), with urgent bytes in their place
+/// in the stream (SO_OOBINLINE). Writable when it is decided, by SO_ERROR
+/// (connect(2), EINPROGRESS).
+pub fn connect_tcp(address: SocketAddr) -> Result<TcpStream> {
+    let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket =
+        nix::sys::socket::socket(family, SockType::Stream, flags, None).named("socket", || address.to_string())?;
+    nix::sys::socket::setsockopt(&socket, sockopt::TcpNoDelay, &true).named("setsockopt", || "TCP_NODELAY".into())?;
+    nix::sys::socket::setsockopt(&socket, sockopt::OobInline, &true).named("setsockopt", || "SO_OOBINLINE".into())?;
+    match nix::sys::socket::connect(socket.as_raw_fd(), &SockaddrStorage::from(address)) {
+        Ok(()) | Err(nix::Error::EINPROGRESS) => Ok(TcpStream::from(socket)),
+        Err(errno) => Err(errno).named("connect", || address.to_string()),
+    }
+}
+
+/// Makes the coming close of a TCP socket a reset (socket(7), SO_LINGER of 0).
+pub fn reset_on_close(socket: BorrowedFd<'_>) -> Result<()> {
+    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+    nix::sys::socket::setsockopt(&socket, sockopt::Linger, &linger).named("setsockopt", || "SO_LINGER".into())
 }
 
 /// Who is at the other end, as the caller's user namespace sees them.

@@ -22,9 +22,9 @@ use crate::kernel::seccomp::{self, Instruction};
 use crate::kernel::{Errno, capability, landlock, namespace, process};
 use crate::process::worker;
 
-/// Gives up all that carrying packets does not need. The caller has opened
-/// what it needs, and has one thread.
-pub(super) fn confine() -> Result<()> {
+/// Gives up all that carrying packets does not need; how many descriptors it
+/// may have. The caller has opened what it needs, and has one thread.
+pub(super) fn confine() -> Result<u64> {
     namespace::unshare(CloneFlags::CLONE_NEWNS)?;
     worker::empty_root().doing(|| "enter an empty root directory")?;
     process::set_dumpable(false)?;
@@ -34,17 +34,17 @@ pub(super) fn confine() -> Result<()> {
     }
     capability::clear_ambient()?;
     capability::set(0, 0, 0)?;
-    limit()?;
+    let descriptors = limit()?;
     match landlock::refuse_all() {
         // Linux before 5.13, or one that was started without it.
         Err(error) if matches!(error.errno, Errno::ENOSYS | Errno::EOPNOTSUPP) => {}
         result => result?,
     }
     seccomp::install(&filter())?;
-    Ok(())
+    Ok(descriptors)
 }
 
-fn limit() -> Result<()> {
+fn limit() -> Result<u64> {
     process::set_limit(libc::RLIMIT_CORE, 0, 0)?;
     process::set_limit(libc::RLIMIT_FSIZE, 0, 0)?;
     process::set_limit(libc::RLIMIT_NPROC, 0, 0)?;
@@ -163,6 +163,14 @@ fn filter() -> Vec<Instruction> {
         step(RETURN, 0, 0, ALLOW),
         step(RETURN, 0, 0, REFUSE),
     ]);
+    // Of a device, what its reader can do for the kernel.
+    filter.extend([
+        step(JUMP_EQ, 0, 4, libc::SYS_ioctl as u32),
+        step(LOAD, 0, 0, ARGUMENTS + 8),
+        step(JUMP_EQ, 0, 1, libc::TUNSETOFFLOAD as u32),
+        step(RETURN, 0, 0, ALLOW),
+        step(RETURN, 0, 0, REFUSE),
+    ]);
     // Memory that can be executed is what the program began with.
     for call in [libc::SYS_mmap, libc::SYS_mprotect] {
         filter.extend([
@@ -212,6 +220,7 @@ mod tests {
         for family in [libc::AF_INET, libc::AF_INET6] {
             assert_eq!(decide(libc::SYS_socket, &[family as u64, libc::SOCK_STREAM as u64]), ALLOW);
         }
+        assert_eq!(decide(libc::SYS_ioctl, &[3, libc::TUNSETOFFLOAD]), ALLOW);
         let read_write = (libc::PROT_READ | libc::PROT_WRITE) as u64;
         for call in [libc::SYS_mmap, libc::SYS_mprotect] {
             assert_eq!(decide(call, &[0, 4096, read_write]), ALLOW);
@@ -235,7 +244,6 @@ mod tests {
             libc::SYS_kill,
             libc::SYS_io_uring_setup,
             libc::SYS_bpf,
-            libc::SYS_ioctl,
             libc::SYS_memfd_create,
             // x32.
             libc::SYS_read | 0x4000_0000,
@@ -244,6 +252,9 @@ mod tests {
         }
         for family in [libc::AF_UNIX, libc::AF_NETLINK, libc::AF_PACKET, libc::AF_ALG, libc::AF_VSOCK] {
             assert_eq!(decide(libc::SYS_socket, &[family as u64]), REFUSE, "{family}");
+        }
+        for request in [libc::TUNSETIFF, libc::TIOCSTI, libc::SIOCSIFFLAGS] {
+            assert_eq!(decide(libc::SYS_ioctl, &[3, request]), REFUSE);
         }
         let executable = (libc::PROT_READ | libc::PROT_EXEC) as u64;
         for call in [libc::SYS_mmap, libc::SYS_mprotect] {

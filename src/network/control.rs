@@ -21,7 +21,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::lease::{Lease, Subnets, Wish};
-use super::policy::Policy;
+use super::terms::Terms;
 use crate::error::{Failure, Result};
 use crate::paths::Paths;
 use crate::process::channel::Channel;
@@ -36,7 +36,7 @@ pub const DEFAULT: &str = "default";
 /// The largest packet in a container: of what IP can carry (65,535 bytes) the
 /// largest that is a multiple of 16. Large packets are what makes a network in
 /// user space fast.
-pub const MTU: u32 = 65_520;
+pub const MTU: u16 = 65_520;
 
 /// What is said to a network's process.
 #[derive(Debug, Serialize, Deserialize)]
@@ -71,7 +71,7 @@ pub struct Attach {
     /// Addresses it would like to have.
     pub wish: Wish,
     /// What it may do.
-    pub policy: Policy,
+    pub terms: Terms,
     /// The host's resolv.conf, as it is now.
     pub resolver: String,
 }

@@ -1,17 +1,57 @@
-//! A network of containers: packets in, ordinary sockets out.
+//! The way of packets between containers and the host's sockets.
 //!
-//! One process for each network ([`process`]) holds the devices of its
-//! containers and makes of their packets what sockets of the host's can do.
-//! Supervisors attach to it and detach from it ([`client`], [`control`]).
+//! ```text
+//!   container's network namespace            the network process, in the host's
+//!   -----------------------------            ----------------------------------
+//!   programs                                 router    one thread, one epoll
+//!      |                                        |
+//!   kernel's TCP/IP                          frame     checked, or dropped
+//!      |                                        |
+//!   tun device  <== frames up to 64 KiB ==>  link      |
+//!                                               |      v
+//!                                               +-- tcp    a stack for one end of each flow (smoltcp),
+//!                                               |          the host's socket at the other
+//!                                               +-- udp, icmp   a host's socket for each flow
+//! ```
+//! A frame from a container is checked ([`frame`]), its destination is asked
+//! about ([`egress`]), and it goes to the handler of its protocol. A handler
+//! opens an ordinary socket to the destination and speaks for it: the host's
+//! kernel routes, and to the outside it is this user's program that talks.
+//! What cannot be reached is answered truthfully ([`refusal`]): a reset where
+//! the destination sent one, an ICMP error where the kernel said one.
 //!
-//! Architecture invariant: knows no container but by its lease and its
-//! [`policy`], and enters no namespace of one. Nothing in here reads a file
-//! once the process serves.
+//! [`router::Router`] is a library: it knows devices, addresses and policies
+//! ([`attachment::Attachment`]), and nothing of who asked for them. That is
+//! [`process`]'s, the one process of each network, which holds the router:
+//! supervisors attach their containers to it by the dialogue of [`control`],
+//! with [`client`]; [`lease`] has the addresses, and [`terms`] what each may do.
+//!
+//! # Invariants
+//! - No byte of a frame is believed: [`frame::Frame`] is a checked view, and
+//!   nothing panics on any of them.
+//! - What one flow costs is independent of how many others there are.
+//! - No container is known but by its lease and terms, no namespace of one is
+//!   entered, and once the process serves no file is opened ([`confine`]).
+//! - Everything is bounded, in `limits.rs`; what comes above a bound is
+//!   refused, not queued.
+//! - Data is never dropped to make room: a full ring is a closed window.
 
+pub mod attachment;
+pub mod checksum;
 pub mod client;
 mod confine;
 pub mod control;
+pub mod egress;
+pub mod frame;
+mod host_addresses;
 pub mod lease;
-pub mod policy;
+pub mod link;
+pub mod poller;
 pub mod process;
+pub mod refusal;
 pub mod resolv_conf;
+pub mod router;
+pub mod slots;
+pub mod tcp;
+pub mod terms;
+mod timers;

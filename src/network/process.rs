@@ -9,11 +9,14 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-
+use super::attachment::{Addresses, Attachment, AttachmentKey};
 use super::confine;
-use super::control::{Attach, Attached, Description, FromNetwork, Serve, ToNetwork};
-use super::lease::{Lease, Leases};
+use super::control::{Attach, Attached, Description, FromNetwork, MTU, Serve, ToNetwork};
+use super::egress;
+use super::host_addresses::HostAddresses;
+use super::lease::{Lease, Leases, Subnets};
+use super::poller::{Interest, Source, Token};
+use super::router::{Config, Router};
 use crate::error::{Context, Failure, Result};
 use crate::kernel::{process, signal, socket};
 use crate::limits;
@@ -32,9 +35,7 @@ pub fn main() -> Result<()> {
     let ToNetwork::Serve(serve) = first.message else {
         return Err(Failure::bug("a network's process was not told what to be"));
     };
-    let made =
-        confine::confine().doing(|| "confine the network's process").and_then(|()| Network::new(&serve, listener));
-    match made {
+    match prepare(&serve, listener) {
         Ok(mut network) => {
             network.let_in(channel)?;
             network.serve()
@@ -44,20 +45,36 @@ pub fn main() -> Result<()> {
     }
 }
 
-/// The listening socket's number among the descriptors that are waited for.
+fn prepare(serve: &Serve, listener: OwnedFd) -> Result<Network> {
+    let host = HostAddresses::read()?;
+    let descriptors = confine::confine().doing(|| "confine the network's process")?;
+    Network::new(serve.subnets, host, listener, usize::try_from(descriptors).unwrap_or(usize::MAX))
+}
+
+/// What is ready besides the router's own: these two, and peers from there on.
 const LISTENER: u64 = 0;
+const HOST: u64 = 1;
+const FIRST_PEER: u64 = 2;
+
+/// Descriptors that are neither a flow's nor a peer's.
+const OTHER_DESCRIPTORS: usize = 16;
+
+/// What a peer may take: its connection and its container's device.
+const PEER_DESCRIPTORS: usize = 2;
 
 struct Network {
+    router: Router,
     listener: OwnedFd,
-    /// Nobody else is let in until somebody leaves.
-    is_full: bool,
-    epoll: Epoll,
+    /// The registration of the listening socket. Without one nobody else is
+    /// let in until somebody leaves.
+    listens: Option<Token>,
+    peers_max: usize,
+    host: HostAddresses,
     leases: Leases,
-    serve: Serve,
+    subnets: Subnets,
     peers: BTreeMap<u64, Peer>,
     next: u64,
-    /// The host's resolv.conf, and who tells of changes.
-    resolver: String,
+    /// Who tells of changes of the host's resolv.conf.
     watcher: Option<u64>,
     /// When the last container left, or the process began.
     idle_since: Instant,
@@ -66,6 +83,7 @@ struct Network {
 /// Somebody who is connected: a supervisor or a command.
 struct Peer {
     channel: Channel,
+    token: Token,
     incoming: Incoming,
     container: Option<Container>,
 }
@@ -74,91 +92,97 @@ struct Peer {
 struct Container {
     attach: Box<Attach>,
     lease: Lease,
-    device: Option<OwnedFd>,
+    /// Its device on the router, once it has one.
+    device: Option<AttachmentKey>,
 }
 
 impl Network {
-    fn new(serve: &Serve, listener: OwnedFd) -> Result<Self> {
-        let network = Self {
+    fn new(subnets: Subnets, host: HostAddresses, listener: OwnedFd, descriptors: usize) -> Result<Self> {
+        // An eighth of what there is for peers, and so a quarter of the descriptors; the rest is for flows.
+        let peers_max = (descriptors / 8).min(limits::NETWORK_PEERS_MAX);
+        let flows_max = descriptors.saturating_sub(peers_max * PEER_DESCRIPTORS + OTHER_DESCRIPTORS);
+        let network = egress::Network {
+            subnets: vec![subnets.ipv4.into(), subnets.ipv6.into()],
+            gateways: vec![subnets.gateway4().into(), subnets.gateway6().into()],
+            host: host.all(),
+        };
+        let mut router = Router::new(Config { network, flows_max })?;
+        let listens = Some(router.poller().watch(&listener, Interest::Readable, Source::Outside(LISTENER))?);
+        router.poller().watch(&host, Interest::Readable, Source::Outside(HOST))?;
+        Ok(Self {
+            router,
             listener,
-            is_full: false,
-            epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(std::io::Error::from)?,
-            leases: Leases::new(serve.subnets),
-            serve: serve.clone(),
+            listens,
+            peers_max,
+            host,
+            leases: Leases::new(subnets),
+            subnets,
             peers: BTreeMap::new(),
-            next: LISTENER + 1,
-            resolver: String::new(),
+            next: FIRST_PEER,
             watcher: None,
             idle_since: Instant::now(),
-        };
-        network.watch(network.listener.as_fd(), LISTENER)?;
-        Ok(network)
-    }
-
-    fn watch(&self, fd: std::os::fd::BorrowedFd<'_>, number: u64) -> Result<()> {
-        let event = EpollEvent::new(EpollFlags::EPOLLIN, number);
-        Ok(self.epoll.add(fd, event).map_err(std::io::Error::from)?)
+        })
     }
 
     /// Until nobody has been attached for a while.
     fn serve(&mut self) -> Result<()> {
-        const EVENTS: usize = 64;
         let linger = Duration::from_millis(limits::NETWORK_LINGER_MS);
         loop {
-            let timeout = match self.peers.values().any(|peer| peer.container.is_some()) {
-                true => EpollTimeout::NONE,
-                false if self.idle_since.elapsed() >= linger => return Ok(()),
-                false => {
-                    EpollTimeout::try_from(linger.saturating_sub(self.idle_since.elapsed()) + Duration::from_millis(1))
-                        .unwrap_or(EpollTimeout::ZERO)
-                }
-            };
-            let mut events = [EpollEvent::empty(); EVENTS];
-            let count = match self.epoll.wait(&mut events, timeout) {
-                Err(nix::errno::Errno::EINTR) => 0,
-                result => result.map_err(std::io::Error::from).doing(|| "wait for packets")?,
-            };
-            for event in events.iter().take(count) {
-                match event.data() {
+            let is_idle = !self.peers.values().any(|peer| peer.container.is_some());
+            let left = linger.saturating_sub(self.idle_since.elapsed());
+            if is_idle && left.is_zero() {
+                return Ok(());
+            }
+            for outside in self.router.turn(is_idle.then_some(left))? {
+                match outside.number {
                     LISTENER => self.accept()?,
+                    HOST if self.host.hear() => self.router.set_host_addresses(self.host.all()),
+                    HOST => {}
                     number => self.hear(number),
                 }
+            }
+            for key in self.router.take_gone() {
+                self.router.remove(key);
             }
         }
     }
 
     fn accept(&mut self) -> Result<()> {
-        while !self.is_full {
+        while self.listens.is_some() {
             match socket::accept(self.listener.as_fd()) {
                 Ok(Some(socket)) if meeting::is_own(&socket) => self.let_in(Channel::new(socket))?,
                 Ok(Some(_)) => {}
                 Ok(None) => break,
                 // EMFILE: who waits gets in when somebody has left.
-                Err(_) => self.set_full(true)?,
+                Err(_) => self.listen_no_more(),
             }
-            if self.peers.len() >= limits::NETWORK_PEERS_MAX {
-                self.set_full(true)?;
+            if self.peers.len() >= self.peers_max {
+                self.listen_no_more();
             }
         }
         Ok(())
     }
 
     /// One that is full does not look at who knocks: it would look for ever.
-    fn set_full(&mut self, is_full: bool) -> Result<()> {
-        if self.is_full != is_full {
-            let interest = if is_full { EpollFlags::empty() } else { EpollFlags::EPOLLIN };
-            let mut event = EpollEvent::new(interest, LISTENER);
-            self.epoll.modify(&self.listener, &mut event).map_err(std::io::Error::from)?;
-            self.is_full = is_full;
+    fn listen_no_more(&mut self) {
+        if let Some(token) = self.listens.take() {
+            self.router.poller().forget_shared(&self.listener, token);
         }
-        Ok(())
+    }
+
+    fn listen_again(&mut self) {
+        if self.listens.is_none() {
+            // What fails here is tried again when the next one leaves.
+            let watched = self.router.poller().watch(&self.listener, Interest::Readable, Source::Outside(LISTENER));
+            self.listens = watched.ok();
+        }
     }
 
     fn let_in(&mut self, channel: Channel) -> Result<()> {
         let number = self.next;
         self.next += 1;
-        self.watch(channel.as_fd(), number)?;
-        self.peers.insert(number, Peer { channel, incoming: Incoming::default(), container: None });
+        let token = self.router.poller().watch(&channel, Interest::Readable, Source::Outside(number))?;
+        self.peers.insert(number, Peer { channel, token, incoming: Incoming::default(), container: None });
         Ok(())
     }
 
@@ -177,33 +201,50 @@ impl Network {
     fn heed(&mut self, number: u64, Received { message, descriptors }: Received<ToNetwork>) {
         match message {
             ToNetwork::Attach(attach) => self.attach(number, attach),
-            ToNetwork::Device => {
-                if let Some(container) = self.container(number) {
-                    container.device = descriptors.into_iter().next();
-                }
-            }
-            ToNetwork::Resolver(text) => self.resolver = text,
+            ToNetwork::Device => match descriptors.into_iter().next() {
+                Some(device) => self.take_device(number, device),
+                None => self.see_off(number),
+            },
             ToNetwork::Describe => {
                 let description = self.describe();
                 self.tell(number, &FromNetwork::Description(description));
             }
+            ToNetwork::Resolver(_) => {}
             ToNetwork::Serve(_) => self.see_off(number),
         }
     }
 
     fn attach(&mut self, number: u64, attach: Box<Attach>) {
-        if self.container(number).is_some() {
+        let Some(peer) = self.peers.get_mut(&number) else { return };
+        if peer.container.is_some() {
             return self.see_off(number);
         }
         let lease = match self.leases.take(&attach.wish) {
             Ok(lease) => lease,
             Err(failure) => return self.tell(number, &FromNetwork::Failed(failure)),
         };
-        self.resolver.clone_from(&attach.resolver);
-        let Some(peer) = self.peers.get_mut(&number) else { return };
         peer.container = Some(Container { attach, lease: lease.clone(), device: None });
         self.tell(number, &FromNetwork::Attached(lease));
         self.choose_watcher();
+    }
+
+    /// Gives the container's device to the router, in the place of the one it
+    /// had before.
+    fn take_device(&mut self, number: u64, device: OwnedFd) {
+        let Some(container) = self.peers.get_mut(&number).and_then(|peer| peer.container.as_mut()) else {
+            return self.see_off(number);
+        };
+        if let Some(before) = container.device.take() {
+            self.router.remove(before);
+        }
+        let Lease { ipv4, ipv6, subnets } = &container.lease;
+        let addresses =
+            Addresses { v4: *ipv4, gateway_v4: subnets.gateway4(), v6: *ipv6, gateway_v6: subnets.gateway6() };
+        let policy = container.attach.terms.reach.clone();
+        match self.router.add(Attachment { addresses, policy, mtu: MTU, device }) {
+            Ok(key) => container.device = Some(key),
+            Err(failure) => self.tell(number, &FromNetwork::Failed(failure)),
+        }
     }
 
     /// One of the supervisors tells when the host's resolv.conf changes: this
@@ -212,14 +253,11 @@ impl Network {
         while self.watcher.is_none() {
             let mut attached = self.peers.iter().filter(|(_, peer)| peer.container.is_some());
             let Some((number, _)) = attached.next() else { return };
-            self.watcher = Some(*number);
+            let number = *number;
+            self.watcher = Some(number);
             // Who cannot be told is seen off, and the next one asked.
-            self.tell(*number, &FromNetwork::WatchResolver);
+            self.tell(number, &FromNetwork::WatchResolver);
         }
-    }
-
-    fn container(&mut self, number: u64) -> Option<&mut Container> {
-        self.peers.get_mut(&number)?.container.as_mut()
     }
 
     fn describe(&self) -> Description {
@@ -227,7 +265,7 @@ impl Network {
             let Container { attach, lease, .. } = peer.container.as_ref()?;
             Some(Attached { id: attach.id.clone(), name: attach.name.clone(), lease: lease.clone() })
         });
-        Description { subnets: self.serve.subnets, containers: containers.collect() }
+        Description { subnets: self.subnets, containers: containers.collect() }
     }
 
     /// Tells; who cannot take it is cut off.
@@ -240,7 +278,11 @@ impl Network {
 
     fn see_off(&mut self, number: u64) {
         let Some(peer) = self.peers.remove(&number) else { return };
+        self.router.poller().forget_shared(&peer.channel, peer.token);
         if let Some(container) = peer.container {
+            if let Some(device) = container.device {
+                self.router.remove(device);
+            }
             self.leases.release(&container.lease);
             self.idle_since = Instant::now();
         }
@@ -248,7 +290,6 @@ impl Network {
             self.watcher = None;
             self.choose_watcher();
         }
-        // There is room again. What fails here fails again when it is full.
-        self.set_full(false).ok();
+        self.listen_again();
     }
 }

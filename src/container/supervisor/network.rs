@@ -18,8 +18,8 @@ use crate::error::{Context, Failure, Result};
 use crate::network::client::{self, Client, Heard};
 use crate::network::control::{Attach, FromNetwork};
 use crate::network::lease::{Lease, Wish};
-use crate::network::policy::{HostAddress, Policy};
 use crate::network::resolv_conf;
+use crate::network::terms::{HostAddress, Terms};
 use crate::sandbox::spec::{ContainerPath, Mount, SandboxSpec, Source, Step};
 
 /// How long until a process that could not be launched is launched again:
@@ -125,8 +125,8 @@ fn watch_resolver() -> Option<Inotify> {
 }
 
 fn attach_of(join: &Join, wish: Wish, id: &str, name: &str) -> Attach {
-    let (id, name, policy) = (id.to_owned(), name.to_owned(), join.policy.clone());
-    Attach { id, name, wish, policy, resolver: resolv_conf::read() }
+    let (id, name, terms) = (id.to_owned(), name.to_owned(), join.terms.clone());
+    Attach { id, name, wish, terms, resolver: resolv_conf::read() }
 }
 
 impl Supervisor {
@@ -141,7 +141,7 @@ impl Supervisor {
         let link = spec.link.as_mut().ok_or_else(|| Failure::bug("a place in a network, and no device"))?;
         (link.addresses, link.gateways) = (lease.addresses(), lease.gateways());
         let names = spec.hostname.iter().chain([&self.request.record.name]).cloned().collect::<Vec<_>>();
-        write_names(spec, &lease, &names.join(" "), &join.policy).doing(doing)?;
+        write_names(spec, &lease, &names.join(" "), &join.terms).doing(doing)?;
         self.request.record.lease = Some(lease.clone());
         let (device, again_at, pause) = (None, None, AGAIN_FIRST);
         self.network = Some(Attachment { join, lease, client: Some(client), device, again_at, pause, resolver: None });
@@ -178,13 +178,13 @@ impl Supervisor {
 
 /// Adds to /etc/hosts and /etc/resolv.conf, where they are kelp's, what is only
 /// known with the lease.
-fn write_names(spec: &SandboxSpec, lease: &Lease, own: &str, policy: &Policy) -> Result<()> {
+fn write_names(spec: &SandboxSpec, lease: &Lease, own: &str, terms: &Terms) -> Result<()> {
     let gateway = lease.subnets.gateway4();
     let address = |address: &HostAddress| match address {
         HostAddress::Ip(address) => *address,
         HostAddress::Gateway => gateway.into(),
     };
-    let added: String = policy.dns.hosts.iter().map(|(name, of)| format!("{}\t{name}\n", address(of))).collect();
+    let added: String = terms.dns.hosts.iter().map(|(name, of)| format!("{}\t{name}\n", address(of))).collect();
     for step in &spec.steps {
         let Step::Mount(Mount { target, source: Source::Content { path, content }, .. }) = step else { continue };
         let text = if *target == ContainerPath::new("/etc/hosts") {

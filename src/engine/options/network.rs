@@ -1,6 +1,5 @@
 //! A container's network: `--network`, `--dns`, `--add-host` and the like.
 
-use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
@@ -9,7 +8,8 @@ use super::field::unknown;
 use super::name;
 use crate::error::{Context, Failure, Result};
 use crate::limits;
-use crate::network::policy::{Egress, HostAddress, HostLoopback};
+use crate::network::egress::{Loopback, Outside};
+use crate::network::terms::HostAddress;
 
 /// Which network.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,9 +83,9 @@ pub struct Options {
     /// This address and no other.
     pub ipv6: Option<Ipv6Addr>,
     /// Which of the host's loopback ports it reaches.
-    pub host_loopback: HostLoopback,
+    pub host_loopback: Loopback,
     /// What it reaches of the world outside.
-    pub egress: Egress,
+    pub egress: Outside,
 }
 
 /// Docker's word for the host's address, whatever it is.
@@ -134,13 +134,13 @@ pub fn parse(mode: &Mode, typed: &Typed<'_>) -> Result<Options> {
         ipv4: typed.ipv4.map(|text| text.parse().map_err(|_| no_address(text)).doing(|| "use --ip")).transpose()?,
         ipv6: typed.ipv6.map(|text| text.parse().map_err(|_| no_address(text)).doing(|| "use --ip6")).transpose()?,
         host_loopback: match typed.host_loopback {
-            None => HostLoopback::Refused,
-            Some("") => HostLoopback::All,
-            Some(text) => HostLoopback::Ports(ports(text).doing(|| "use --allow-host-loopback")?),
+            None => Loopback::Closed,
+            Some("") => Loopback::Open,
+            Some(text) => Loopback::Ports(ports(text).doing(|| "use --allow-host-loopback")?),
         },
         egress: match typed.egress {
-            None | Some("all") => Egress::All,
-            Some("none") => Egress::None,
+            None | Some("all") => Outside::All,
+            Some("none") => Outside::None,
             Some(other) => return Err(unknown("value of --egress", other, &["all", "none"])),
         },
     };
@@ -158,8 +158,8 @@ fn check(mode: &Mode, options: &Options) -> Result<()> {
     let own = [
         ("--ip", options.ipv4.is_some()),
         ("--ip6", options.ipv6.is_some()),
-        ("--allow-host-loopback", options.host_loopback != HostLoopback::Refused),
-        ("--egress", options.egress != Egress::All),
+        ("--allow-host-loopback", options.host_loopback != Loopback::Closed),
+        ("--egress", options.egress != Outside::All),
     ];
     // Files that are another container's are not changed.
     let is_joined = matches!(mode, Mode::Container(_));
@@ -233,7 +233,7 @@ pub fn host_text((name, address): &(String, HostAddress)) -> String {
 }
 
 /// `PORT[,PORT…]`.
-fn ports(text: &str) -> Result<BTreeSet<u16>> {
+fn ports(text: &str) -> Result<Vec<u16>> {
     let port = |word: &str| {
         let port = word.parse().ok().filter(|port| *port != 0);
         port.ok_or_else(|| Failure::usage(format!("\"{}\" is not a port", word.escape_debug())))
@@ -296,11 +296,11 @@ mod tests {
         let shown: Vec<String> = options.hosts.iter().map(host_text).collect();
         assert_eq!(shown, ["db:10.0.0.7", "six:fd00::1", "six:fd00::2", "me:host-gateway"]);
         assert_eq!(options.dns_search.as_deref(), Some(&["corp.example".to_owned()][..]));
-        assert_eq!(options.host_loopback, HostLoopback::Ports([80, 443].into()));
-        assert_eq!(options.egress, Egress::None);
+        assert_eq!(options.host_loopback, Loopback::Ports(vec![80, 443]));
+        assert_eq!(options.egress, Outside::None);
         let none = Typed { dns_search: &[".".to_owned()], host_loopback: Some(""), ..NOTHING };
         let options = parse(&Mode::Default, &none).unwrap();
-        assert_eq!((options.dns_search, options.host_loopback), (Some(Vec::new()), HostLoopback::All));
+        assert_eq!((options.dns_search, options.host_loopback), (Some(Vec::new()), Loopback::Open));
     }
 
     #[test]

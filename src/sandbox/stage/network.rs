@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST};
 use netlink_packet_core::{NetlinkHeader, NetlinkMessage, NetlinkPayload};
@@ -17,8 +17,7 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use crate::error::{Context, Failure, Result};
 use crate::kernel::netlink::{self, Netlink};
-use crate::kernel::tun::{self, Offload};
-use crate::kernel::{self, Errno};
+use crate::kernel::{self, Errno, tun};
 use crate::sandbox::spec::Link;
 
 /// The kernel's answers come one a datagram; each is a header, an errno and
@@ -30,13 +29,8 @@ const ANSWER_BYTES_MAX: usize = 4096;
 /// from and written to. Needs the host's /dev.
 pub(super) fn set_up(link: &Link) -> Result<OwnedFd> {
     let device = tun::create(&link.device).map_err(crate::host::explain_tun)?;
-    match tun::set_offload(device.as_fd(), Offload::TcpAndUdp) {
-        // Linux before 6.2 does not segment UDP.
-        Err(error) if error.errno == Errno::EINVAL => tun::set_offload(device.as_fd(), Offload::Tcp)?,
-        result => result?,
-    }
     let socket = Netlink::open()?;
-    let index = netlink::index_of(socket.as_fd(), &link.device)?;
+    let index = netlink::index_of(&link.device)?;
     let wishes = wishes(link, index);
     let messages: Vec<RouteNetlinkMessage> = wishes.iter().map(|wish| wish.message.clone()).collect();
     let refusals = ask(&socket, messages)?;
