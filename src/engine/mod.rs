@@ -28,6 +28,7 @@ mod make;
 pub mod manifest;
 pub mod naming;
 pub mod network;
+pub mod networks;
 pub mod options;
 mod pack;
 pub mod plan;

@@ -93,6 +93,8 @@ pub enum FromNetwork {
 /// A network and who is in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Description {
+    /// The process.
+    pub pid: u32,
     /// Its addresses.
     pub subnets: Subnets,
     /// Its containers.

@@ -265,7 +265,7 @@ impl Network {
             let Container { attach, lease, .. } = peer.container.as_ref()?;
             Some(Attached { id: attach.id.clone(), name: attach.name.clone(), lease: lease.clone() })
         });
-        Description { subnets: self.subnets, containers: containers.collect() }
+        Description { pid: std::process::id(), subnets: self.subnets, containers: containers.collect() }
     }
 
     /// Tells; who cannot take it is cut off.

@@ -25,6 +25,7 @@ mod logs;
 mod manifest;
 mod mounts;
 mod namespaces;
+mod network;
 mod push;
 mod refusals;
 mod registries;
