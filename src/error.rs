@@ -115,6 +115,17 @@ impl Failure {
         self
     }
 
+    /// The same without the system call and its errno, where everybody knows
+    /// what it means. For failures with a path that what was being done names
+    /// as the user does.
+    #[must_use]
+    pub fn plainly(mut self) -> Self {
+        if let Some(words) = self.errno.map(kernel::Errno::from_raw).and_then(plain_words) {
+            self.cause = words.to_owned();
+        }
+        self
+    }
+
     /// Whether there is no room left on the disk, or no more for this user.
     /// Only of what writes files: ENOSPC has other meanings elsewhere.
     pub fn is_disk_full(&self) -> bool {
@@ -202,14 +213,34 @@ impl From<std::io::Error> for Failure {
             Some(errno) => format!("{} ({errno:?})", errno.desc()),
             None => error.to_string(),
         };
-        Self { errno, ..Self::host(cause) }
+        Self { errno, ..Self::host(cause) }.plainly()
     }
+}
+
+/// What is wrong with a path, in words; `None` for what says something about
+/// kelp or the kernel.
+fn plain_words(errno: kernel::Errno) -> Option<&'static str> {
+    use kernel::Errno;
+    Some(match errno {
+        Errno::ENOENT => "there is no such file or directory",
+        Errno::EACCES => "permission denied",
+        Errno::ENOTDIR => "it is not a directory, or leads through what is none",
+        Errno::EISDIR => "it is a directory",
+        Errno::ELOOP => "too many symbolic links",
+        Errno::ENAMETOOLONG => "the name is too long",
+        Errno::EROFS => "the file system is read-only",
+        Errno::ENOSPC => "no space is left on the disk",
+        Errno::EDQUOT => "your disk quota is used up",
+        _ => return None,
+    })
 }
 
 /// Adds to the failure inside a `Result`.
 pub trait Context<T> {
     /// Adds what was being done; built only on failure.
     fn doing<S: Into<String>>(self, what: impl FnOnce() -> S) -> Result<T>;
+    /// In plain words ([`Failure::plainly`]).
+    fn plainly(self) -> Result<T>;
     /// Adds one action that helps; built only on failure.
     fn hint<S: Into<String>>(self, hint: impl FnOnce() -> S) -> Result<T>;
 }
@@ -217,6 +248,10 @@ pub trait Context<T> {
 impl<T, E: Into<Failure>> Context<T> for Result<T, E> {
     fn doing<S: Into<String>>(self, what: impl FnOnce() -> S) -> Result<T> {
         self.map_err(|error| error.into().doing(what()))
+    }
+
+    fn plainly(self) -> Result<T> {
+        self.map_err(|error| error.into().plainly())
     }
 
     fn hint<S: Into<String>>(self, hint: impl FnOnce() -> S) -> Result<T> {
@@ -232,6 +267,17 @@ mod tests {
     fn prints_the_outermost_action_first() {
         let failure = Failure::host("Invalid argument (EINVAL)").doing("mount overlay").doing("start container");
         assert_eq!(failure.sentence(), "cannot start container: mount overlay: Invalid argument (EINVAL)");
+    }
+
+    #[test]
+    fn paths_are_spoken_of_in_plain_words() {
+        let plain = |errno| Failure::from(kernel::Error::new("openat2", "x", errno)).plainly().doing("write \"/y/x\"");
+        assert_eq!(plain(kernel::Errno::EACCES).sentence(), "cannot write \"/y/x\": permission denied");
+        assert!(plain(kernel::Errno::EACCES).is_errno(libc::EACCES));
+        let odd = "cannot write \"/y/x\": openat2 x: Invalid argument (EINVAL)";
+        assert_eq!(plain(kernel::Errno::EINVAL).sentence(), odd);
+        let io = Failure::from(std::io::Error::from_raw_os_error(libc::ENOENT));
+        assert_eq!(io.sentence(), "there is no such file or directory");
     }
 
     #[test]

@@ -4,11 +4,14 @@
 //! host pays nothing. A failed command and every notice about the host take
 //! their sentence from here.
 
+pub mod cgroup;
 mod facts;
+pub mod machine;
 pub mod mountinfo;
 pub mod session;
 
-pub use facts::{Cgroup, CgroupMount, CgroupVersion, Facts, Level, Shortfall, cgroup, facts, own_cgroup, shortfalls};
+pub use cgroup::{Cgroup, CgroupMount, CgroupVersion, own_cgroup};
+pub use facts::{Facts, Level, Shortfall, facts, shortfalls};
 
 use std::fs;
 

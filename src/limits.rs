@@ -142,7 +142,7 @@ pub const HEALTH_OUTPUT_BYTES_MAX: usize = 4096;
 pub const HEALTH_LOG_BYTES_MAX: u64 = 256 << 10;
 
 /// An image cannot have a container probed without a pause: docker's least time.
-pub const HEALTH_TIME_MIN: std::time::Duration = std::time::Duration::from_millis(1);
+pub const HEALTH_TIME_MIN: Duration = Duration::from_millis(1);
 
 /// Programs beside a container's own, by exec: each takes up to four of the
 /// supervisor's 1,024 descriptors (the usual RLIMIT_NOFILE).
@@ -155,6 +155,17 @@ pub const LISTENER_PATIENCE_MS: u64 = 10_000;
 /// Commands that talk to one supervisor at once. Each costs up to three of the
 /// 1,024 descriptors that a process usually may have (RLIMIT_NOFILE).
 pub const CLIENTS_MAX: usize = 200;
+
+/// How long a command that says nothing and waits for nothing may keep its place
+/// when there is none for others. All of ours speak at once.
+pub const SILENCE: Duration = Duration::from_secs(2);
+
+/// How long it may take until a container's first process is its program. It is
+/// milliseconds, and seconds where hundreds are started at once.
+pub const START_PATIENCE: Duration = Duration::from_secs(120);
+
+/// The same of a program that joins a container.
+pub const EXEC_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Containers that one command asks to stop before it waits for the first of
 /// them. Each costs one of the 1,024 descriptors that a process usually may have.
@@ -354,6 +365,32 @@ pub const PACKET_BYTES_MAX: usize = 40 + 65_535;
 /// IPv6 extension headers in front of what a packet carries. Real ones have one
 /// or two; each costs a step of a loop.
 pub const EXTENSION_HEADERS_MAX: usize = 8;
+
+/// Cgroups above the caller's own that are looked at for one that is delegated:
+/// systemd nests six deep, batch systems ten.
+pub const CGROUP_DEPTH_MAX: usize = 32;
+
+/// Processes of a cgroup that are looked at for whether they are kelp's: one
+/// that is not is enough.
+pub const CGROUP_RESIDENTS_MAX: usize = 256;
+
+/// Cgroups that a container with a writable tree may make (cgroup.max.descendants),
+/// so that it can be removed: systemd in it makes some fifty.
+pub const CGROUP_DESCENDANTS_MAX: u32 = 1_000;
+
+/// How deep (cgroup.max.depth).
+pub const CGROUP_NESTING_MAX: u32 = 16;
+
+/// A message of the user's bus: those that are waited for have some hundred
+/// bytes.
+pub const BUS_MESSAGE_BYTES_MAX: usize = 64 << 10;
+
+/// How long the user's systemd may take to make a scope where a container could
+/// do without: it takes some milliseconds.
+pub const SCOPE_PATIENCE_MS: u64 = 1_000;
+
+/// The same where limits hang on it: a busy machine's takes longer.
+pub const SCOPE_PATIENCE_REQUIRED_MS: u64 = 15_000;
 
 /// A value for a file of a cgroup. The kernel takes no more than a page at
 /// once (kernfs_fop_write_iter).

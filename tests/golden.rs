@@ -10,16 +10,21 @@ use kelp::container::restart::RestartPolicy;
 use kelp::engine::inspect::{Facts, of_container};
 use kelp::engine::list::Sizes;
 use kelp::engine::options::namespaces::{Choice, UserChoice};
-use kelp::engine::options::network::{self, Mode};
+use kelp::engine::options::network;
+use kelp::engine::options::resources::{self, Mode, Resources, Typed};
 use kelp::engine::options::volumes_from::ImageVolumes;
 use kelp::engine::options::{device, mount, security, tmpfs, volume};
 use kelp::engine::plan::{self, HostFacts, Input};
 use kelp::engine::request::{Pull, RootSource, RunRequest, Stored};
+use kelp::host::cgroup::{Cgroup, CgroupVersion, Manager};
+use kelp::host::machine::Machine;
 use kelp::image::config::RunConfig;
 use kelp::network::lease::{Leases, Subnets, Wish};
 use kelp::network::terms::HostAddress;
 use kelp::process::identity::Identity;
 use kelp::process::idmap::{Extent, IdMap};
+use kelp::sandbox::cgroup::limits::{Bound, Disk};
+use kelp::sandbox::cgroup::placement::Cgroups;
 use kelp::sandbox::rlimits;
 use kelp::sandbox::spec::{Attributes, ContainerPath, HostPath, Mount, Namespace, Root, Source};
 
@@ -43,9 +48,11 @@ fn request() -> RunRequest {
         pid: Choice::Private,
         ipc: Choice::Private,
         uts: Choice::Private,
-        network: Mode::Unsaid,
+        network: network::Mode::Unsaid,
         network_options: network::Options::default(),
         cgroup: Choice::Private,
+        cgroups: Cgroups::Usual,
+        cgroup_parent: None,
         user_namespace: UserChoice::Default,
         time_offsets: None,
         mounts: Vec::new(),
@@ -76,6 +83,23 @@ fn full_map() -> IdMap {
     IdMap { uids: extents.clone(), gids: extents }
 }
 
+/// A login on a host where an admin has delegated nothing more than systemd does by itself.
+fn login() -> Cgroup {
+    let slice = Path::new("/sys/fs/cgroup/user.slice/user-1001.slice");
+    Cgroup {
+        version: CgroupVersion::V2,
+        path: Some("/user.slice/user-1001.slice/session-2.scope".into()),
+        directory: Some(slice.join("session-2.scope")),
+        controllers: ["cpu", "memory", "pids"].map(str::to_owned).to_vec(),
+        manager: Some(Manager {
+            socket: "/run/user/1001/bus".into(),
+            directory: slice.join("user@1001.service"),
+            controllers: ["cpu", "pids"].map(str::to_owned).to_vec(),
+        }),
+        ..Cgroup::default()
+    }
+}
+
 /// The plan as JSON, or its refusal; the filter as its length.
 fn planned(request: &RunRequest, image: &RunConfig, base_map: &IdMap) -> serde_json::Value {
     let root = Root {
@@ -91,6 +115,13 @@ fn planned(request: &RunRequest, image: &RunConfig, base_map: &IdMap) -> serde_j
         has_mqueue: true,
         no_tun: None,
         no_network_namespaces: None,
+        cgroup: login(),
+        machine: Machine {
+            processors: "0-3".to_owned(),
+            nodes: "0".to_owned(),
+            processes_max: 4096,
+            counts_by_namespace: true,
+        },
     };
     let chosen = kelp::engine::network::choose(&request.network, &host).expect("this host gives all");
     let stored = Stored::new(request, Path::new("/home/alice"), None).expect("a request without a root directory");
@@ -105,9 +136,11 @@ fn planned(request: &RunRequest, image: &RunConfig, base_map: &IdMap) -> serde_j
         run_directory: Path::new("/run/kelp/containers/ID"),
         joined: &|_, _| Ok(Namespace::Join(Identity { pid: 4242, start_time: 77 })),
         volumes: &|name| Ok(HostPath(PathBuf::from("/volumes").join(name.unwrap_or("anonymous")).join("data"))),
+        disks: &|_| Ok(Disk { major: 8, minor: 16 }),
         profile: None,
         host: &host,
         network: &chosen.mode,
+        is_kept: true,
     });
     match spec {
         Ok(spec) => {
@@ -165,7 +198,7 @@ fn as_much_of_the_host_as_possible() {
         pid: Choice::Host,
         ipc: Choice::Host,
         uts: Choice::Host,
-        network: Mode::Host,
+        network: network::Mode::Host,
         cgroup: Choice::Host,
         ..request()
     };
@@ -179,7 +212,7 @@ fn namespaces_of_another_container() {
         pid: other(),
         ipc: other(),
         uts: other(),
-        network: Mode::Container("web".to_owned()),
+        network: network::Mode::Container("web".to_owned()),
         ..request()
     };
     check("joined", &joined, &RunConfig::default(), &full_map());
@@ -189,7 +222,7 @@ fn namespaces_of_another_container() {
 fn no_network_but_names() {
     let hosts = vec![("db".to_owned(), HostAddress::Ip("192.0.2.7".parse().expect("an address")))];
     let network_options = network::Options { hosts, ..network::Options::default() };
-    let none = RunRequest { network: Mode::None, network_options, ..request() };
+    let none = RunRequest { network: network::Mode::None, network_options, ..request() };
     check("no-network", &none, &RunConfig::default(), &full_map());
 }
 
@@ -224,6 +257,39 @@ fn refusals() {
     check("refused-no-command", &nothing, &RunConfig::default(), &full_map());
 }
 
+fn limited() -> Resources {
+    let typed = Typed {
+        memory: Some("64m".to_owned()),
+        cpus: Some("1.5".to_owned()),
+        cpu_shares: Some("512".to_owned()),
+        cpuset_cpus: Some("0,2-3".to_owned()),
+        pids_limit: Some("100".to_owned()),
+        read_bps: vec!["/dev/sdb:1mb".to_owned()],
+        conf: vec!["memory.oom.group=1".to_owned()],
+        oom_score_adj: Some("500".to_owned()),
+        ..Typed::default()
+    };
+    resources::parse(&typed).expect("legal")
+}
+
+#[test]
+fn limits_that_hold() {
+    let request = RunRequest {
+        resources: Resources { pids: Some(Bound::At(7)), cpu_weight: Some(9), ..Resources::default() },
+        ..request()
+    };
+    check("limits", &request, &RunConfig::default(), &full_map());
+}
+
+#[test]
+fn limits_that_do_not_hold() {
+    check("refused-limits", &RunRequest { resources: limited(), ..request() }, &RunConfig::default(), &full_map());
+    let resources = Resources { mode: Mode::BestEffort, ..limited() };
+    check("best-effort", &RunRequest { resources, ..request() }, &RunConfig::default(), &full_map());
+    let many = Resources { nano_cpus: Some(5_000_000_000), ..Resources::default() };
+    check("refused-cpus", &RunRequest { resources: many, ..request() }, &RunConfig::default(), &full_map());
+}
+
 /// A request that asks for nearly all there is.
 fn demanding() -> RunRequest {
     RunRequest {
@@ -240,6 +306,7 @@ fn demanding() -> RunRequest {
         ],
         devices: vec![device::parse("/dev/fuse:rw").expect("a device")],
         limits: vec![rlimits::parse("nofile=1024:-1").expect("a limit")],
+        resources: limited(),
         sysctls: vec!["net.ipv4.ip_forward=1".to_owned()],
         capabilities_added: vec!["NET_ADMIN".to_owned()],
         capabilities_dropped: vec!["ALL".to_owned()],

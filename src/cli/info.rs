@@ -76,16 +76,28 @@ fn lines(info: &Info) -> Vec<String> {
 
 fn cgroup(info: &Info) -> Vec<String> {
     let version = if info.cgroup_version.is_empty() { "none" } else { info.cgroup_version };
-    let controllers = match info.cgroup.controllers.is_empty() {
-        true => "none".to_owned(),
-        false => info.cgroup.controllers.join(" "),
-    };
+    let words = |list: &[String]| if list.is_empty() { "none".to_owned() } else { list.join(" ") };
     vec![
         format!("Cgroup Driver: {}", info.cgroup_driver),
         format!("Cgroup Version: {version}"),
-        format!(" Controllers: {controllers}"),
-        format!(" Delegated: {}", info.cgroup.is_delegated),
+        format!(" Containers: {}", rung_of(info)),
+        format!(" Controllers: {}", words(&info.cgroup_controllers)),
+        format!(" Own: {}", own(info)),
+        format!("  Controllers: {}", words(&info.cgroup.controllers)),
+        format!("  Delegated: {}", info.cgroup.is_delegated),
     ]
+}
+
+fn rung_of(info: &Info) -> &'static str {
+    match info.cgroup_rung {
+        "scope" => "a scope of your systemd",
+        "subtree" => "below a cgroup that is delegated to you",
+        _ => "no cgroup of their own",
+    }
+}
+
+fn own(info: &Info) -> String {
+    info.cgroup.path.as_ref().map_or_else(|| "none".to_owned(), |path| path.display().to_string())
 }
 
 /// `0 is 1000, 1-65536 are 100000-165535`.

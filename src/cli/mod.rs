@@ -219,8 +219,8 @@ fn named_if_done(name: &str, result: Result<()>, ignore: bool) -> Result<()> {
 }
 
 /// Says what would end a container that is to go on behind the command.
-fn warn_of_session(session: &Session) {
-    if let Some(warning) = crate::host::session::warning(&session.paths.run) {
+fn warn_of_session(session: &Session, name: &str) {
+    if let Some(warning) = crate::engine::lifecycle::session_warning(&session.paths, name) {
         output::notice(&warning);
     }
 }

@@ -9,8 +9,8 @@ use crate::container::log::Config;
 use crate::container::restart::RestartPolicy;
 use crate::engine::options::environment::Variable;
 use crate::engine::options::{
-    device, environment, health, hostname, label, log, mount, name, namespaces, network, restart, security, size,
-    stop_signal, time_offset, tmpfs, volume, volumes_from,
+    cgroup, device, environment, health, hostname, label, log, mount, name, namespaces, network, restart, security,
+    size, stop_signal, time_offset, tmpfs, volume, volumes_from,
 };
 use crate::engine::request::{Pull, RootSource, RunRequest};
 use crate::error::{Context, Failure, Result};
@@ -203,6 +203,12 @@ struct IsolationArguments {
     /// Cgroup namespace: private, host or container:NAME
     #[arg(long, value_name = "MODE", default_value = "private")]
     cgroupns: String,
+    /// Whether it has a cgroup of its own: enabled or disabled (where one can be had)
+    #[arg(long, value_name = "MODE")]
+    cgroups: Option<String>,
+    /// Make its cgroup in this one, which is delegated to you, or in a slice of your systemd
+    #[arg(long, value_name = "PATH|NAME.slice")]
+    cgroup_parent: Option<String>,
     /// Move a clock of the container's time namespace
     #[arg(long, value_name = "monotonic=SECONDS|boottime=SECONDS", allow_hyphen_values = true)]
     time_offset: Vec<String>,
@@ -212,7 +218,7 @@ struct IsolationArguments {
     /// Drop a capability
     #[arg(long, value_name = "CAPABILITY")]
     cap_drop: Vec<String>,
-    /// Security: no-new-privileges, seccomp=FILE|unconfined, mask=PATH, unmask=ALL|PATH
+    /// Security: no-new-privileges, seccomp=FILE|unconfined, mask=PATH, unmask=ALL|PATH, writable-cgroups
     #[arg(long, value_name = "OPTION")]
     security_opt: Vec<String>,
     /// Set a kernel parameter of the container's namespaces
@@ -325,6 +331,8 @@ pub(super) fn request(arguments: RequestArguments) -> Result<RunRequest> {
         network_options: network_options(&network_mode, &network)?,
         network: network_mode,
         cgroup: namespaces::cgroup(&isolation.cgroupns)?,
+        cgroups: isolation.cgroups.as_deref().map(cgroup::parse).transpose()?.unwrap_or_default(),
+        cgroup_parent: isolation.cgroup_parent.as_deref().map(cgroup::parse_parent).transpose()?,
         user_namespace: namespaces::user(&isolation.userns)?,
         time_offsets: time_offset::parse(&isolation.time_offset)?,
         mounts: parsed_mounts(&mounts)?,

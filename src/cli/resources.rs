@@ -3,7 +3,7 @@
 use clap::Args;
 
 use crate::engine::options::resources::{self, Resources, Typed};
-use crate::error::{Failure, Result};
+use crate::error::Result;
 
 /// What a container may use.
 #[derive(Debug, Args)]
@@ -66,23 +66,6 @@ pub(super) struct ResourceArguments {
     /// Write a file of its cgroup, such as memory.oom.group=1
     #[arg(long, value_name = "FILE=VALUE")]
     cgroup_conf: Vec<String>,
-    #[command(flatten)]
-    refused: RefusedArguments,
-}
-
-/// Options of docker and podman that are known in order to say why not.
-#[derive(Debug, Args)]
-struct RefusedArguments {
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true)]
-    oom_kill_disable: Option<Option<String>>,
-    #[arg(long, hide = true, allow_hyphen_values = true)]
-    memory_swappiness: Option<String>,
-    #[arg(long, hide = true, allow_hyphen_values = true)]
-    kernel_memory: Option<String>,
-    #[arg(long, hide = true, allow_hyphen_values = true)]
-    cpu_rt_period: Option<String>,
-    #[arg(long, hide = true, allow_hyphen_values = true)]
-    cpu_rt_runtime: Option<String>,
 }
 
 /// Of `run` and `create`: what only a start can decide.
@@ -99,7 +82,6 @@ pub(super) struct StartArguments {
 
 /// What was typed; `start` for a container that is made.
 pub(super) fn resources(arguments: ResourceArguments, start: Option<StartArguments>) -> Result<Resources> {
-    refuse(&arguments.refused)?;
     let (oom_score_adj, mode) = start.map_or((None, None), |start| (start.oom_score_adj, Some(start.limits)));
     resources::parse(&Typed {
         memory: arguments.memory,
@@ -124,28 +106,4 @@ pub(super) fn resources(arguments: ResourceArguments, start: Option<StartArgumen
         oom_score_adj,
         mode,
     })
-}
-
-fn refuse(arguments: &RefusedArguments) -> Result<()> {
-    let no = |flag: &str, why: &str| Err(Failure::usage(format!("{flag} is not supported: {why}")));
-    if arguments.oom_kill_disable.iter().any(|value| !matches!(value.as_deref(), Some("false" | "0" | "f"))) {
-        return no("--oom-kill-disable", "cgroup v2 cannot keep the kernel from killing at a memory limit");
-    }
-    // Docker's default, which asks for nothing.
-    if arguments.memory_swappiness.as_deref().is_some_and(|value| value != "-1") {
-        return no("--memory-swappiness", "cgroup v2 has no such setting for a single cgroup")
-            .map_err(|failure| failure.hint("--memory-swap limits its swap; with the value of --memory it gets none"));
-    }
-    if arguments.kernel_memory.as_deref().is_some_and(|value| value != "0") {
-        return no("--kernel-memory", "cgroup v2 counts the kernel's memory for a container in --memory");
-    }
-    let realtime = "cgroup v2 has no time for realtime processes that could be handed out";
-    for (flag, value) in
-        [("--cpu-rt-period", &arguments.cpu_rt_period), ("--cpu-rt-runtime", &arguments.cpu_rt_runtime)]
-    {
-        if value.as_deref().is_some_and(|value| value != "0") {
-            return no(flag, realtime);
-        }
-    }
-    Ok(())
 }

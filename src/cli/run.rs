@@ -39,7 +39,7 @@ pub(super) fn run(arguments: Arguments, session: &Session) -> Result<i32> {
     let detach_keys = detach_keys::parse(&arguments.detach_keys)?;
     let progress = progress::Bars::new();
     if arguments.dry_run {
-        output::json(&run::dry_run(&session.paths, &request, &progress)?)?;
+        output::json(&run::dry_run(&session.paths, &request, arguments.detach, &progress)?)?;
         return Ok(0);
     }
     let mode = match arguments.detach {
@@ -56,7 +56,7 @@ pub(super) fn run(arguments: Arguments, session: &Session) -> Result<i32> {
         Ran::Exited(code) => Ok(code),
         Ran::Detached(id) => {
             if arguments.detach {
-                warn_of_session(session);
+                warn_of_session(session, &id);
                 output::line(&id);
             } else {
                 // As docker says it; the shell's prompt gets a line of its own.

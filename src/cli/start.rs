@@ -62,14 +62,16 @@ pub(super) fn run(arguments: Arguments, session: &Session) -> Result<i32> {
         false if arguments.containers.is_empty() => return Err(Failure::usage("no container given")),
         false => arguments.containers,
     };
-    if !names.is_empty() {
-        warn_of_session(session);
-    }
-    Ok(each(&names, |name| {
+    let status = each(&names, |name| {
         start::start(&session.paths, name, None, &progress, &mut observer)?;
         output::line(name);
         Ok(())
-    }))
+    });
+    // What is so for one is so for all.
+    if let Some(name) = names.last() {
+        warn_of_session(session, name);
+    }
+    Ok(status)
 }
 
 fn chosen(session: &Session, filter: &[String]) -> Result<Vec<String>> {

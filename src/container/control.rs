@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!      command                          supervisor
+//!      (the command has the supervisor put into a scope, if the plan says so)
 //!  1   Start(request, lock)      ->     (over the channel it was launched with)
 //!  2                             <-     Notice, Steps
 //!  3                             <-     Streams(fds), if the command wants them
@@ -17,7 +18,7 @@
 //!                                <-     Exited(code)
 //!      Restart                   ->
 //!                                <-     Started
-//!      Signal, Rename, Pause ... ->
+//!      Signal, Rename, WriteDown, ... ->
 //!                                <-     Done           | Failed(Failure)
 //!      Exec(streams)             ->     (Signal, Hangup and Detach then mean its program)
 //!                                <-     Streams(fds), with a terminal
@@ -29,7 +30,7 @@
 //! waiting, and cut off where it does not listen.
 
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -38,13 +39,17 @@ use super::exec::Exec;
 use super::record::Record;
 use super::restart::RestartPolicy;
 use crate::error::{Context, Failure, Result};
+use crate::kernel::socket;
 use crate::kernel::terminal::Size;
 use crate::network::lease::Wish;
 use crate::network::terms::Terms;
 use crate::paths::Paths;
 use crate::process::channel::Channel;
+use crate::process::identity::Identity;
 use crate::process::meeting;
 use crate::process::steps;
+use crate::sandbox::cgroup::{Limits, Scoped};
+use crate::sandbox::enforcement::{Enforced, Substitutes};
 use crate::sandbox::spec::SandboxSpec;
 
 /// What a container is started from.
@@ -62,6 +67,9 @@ pub struct Request {
     pub debug: bool,
     /// What becomes of the program's standard streams.
     pub streams: StreamsWanted,
+    /// What became of the scope that the plan asks for.
+    #[serde(default)]
+    pub scoped: Scoped,
     /// The container ends with the command that starts it.
     pub foreground: bool,
     /// Throw it away if it cannot be started: it was made for this start.
@@ -139,11 +147,13 @@ pub enum ToSupervisor {
     /// Call it so.
     Rename(String),
     /// Change what may change.
-    Update(Update),
+    Update(Box<Update>),
     /// Run one program more; without a terminal its standard streams come along.
     Exec(Box<Exec>),
     /// Ask the program now whether it is well.
     CheckHealth,
+    /// Write the record anew: what is on disk is not true.
+    WriteDown,
 }
 
 /// What may change while a container lives.
@@ -151,6 +161,24 @@ pub enum ToSupervisor {
 pub struct Update {
     /// The restart policy.
     pub restart: Option<RestartPolicy>,
+    /// What it may use.
+    pub limits: Option<Box<LimitsChange>>,
+}
+
+/// Other limits than those it was started with, as a command has decided them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitsChange {
+    /// request.json as the command has read it; another one means that somebody
+    /// else was faster.
+    pub before: String,
+    /// request.json as it is to be.
+    pub after: String,
+    /// What is written into the container's cgroup.
+    pub written: Limits,
+    /// What is done for limits that the cgroup cannot hold.
+    pub substitutes: Substitutes,
+    /// Each limit, and who holds it.
+    pub enforced: Vec<Enforced>,
 }
 
 impl Update {
@@ -158,6 +186,9 @@ impl Update {
     pub fn apply(&self, record: &mut Record) {
         if let Some(restart) = self.restart {
             record.restart = restart;
+        }
+        if let Some(limits) = &self.limits {
+            record.enforced.clone_from(&limits.enforced);
         }
     }
 }
@@ -228,6 +259,12 @@ pub fn answer(channel: &Channel) -> Result<Option<FromSupervisor>> {
             answer => return Ok(answer),
         }
     }
+}
+
+/// The supervisor at the other end of a channel that was connected: who
+/// listens, whether it reads or not.
+pub fn supervisor(channel: &Channel) -> Option<Identity> {
+    Identity::of(socket::peer_pid(channel.as_fd()).ok()?).ok()
 }
 
 /// The container's lock, as it came with a start.

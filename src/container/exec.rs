@@ -68,6 +68,7 @@ mod tests {
             capabilities: 5,
             no_new_privileges: true,
             limits: vec![(7, 10, 20)],
+            oom_score_adj: Some(5),
             seccomp: None,
             terminal: false,
             init: true,

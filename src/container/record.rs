@@ -1,11 +1,14 @@
 //! The record of one container: `containers/ID/record.json`, replaced by
 //! rename, version 2. Who holds `containers/ID/lock` writes it, nobody else:
 //! the supervisor while the container lives, else a command for a moment.
+//! Nobody waits for the disk: what a power cut may do to it, and how long it
+//! may, is in docs/architecture.md.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +22,7 @@ use crate::limits;
 use crate::network::lease::Lease;
 use crate::process::identity::Identity;
 use crate::process::idmap::IdMap;
+use crate::sandbox::enforcement::Enforced;
 use crate::sandbox::spec::Mount;
 
 /// The version this kelp writes.
@@ -76,6 +80,9 @@ pub struct Record {
     /// A person ended it, so a policy does not bring it back.
     #[serde(default)]
     pub stopped_by_user: bool,
+    /// Why it could not be started; only of one that never ran.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_failure: Option<StartFailure>,
     /// Its network, in docker's words: `default`, `none`, `host`,
     /// `container:NAME`.
     #[serde(default)]
@@ -103,6 +110,9 @@ pub struct Record {
     /// started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oom: Option<OutOfMemory>,
+    /// Its limits, and who holds them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub enforced: Vec<Enforced>,
     /// Where in its life it is.
     pub status: Status,
 }
@@ -137,6 +147,15 @@ pub struct Files {
     /// `/` cannot be written.
     #[serde(default)]
     pub read_only: bool,
+}
+
+/// What came of the last try to start a container that never ran.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartFailure {
+    /// 125, 126 or 127, as `run` ended.
+    pub code: i32,
+    /// What `run` said.
+    pub error: String,
 }
 
 /// Where in its life a container is.
@@ -234,6 +253,7 @@ impl Record {
             restart: RestartPolicy::default(),
             restarts: 0,
             stopped_by_user: false,
+            start_failure: None,
             network: String::new(),
             lease: None,
             config: RunConfig::default(),
@@ -242,6 +262,7 @@ impl Record {
             unfinished: false,
             cgroup: None,
             oom: None,
+            enforced: Vec::new(),
             status: Status::Created,
         }
     }
@@ -260,6 +281,11 @@ impl Record {
         }
     }
 
+    /// Whether nobody looks after it, as far as the record knows.
+    pub fn is_idle(&self) -> bool {
+        !self.status.is_live() && !self.unfinished
+    }
+
     /// Why a program ended with exit status `code`, if memory was the reason,
     /// or what became of others of the container.
     pub fn out_of_memory(&self, code: i32) -> Option<String> {
@@ -270,8 +296,9 @@ impl Record {
     /// Whether it says all there is to know, whoever looks after the container.
     pub(super) fn is_at_rest(&self) -> bool {
         match self.status {
-            Status::Created => !self.unfinished,
-            Status::Exited { .. } => !self.unfinished && !self.auto_remove,
+            // With a cgroup, a start of it was killed.
+            Status::Created => !self.unfinished && self.cgroup.is_none(),
+            Status::Exited { .. } => !self.unfinished && !self.auto_remove && self.cgroup.is_none(),
             _ => false,
         }
     }
@@ -284,10 +311,10 @@ impl Record {
 
     /// Reads the record of the container at `directory`.
     pub fn load(directory: &Path) -> Result<Self> {
-        let path = directory.join("record.json");
+        let path = directory.join(FILE);
         let bytes = limits::read_file(&path, limits::RECORD_BYTES_MAX).doing(|| format!("read {}", path.display()))?;
         let record: Self = serde_json::from_slice(&bytes)
-            .map_err(|error| Failure::host(error.to_string()))
+            .map_err(|error| damaged(&bytes, &error, directory))
             .doing(|| format!("read {}", path.display()))?;
         if record.version > VERSION {
             return Err(Failure::host(format!("container {} was made by a newer kelp", record.short_id())));
@@ -295,12 +322,47 @@ impl Record {
         Ok(record)
     }
 
-    /// Writes the record: beside it, then renamed over it.
+    /// Writes the record: beside it, then renamed over it. Where there is no
+    /// lock file any more, two may do so at once: each beside it for itself.
     pub fn save(&self, directory: &Path) -> Result<()> {
-        let (path, new) = (directory.join("record.json"), directory.join("record.json.new"));
+        let (path, new) = (directory.join(FILE), directory.join(format!("{FILE}.new-{}", std::process::id())));
         let bytes = serde_json::to_vec(self).map_err(|error| Failure::bug(error.to_string()))?;
         fs::write(&new, bytes).and_then(|()| fs::rename(&new, &path)).doing(|| format!("write {}", path.display()))
     }
+}
+
+/// The record's name in a container's directory.
+const FILE: &str = "record.json";
+
+/// Sees a record to the disk that was written lately, and takes away what a
+/// killed writer left beside it. Waits for the disk.
+pub(super) fn settle(directory: &Path, lately: Duration) {
+    let is_new = |status: fs::Metadata| status.modified().is_ok_and(|at| at.elapsed().is_ok_and(|age| age < lately));
+    let Ok(file) = fs::File::open(directory.join(FILE)) else { return };
+    if !file.metadata().is_ok_and(is_new) {
+        return;
+    }
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let writer = name.to_str().and_then(|name| name.strip_prefix(FILE)?.strip_prefix(".new-")?.parse().ok());
+        if writer.is_some_and(|writer| Identity::of(writer).is_err()) {
+            fs::remove_file(entry.path()).ok();
+        }
+    }
+    // The name lasts with the directory. What cannot be done now, the kernel does in half a minute.
+    file.sync_all().and_then(|()| fs::File::open(directory)?.sync_all()).ok();
+}
+
+/// What is said of a record that is none.
+fn damaged(bytes: &[u8], error: &serde_json::Error, directory: &Path) -> Failure {
+    let id = directory.file_name().unwrap_or_default().to_string_lossy();
+    let short = id.get(..12).unwrap_or(&id);
+    let failure = match bytes.iter().all(|byte| *byte == 0) || error.is_eof() {
+        true => Failure::host("it is cut off, as a power cut may leave what was just written"),
+        false => Failure::host(error.to_string()),
+    };
+    let files = directory.join("upper");
+    failure.hint(format!("what the container changed is in {}; kelp rm --force {short} removes it", files.display()))
 }
 
 /// The wall clock, in nanoseconds after the epoch.

@@ -12,9 +12,9 @@ use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::control;
+use super::control::{self, FromSupervisor, ToSupervisor};
 use super::events::{self, Action};
-use super::record::{Record, Status, now_ns};
+use super::record::{self, Record, Status, now_ns};
 use super::uses;
 use crate::error::{Context, Failure, Result};
 use crate::failpoint;
@@ -31,6 +31,10 @@ const KILLED: i32 = 137;
 /// takes some milliseconds, a look at the lock some microseconds.
 const LOCK_TRIES: u32 = 1_000;
 const LOCK_PAUSE: Duration = Duration::from_millis(2);
+
+/// How long a supervisor may take to write its record: it does one thing at a
+/// time, none of which takes long.
+const ANSWER_PATIENCE: Duration = Duration::from_millis(500);
 
 /// A container on disk.
 #[derive(Debug, Clone)]
@@ -262,14 +266,14 @@ pub fn find(paths: &Paths, text: &str) -> Result<Container> {
         // Else it was killed while it was being renamed.
         && container.record.name == text
     {
-        return Ok(container);
+        return true_one(paths, container);
     }
     let (containers, _) = list(paths)?;
     let names: Vec<String> = containers.iter().map(|container| container.record.name.clone()).collect();
     let mut matching =
         containers.into_iter().filter(|container| !text.is_empty() && container.record.id.starts_with(text));
     match (matching.next(), matching.next()) {
-        (Some(container), None) => Ok(container),
+        (Some(container), None) => true_one(paths, container),
         (Some(_), Some(_)) => Err(Failure::user(format!("more than one container's id starts with \"{text}\""))),
         (None, _) => Err(Failure::not_found(format!("no container \"{text}\""))
             .did_you_mean(text, names.iter().map(String::as_str))
@@ -356,15 +360,39 @@ fn load(paths: &Paths, id: &str) -> Result<Option<Container>> {
     }
     // Who repairs holds the lock meanwhile: a start may come at the same time.
     match try_lock(&directory)? {
-        Lock::Taken => match Record::load(&directory) {
-            // Its supervisor writes the record; before that there is nothing to show.
+        Lock::Taken => match Record::load(&directory).or_else(|failure| load_anew(paths, id, &directory, failure)) {
+            // Its maker or its supervisor writes the record; before that there is nothing to show.
             Err(failure) if failure.is_errno(libc::ENOENT) => Ok(None),
-            Ok(record) if record.unfinished => Ok(None),
             record => Ok(Some(Container { directory, record: record? })),
         },
         Lock::Ours(_file) => load_locked(paths, id),
         Lock::Missing => load_locked(paths, id),
     }
+}
+
+/// The record of a container that somebody looks after, where it cannot be
+/// read: the supervisor knows what is true.
+fn load_anew(paths: &Paths, id: &str, directory: &Path, failure: Failure) -> Result<Record> {
+    if write_down(paths, id) { Record::load(directory) } else { Err(failure) }
+}
+
+/// Has the supervisor of a container write its record anew; false where there
+/// is none, or it does not listen.
+fn write_down(paths: &Paths, id: &str) -> bool {
+    let asked = control::connect(paths, id).ok().flatten().filter(|channel| {
+        channel.send_if_open(&ToSupervisor::WriteDown, &[]).is_ok() && channel.wait(ANSWER_PATIENCE).unwrap_or(false)
+    });
+    asked.is_some_and(|channel| matches!(control::answer(&channel), Ok(Some(FromSupervisor::Done))))
+}
+
+/// What is true of a container that was asked for by name: a record that says
+/// that nobody looks after it is believed only where nobody does.
+fn true_one(paths: &Paths, container: Container) -> Result<Container> {
+    let is_true = !container.record.is_at_rest() || !is_alive(&container.directory);
+    if is_true || !write_down(paths, &container.record.id) {
+        return Ok(container);
+    }
+    Ok(load(paths, &container.record.id)?.unwrap_or(container))
 }
 
 enum Lock {
@@ -385,17 +413,43 @@ fn try_lock(directory: &Path) -> Result<Lock> {
     }
 }
 
-/// Throws away a container whose record cannot be read, by its name or whole
-/// id; false where there is none, or somebody looks after it.
-pub fn remove_damaged(paths: &Paths, text: &str) -> Result<bool> {
+/// A container whose record cannot be read, by its name or whole id, with a
+/// record that says no more than these; `None` where there is none.
+pub fn find_damaged(paths: &Paths, text: &str) -> Option<Container> {
     let link = (!text.contains('/')).then(|| fs::read_link(paths.names().join(text)).ok()).flatten();
-    let id = link.as_deref().and_then(Path::to_str).unwrap_or(text);
-    let directory = paths.containers().join(id);
-    if !is_id(id) || !directory.exists() || !matches!(try_lock(&directory)?, Lock::Ours(_) | Lock::Missing) {
-        return Ok(false);
+    let id = match link.as_deref().and_then(Path::to_str) {
+        Some(id) => id.to_owned(),
+        None => only_id(paths, text)?,
+    };
+    let directory = paths.containers().join(&id);
+    if !is_id(&id) || !directory.join("record.json").exists() {
+        return None;
     }
-    remove_run_files(paths, id);
-    discard(paths, &directory, id, link.as_ref().map(|_| text))?;
+    let name = name_of(paths, &id);
+    Some(Container { directory, record: Record::new(id, name) })
+}
+
+/// The only id that starts with `text`.
+fn only_id(paths: &Paths, text: &str) -> Option<String> {
+    let entries = fs::read_dir(paths.containers()).ok()?.flatten();
+    let ids = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let mut matching = ids.filter(|id| !text.is_empty() && id.starts_with(text));
+    matching.next().filter(|_| matching.next().is_none())
+}
+
+/// The name that leads to the container `id`; empty where there is none.
+fn name_of(paths: &Paths, id: &str) -> String {
+    let links = fs::read_dir(paths.names()).into_iter().flatten().flatten();
+    let mut own = links.filter(|link| fs::read_link(link.path()).is_ok_and(|target| target.as_os_str() == id));
+    own.next().and_then(|link| link.file_name().into_string().ok()).unwrap_or_default()
+}
+
+/// Throws away a container that was found so; false where somebody looks after
+/// it.
+pub fn remove_damaged(paths: &Paths, Container { directory, record }: &Container) -> Result<bool> {
+    let (Lock::Ours(_) | Lock::Missing) = try_lock(directory)? else { return Ok(false) };
+    remove_run_files(paths, &record.id);
+    discard(paths, directory, &record.id, Some(&record.name).filter(|name| !name.is_empty()).map(String::as_str))?;
     Ok(true)
 }
 
@@ -424,16 +478,20 @@ fn load_locked(paths: &Paths, id: &str) -> Result<Option<Container>> {
         Status::Restarting { code, started_ns, finished_ns, .. } => Some((*code, *started_ns, *finished_ns)),
         Status::Created | Status::Exited { .. } => None,
     };
+    let left = record.cgroup.take();
+    if let Some(path) = &left {
+        // What is left in it dies; an empty one goes with the cgroup around it.
+        cgroup::remove(path, id).ok();
+        failpoint::reach(paths, "repair: cgroup removed");
+    }
     if let Some((code, started_ns, finished_ns)) = ended {
         record.status = Status::Exited { code, started_ns, finished_ns, error: None };
-        if let Some(path) = record.cgroup.take() {
-            // What is left in it dies; an empty one goes with the cgroup around it.
-            cgroup::remove(&path, id).ok();
-        }
         // On a full disk the next reader does it: removing must stay possible.
         record.save(&directory).ok();
         failpoint::reach(paths, "repair: end written down");
         events::tell(paths, &record, Action::Die(code));
+    } else if left.is_some() {
+        record.save(&directory).ok();
     }
     if record.unfinished || record.auto_remove && !matches!(record.status, Status::Created) {
         uses::remove_own(paths, id, &record.anonymous_volumes)?;
@@ -445,6 +503,17 @@ fn load_locked(paths: &Paths, id: &str) -> Result<Option<Container>> {
     }
     end_rename(paths, &directory, &record)?;
     Ok(Some(Container { directory, record }))
+}
+
+/// Sees records that were written lately to the disk, where a power cut leaves
+/// them whole. Waits for the disk: for who has nothing else to do.
+pub(super) fn settle(paths: &Paths) {
+    /// The kernel has written what is older (`dirty_expire_centisecs` and
+    /// `dirty_writeback_centisecs` of vm: 35 seconds).
+    const LATELY: Duration = Duration::from_secs(60);
+    for entry in fs::read_dir(paths.containers()).into_iter().flatten().flatten() {
+        record::settle(&entry.path(), LATELY);
+    }
 }
 
 /// Removes what belonged to containers that are gone: names, generated files,

@@ -17,7 +17,7 @@ use std::io;
 use super::events::{self, Event};
 use super::record::Record;
 use super::store;
-use crate::error::{Context, Kind, Result};
+use crate::error::{Context, Failure, Kind, Result};
 use crate::failpoint;
 use crate::paths::Paths;
 use crate::storage::volumes::{self, VolumeName};
@@ -33,12 +33,25 @@ pub struct User {
     pub is_running: bool,
 }
 
+/// By the names of their volumes.
+type Users = BTreeMap<String, Vec<User>>;
+
 /// All users, by the names of their volumes. Looks at records only, and
 /// repairs nothing.
 pub fn of_volumes(paths: &Paths) -> Result<BTreeMap<String, Vec<User>>> {
-    let mut users: BTreeMap<String, Vec<User>> = BTreeMap::new();
+    let (users, unknown) = known_users(paths)?;
+    match unknown.into_iter().next() {
+        Some(failure) => Err(failure.doing("find out which volumes containers use")),
+        None => Ok(users),
+    }
+}
+
+/// The same as far as it is known, and why it is not of the others.
+fn known_users(paths: &Paths) -> Result<(Users, Vec<Failure>)> {
+    let mut users = Users::new();
+    let mut unknown = Vec::new();
     let entries = match fs::read_dir(paths.containers()) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(users),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((users, unknown)),
         result => result.doing(|| format!("read {}", paths.containers().display()))?,
     };
     for entry in entries {
@@ -46,7 +59,11 @@ pub fn of_volumes(paths: &Paths) -> Result<BTreeMap<String, Vec<User>>> {
         let record = match Record::load(&directory) {
             // Being made, or gone meanwhile.
             Err(failure) if failure.is_errno(libc::ENOENT) => continue,
-            result => result.doing(|| "find out which volumes containers use")?,
+            Err(failure) => {
+                unknown.push(failure);
+                continue;
+            }
+            Ok(record) => record,
         };
         let is_running = store::is_alive(&directory);
         for volume in record.volumes() {
@@ -56,20 +73,22 @@ pub fn of_volumes(paths: &Paths) -> Result<BTreeMap<String, Vec<User>>> {
             }
         }
     }
-    Ok(users)
+    Ok((users, unknown))
 }
 
 /// Removes the volumes that belong to the container `id` alone; one that
-/// others use as well outlives it.
+/// others use as well, or may, outlives it: a record that cannot be read keeps
+/// no other container from being removed.
 pub fn remove_own(paths: &Paths, id: &str, names: &[String]) -> Result<()> {
     if names.is_empty() {
         return Ok(());
     }
     let _guard = volumes::hold_alone(paths)?;
-    let users = of_volumes(paths)?;
+    let (users, unknown) = known_users(paths)?;
     for name in names {
         failpoint::reach(paths, "volumes: one to go");
-        let has_others = users.get(name).is_some_and(|users| users.iter().any(|user| user.id != id));
+        let has_others =
+            !unknown.is_empty() || users.get(name).is_some_and(|users| users.iter().any(|user| user.id != id));
         let name = VolumeName::parse(name)?;
         match if has_others { volumes::disown(paths, &name) } else { volumes::remove(paths, &name) } {
             Err(failure) if failure.kind == Kind::NotFound => {}

@@ -49,6 +49,8 @@ pub struct Choices<'a> {
     pub shm_bytes: Option<u64>,
     /// Whether there is a terminal for /dev/console.
     pub terminal: bool,
+    /// Whether the container may make cgroups in its own.
+    pub writable_cgroups: bool,
     /// Whether the host has /dev/mqueue, for `--ipc host`.
     pub host_mqueue: bool,
 }
@@ -56,7 +58,7 @@ pub struct Choices<'a> {
 /// /proc, /sys and /dev with all that is in them, in order.
 pub fn steps(choices: &Choices<'_>) -> Vec<Step> {
     let mut steps = vec![proc(&choices.namespaces.pid), sys(&choices.namespaces.network)];
-    steps.extend(cgroup(choices.namespaces));
+    steps.extend(cgroup(choices));
     let dev = Source::Tmpfs { size_bytes: Some(64 << 10), mode: 0o755, owner: None };
     steps.push(mount("/dev", dev, Attributes { no_suid: true, no_exec: true, ..Attributes::default() }));
     for name in DEVICES {
@@ -101,14 +103,16 @@ fn sys(network: &Namespace) -> Step {
 
 /// A cgroup tree can be mounted only in a cgroup namespace of one's own; the
 /// host's comes with its /sys, if that is shared too.
-fn cgroup(namespaces: &Namespaces) -> Option<Step> {
+fn cgroup(choices: &Choices<'_>) -> Option<Step> {
+    let namespaces = choices.namespaces;
     let source = match &namespaces.cgroup {
         Namespace::Private => Source::Cgroup2,
         Namespace::Join(identity) => Source::Shared(*identity),
         Namespace::Host if namespaces.network == Namespace::Host => return None,
         Namespace::Host => Source::Bind { path: HostPath("/sys/fs/cgroup".into()), recursive: true, propagation: None },
     };
-    Some(mount("/sys/fs/cgroup", source, QUIET_READ_ONLY))
+    let attributes = if choices.writable_cgroups { QUIET } else { QUIET_READ_ONLY };
+    Some(mount("/sys/fs/cgroup", source, attributes))
 }
 
 /// POSIX shared memory and message queues follow the IPC namespace.

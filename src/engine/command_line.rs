@@ -19,6 +19,7 @@ use crate::error::{Context, Failure, Result};
 use crate::image::config::Healthcheck;
 use crate::network::egress::{Loopback, Outside};
 use crate::sandbox::cgroup::limits::Bound;
+use crate::sandbox::cgroup::placement::{Cgroups, Parent};
 use crate::sandbox::rlimits;
 use crate::sandbox::spec::{Attributes, ContainerPath, Propagation};
 
@@ -72,9 +73,10 @@ pub fn words(request: &RunRequest) -> Result<Vec<String>> {
 const _: fn(RunRequest) = |RunRequest {
     source: _, command: _, entrypoint: _, interactive: _, terminal: _, init: _, read_only: _, variables: _, user: _,
     groups: _, hostname: _, name: _, auto_remove: _, labels: _, id_file: _, pid: _, ipc: _, uts: _, network: _,
-    cgroup: _, user_namespace: _, time_offsets: _, mounts: _, volumes_from: _, image_volumes: _, devices: _,
-    shm_bytes: _, directory: _, limits: _, resources: _, sysctls: _, capabilities_added: _, capabilities_dropped: _, security: _,
-    network_options: _, stop_signal: _, platform: _, pull: _, restart: _, stop_timeout_s: _, health: _, log: _,
+    cgroup: _, cgroups: _, cgroup_parent: _, user_namespace: _, time_offsets: _, mounts: _, volumes_from: _,
+    image_volumes: _, devices: _, shm_bytes: _, directory: _, limits: _, resources: _, sysctls: _,
+    capabilities_added: _, capabilities_dropped: _, security: _, network_options: _,
+    stop_signal: _, platform: _, pull: _, restart: _, stop_timeout_s: _, health: _, log: _,
 }| {};
 
 #[derive(Default)]
@@ -173,6 +175,16 @@ impl Words {
             }
         }
         self.network(&request.network, &request.network_options);
+        match request.cgroups {
+            Cgroups::Usual => {}
+            Cgroups::Enabled => self.option("cgroups", "enabled"),
+            Cgroups::Disabled => self.option("cgroups", "disabled"),
+        }
+        match &request.cgroup_parent {
+            None => {}
+            Some(Parent::Slice(slice)) => self.option("cgroup-parent", slice),
+            Some(Parent::Path(path)) => self.option("cgroup-parent", path.display().to_string()),
+        }
         match &request.user_namespace {
             UserChoice::Default => {}
             UserChoice::KeepId { uid, gid } => {
@@ -261,9 +273,12 @@ impl Words {
     }
 
     fn security(&mut self, security: &Security) -> Result<()> {
-        let Security { no_new_privileges, seccomp, mask, unmask } = security;
+        let Security { no_new_privileges, seccomp, mask, unmask, writable_cgroups } = security;
         if *no_new_privileges {
             self.option("security-opt", "no-new-privileges");
+        }
+        if *writable_cgroups {
+            self.option("security-opt", "writable-cgroups=true");
         }
         match seccomp {
             Seccomp::Default => {}

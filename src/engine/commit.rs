@@ -11,6 +11,7 @@ use std::os::fd::AsFd;
 
 use super::pack::{self, Files};
 use super::transfer;
+use crate::container::events::{self, Action};
 use crate::container::record::Record;
 use crate::container::store;
 use crate::error::{Context, Failure, Kind, Result};
@@ -88,6 +89,9 @@ pub fn commit(paths: &Paths, name: &str, options: &CommitOptions, progress: &dyn
         .doing(doing)?;
     let (manifest, id) = derived.store(&blobs).doing(doing)?;
     tags::set(paths, &Tag::new(options.reference.clone(), manifest.clone(), id))?;
+    let (image, name) = (id.to_string(), options.reference.as_ref().map(ToString::to_string).unwrap_or_default());
+    let comment = options.message.as_deref().unwrap_or_default();
+    events::tell(paths, record, Action::Commit { image: &image, name: &name, comment });
     let mut notices = pack::notices(&summary);
     // Unpacked now, so that its first run is as fast as the second. That it
     // could not be does not take the image away.

@@ -22,6 +22,7 @@ use super::make::Effort;
 use super::pack::{self, Files};
 use super::rootfs;
 use crate::container::copy::{Files as Reached, FromCopy, Go, Request, Way};
+use crate::container::events::{self, Action};
 use crate::container::record::{self, Status};
 use crate::container::store::{self, Container, Locked};
 use crate::error::{Context, Failure, Result};
@@ -148,7 +149,7 @@ impl Side {
         let descriptors: Vec<_> = [Some(data.as_fd()), lock.as_ref().map(AsFd::as_fd)].into_iter().flatten().collect();
         launched.channel.send_if_open(&request, &descriptors)?;
         drop((data, lock));
-        let Launched { channel, pidfd } = launched;
+        let Launched { channel, pidfd, .. } = launched;
         let mut side = Self { container, path, channel: Some(channel), pidfd, kind: Kind::Directory, notices };
         match side.hear()? {
             FromCopy::Found(kind) => side.kind = kind,
@@ -175,6 +176,7 @@ impl Side {
         let FromCopy::Packed(summary) = self.hear()? else { return Err(Failure::bug("an answer of another copy")) };
         self.notices.extend(pack::notices(&summary));
         pack::check_still_there(paths, &self.container)?;
+        events::tell(paths, &self.container.record, Action::ArchivePath);
         Ok(std::mem::take(&mut self.notices))
     }
 
@@ -183,6 +185,7 @@ impl Side {
         let FromCopy::Unpacked(summary) = self.hear()? else { return Err(Failure::bug("an answer of another copy")) };
         self.notices.extend(left_out(&summary));
         pack::check_still_there(paths, &self.container)?;
+        events::tell(paths, &self.container.record, Action::ExtractToDir);
         Ok(Copied { bytes: summary.bytes, notices: std::mem::take(&mut self.notices) })
     }
 }

@@ -7,6 +7,7 @@ use std::fs::File;
 use std::os::fd::AsFd;
 
 use super::pack::{self, Files};
+use crate::container::events::{self, Action};
 use crate::container::store;
 use crate::error::{Context, Result};
 use crate::image::archive::{self, Output};
@@ -28,7 +29,9 @@ pub fn export(paths: &Paths, name: &str, newest_s: Option<i64>, output: &Output<
         Output::Path(path) => archive::write_file(path, write),
         Output::Stream(file) => write(file),
     };
-    written.doing(|| format!("export container \"{name}\""))
+    let notices = written.doing(|| format!("export container \"{name}\""))?;
+    events::tell(paths, &container.record, Action::Export);
+    Ok(notices)
 }
 
 fn write(paths: &Paths, files: &Files, newest_s: Option<i64>, file: &File) -> Result<Summary> {

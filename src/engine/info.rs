@@ -16,6 +16,7 @@ use crate::limits;
 use crate::paths::Paths;
 use crate::process::idmap::IdMap;
 use crate::process::subids::{self, Rung};
+use crate::sandbox::cgroup::placement::{self, Placement};
 use crate::storage::overlay;
 
 /// What `kelp info` tells. Docker's names first, then kelp's own.
@@ -74,8 +75,12 @@ pub struct Info {
     pub runtime_dir: PathBuf,
     /// Read-only image stores.
     pub image_stores: Vec<PathBuf>,
-    /// kelp's own cgroup.
+    /// kelp's own cgroup, and what it can be given.
     pub cgroup: Cgroup,
+    /// Where a container's is made that needs one: `scope`, `subtree` or `none`.
+    pub cgroup_rung: &'static str,
+    /// The controllers that it has there.
+    pub cgroup_controllers: Vec<String>,
     /// Version of Landlock's interface; 0 where there is none.
     pub landlock_abi: u32,
     /// Security modules of the kernel.
@@ -110,6 +115,7 @@ pub fn look(paths: &Paths) -> Result<Info> {
     shortfalls.extend(host_view::space(&paths.data));
     let registries = Registries::of_this_user()?;
     let states = States::read(paths)?;
+    let placement = placement::usual(&facts.cgroup);
     let landlock_abi = landlock::version().unwrap_or(0);
     let modules = security_modules();
     let memory = read_kernel_text(Path::new("/proc/meminfo")).unwrap_or_default();
@@ -122,7 +128,11 @@ pub fn look(paths: &Paths) -> Result<Info> {
         containers_stopped: states.stopped,
         images: inventory::read_all(paths)?.images.len() as u64,
         driver: "overlay",
-        cgroup_driver: "none",
+        cgroup_driver: match &placement {
+            Placement { scope: Some(_), .. } => "systemd",
+            Placement { subtree: Some(_), .. } => "cgroupfs",
+            _ => "none",
+        },
         cgroup_version: match facts.cgroup.version {
             CgroupVersion::None => "",
             CgroupVersion::V1 | CgroupVersion::Hybrid => "1",
@@ -148,6 +158,8 @@ pub fn look(paths: &Paths) -> Result<Info> {
         runtime_dir: paths.run.clone(),
         image_stores: paths.image_stores.iter().map(|store| store.path().to_owned()).collect(),
         kernel_version: facts.kernel,
+        cgroup_rung: placement.rung(),
+        cgroup_controllers: placement.controllers().to_vec(),
         cgroup: facts.cgroup,
         landlock_abi,
         security_modules: modules,

@@ -9,14 +9,15 @@ use std::time::{Duration, Instant};
 
 use super::start;
 use crate::container::attach::Observer;
-use crate::container::control::{self, FromSupervisor, Stop, ToSupervisor, Update};
+use crate::container::control::{self, FromSupervisor, Stop, ToSupervisor};
 use crate::container::events::{self, Action};
+use crate::container::processes;
 use crate::container::record::{Record, Status};
-use crate::container::restart::RestartPolicy;
 use crate::container::store::{self, Container, Locked};
 use crate::container::uses;
 use crate::error::{Context, Failure, Kind, Result};
 use crate::failpoint;
+use crate::host;
 use crate::image::registry::Progress;
 use crate::kernel::process;
 use crate::paths::Paths;
@@ -47,6 +48,14 @@ pub fn find(paths: &Paths, name: &str) -> Result<Container> {
     store::find(paths, name)
 }
 
+/// What would end the container called `name`, or take it out of reach, though
+/// it is to go on behind the command; `None` where nothing is known of it.
+pub fn session_warning(paths: &Paths, name: &str) -> Option<String> {
+    let Status::Running { supervisor, .. } = store::find(paths, name).ok()?.record.status else { return None };
+    let cgroups = processes::read_text(supervisor.pid, "cgroup")?;
+    host::session::warning(&paths.run, &cgroups)
+}
+
 pub(super) fn not_running(record: &Record) -> Failure {
     Failure::user("it is not running").hint(way_to_run(record))
 }
@@ -69,7 +78,8 @@ fn ask(paths: &Paths, container: &Container, message: &ToSupervisor) -> Result<O
 
 /// The same, without waiting for the answer: it comes over the channel.
 fn reach(paths: &Paths, container: &Container, message: &ToSupervisor) -> Result<Option<Channel>> {
-    if !container.record.status.is_live() {
+    // The lock is the truth: a record may be damaged, and says nothing of a start under way.
+    if !container.record.status.is_live() && !store::is_alive(&container.directory) {
         return Ok(None);
     }
     let channel = control::connect(paths, &container.record.id)?;
@@ -81,7 +91,7 @@ fn reach(paths: &Paths, container: &Container, message: &ToSupervisor) -> Result
 /// waited for: one that takes its time does not hold the others up.
 pub struct Stopping {
     paths: Paths,
-    stop: Stop,
+    message: ToSupervisor,
     container: Container,
     /// Where the answer comes from; `None` where it did not live.
     channel: Option<Channel>,
@@ -89,23 +99,28 @@ pub struct Stopping {
 
 /// Asks the container called `name` to end. One that does not run is no failure.
 pub fn ask_to_stop(paths: &Paths, name: &str, stop: Stop) -> Result<Stopping> {
+    ask_for_end(paths, name, ToSupervisor::Stop(stop), stopping)
+}
+
+fn ask_for_end(paths: &Paths, name: &str, message: ToSupervisor, doing: fn(&str) -> String) -> Result<Stopping> {
     let container = store::find(paths, name)?;
-    let channel = reach(paths, &container, &ToSupervisor::Stop(stop)).doing(|| stopping(name))?;
-    Ok(Stopping { paths: paths.clone(), stop, container, channel })
+    let channel = reach(paths, &container, &message).doing(|| doing(name))?;
+    Ok(Stopping { paths: paths.clone(), message, container, channel })
 }
 
 impl Stopping {
     /// Waits until it has ended.
     pub fn wait(self) -> Result<()> {
-        let doing = || stopping(&self.container.record.name);
-        match self.channel.and_then(|channel| control::answer(&channel).transpose()).transpose().doing(doing)? {
-            // It has ended. Another may have started it since: that is not waited for.
-            Some(_) => Ok(()),
+        // Another may have started it since: that is not waited for.
+        self.answer().map(drop).doing(|| stopping(&self.container.record.name))
+    }
+
+    /// `None` where it did not live.
+    fn answer(&self) -> Result<Option<FromSupervisor>> {
+        match self.channel.as_ref().map(control::answer).transpose()?.flatten() {
+            Some(answer) => Ok(Some(answer)),
             // It was ending already, or is being started.
-            None => {
-                let message = ToSupervisor::Stop(self.stop);
-                ask_or_see_dead(&self.paths, self.container.clone(), &message).map(drop).doing(doing)
-            }
+            None => ask_or_see_dead(&self.paths, self.container.clone(), &self.message),
         }
     }
 }
@@ -137,22 +152,29 @@ fn ask_or_see_dead(paths: &Paths, mut container: Container, message: &ToSupervis
     }
 }
 
-/// Ends the container called `name`, if it runs, and starts it again.
-pub fn restart(
-    paths: &Paths,
-    name: &str,
-    stop: Stop,
-    progress: &dyn Progress,
-    observer: &mut dyn Observer,
-) -> Result<()> {
-    let container = store::find(paths, name)?;
-    let record = container.record.clone();
-    let doing = || format!("restart container \"{name}\"");
-    if ask_or_see_dead(paths, container, &ToSupervisor::Restart(stop)).doing(doing)?.is_none() {
-        start::start(paths, name, None, progress, observer)?;
+/// A container that was asked to end and to be started again.
+pub struct Restarting(Stopping);
+
+/// Asks the container called `name` to end, if it runs, and to start again.
+pub fn ask_to_restart(paths: &Paths, name: &str, stop: Stop) -> Result<Restarting> {
+    ask_for_end(paths, name, ToSupervisor::Restart(stop), restarting).map(Restarting)
+}
+
+impl Restarting {
+    /// Waits until it runs again; starts it where it did not run.
+    pub fn wait(self, progress: &dyn Progress, observer: &mut dyn Observer) -> Result<()> {
+        let Self(stopping) = self;
+        let record = &stopping.container.record;
+        if stopping.answer().doing(|| restarting(&record.name))?.is_none() {
+            start::start(&stopping.paths, &record.name, None, progress, observer)?;
+        }
+        events::tell(&stopping.paths, record, Action::Restart);
+        Ok(())
     }
-    events::tell(paths, &record, Action::Restart);
-    Ok(())
+}
+
+fn restarting(name: &str) -> String {
+    format!("restart container \"{name}\"")
 }
 
 /// Sends a signal to the program of the container called `name`.
@@ -206,7 +228,7 @@ pub fn wait(paths: &Paths, name: &str, condition: Condition) -> Result<i32> {
     let container = store::find(paths, name)?;
     let mut code = match container.record.status {
         Status::Exited { code, .. } => Some(code),
-        Status::Created => Some(0),
+        Status::Created => Some(container.record.start_failure.as_ref().map_or(0, |failure| failure.code)),
         _ => None,
     };
     if condition == Condition::NextExit {
@@ -260,29 +282,12 @@ pub fn rename(paths: &Paths, name: &str, new: &str) -> Result<()> {
     Ok(())
 }
 
-/// Changes what may change of the container called `name`, for its next starts
-/// too.
-pub fn update(paths: &Paths, name: &str, update: &Update) -> Result<()> {
-    let container = store::find(paths, name)?;
-    let doing = || format!("update container \"{name}\"");
-    if container.record.auto_remove && update.restart.is_some_and(|policy| policy != RestartPolicy::No) {
-        return Err(Failure::user("it is removed when it ends (--rm), which excludes a restart policy")).doing(doing);
-    }
-    change(paths, &container, &ToSupervisor::Update(update.clone()), |Container { directory, record }| {
-        update.apply(record);
-        record.save(directory)
-    })
-    .doing(doing)?;
-    events::tell(paths, &container.record, Action::Update);
-    Ok(())
-}
-
 /// Asks the supervisor for a change, or makes it where there is none.
-fn change(
+pub(super) fn change(
     paths: &Paths,
     container: &Container,
     message: &ToSupervisor,
-    make: impl Fn(&mut Container) -> Result<()>,
+    mut make: impl FnMut(&mut Container) -> Result<()>,
 ) -> Result<()> {
     for _ in 0..2 {
         if ask(paths, container, message)?.is_some() {
@@ -301,8 +306,10 @@ fn change(
 pub fn remove(paths: &Paths, name: &str, force: bool, volumes: bool) -> Result<()> {
     let doing = || format!("remove container \"{name}\"");
     let container = match store::find(paths, name) {
-        Err(failure) if force && failure.kind != Kind::NotFound => {
-            return store::remove_damaged(paths, name).doing(doing)?.then_some(()).ok_or(failure);
+        Err(failure) if force => {
+            let Some(damaged) = store::find_damaged(paths, name) else { return Err(failure) };
+            kill_for_good(paths, &damaged).doing(doing)?;
+            return store::remove_damaged(paths, &damaged).doing(doing)?.then_some(()).ok_or(failure);
         }
         result => result?,
     };
@@ -316,7 +323,7 @@ pub fn remove(paths: &Paths, name: &str, force: bool, volumes: bool) -> Result<(
             Err(Failure::user(format!("container \"{name}\" is {word}")).hint("rm --force kills it first"))
         }
         // Its own supervisor has removed it.
-        Err(failure) if failure.kind == Kind::NotFound && container.record.auto_remove => Ok(()),
+        Err(failure) if failure.kind == Kind::NotFound && (container.record.auto_remove || force) => Ok(()),
         Err(failure) => Err(failure).doing(doing),
     }
 }
@@ -347,12 +354,13 @@ fn remove_locked(paths: &Paths, Locked { container, .. }: &Locked, volumes: bool
 /// Ends a container whatever it does, so that nothing starts it again.
 fn kill_for_good(paths: &Paths, container: &Container) -> Result<()> {
     let stop = Stop { signal: Some(libc::SIGKILL), timeout_s: Some(0) };
-    let supervisor = match &container.record.status {
-        Status::Running { supervisor, .. } | Status::Restarting { supervisor, .. } => Some(supervisor),
-        Status::Created | Status::Exited { .. } => None,
-    };
     // Whatever the record says: who listens is its supervisor.
-    let patience = match control::connect(paths, &container.record.id)? {
+    let channel = control::connect(paths, &container.record.id)?;
+    let supervisor = channel.as_ref().and_then(control::supervisor).or(match &container.record.status {
+        Status::Running { supervisor, .. } | Status::Restarting { supervisor, .. } => Some(*supervisor),
+        Status::Created | Status::Exited { .. } => None,
+    });
+    let patience = match channel {
         // Nobody is to wait for what hears nothing.
         _ if supervisor.is_some_and(|supervisor| supervisor.is_stopped()) => Duration::ZERO,
         Some(channel) => {

@@ -193,7 +193,7 @@ pub struct Pruned {
 pub fn prune(paths: &Paths, filter: &ContainerFilter) -> Result<Pruned> {
     let (mut containers, failures) = lifecycle::list(paths)?;
     choose(paths, &mut containers, filter)?;
-    containers.retain(|container| !container.record.status.is_live());
+    containers.retain(|container| container.record.is_idle());
     let mut pruned = Pruned { failures, ..Pruned::default() };
     let sizes = sizes(paths, &containers)?;
     for (container, size) in containers.iter().zip(sizes) {
@@ -220,7 +220,7 @@ pub fn to_start(paths: &Paths, filter: &ContainerFilter) -> Result<(Vec<String>,
     let (containers, damaged) = containers(paths, &wanted)?;
     let is_idle = |record: &Record| {
         let stays = record.restart == RestartPolicy::UnlessStopped && record.stopped_by_user;
-        !record.status.is_live() && !stays
+        record.is_idle() && !stays
     };
     let idle = containers.into_iter().rev().filter(|container| is_idle(&container.record));
     Ok((idle.map(|container| container.record.name).collect(), damaged))

@@ -29,6 +29,8 @@ use crate::container::namespaces;
 use crate::container::record::{Files, Record, Status};
 use crate::container::store::{self, Container};
 use crate::error::{Context, Failure, Result};
+use crate::host::machine::Machine;
+use crate::host::{self, Cgroup};
 use crate::image::blobs::Blobs;
 use crate::image::config::{ImageConfig, RunConfig};
 use crate::image::digest::Digest;
@@ -38,6 +40,9 @@ use crate::network::resolv_conf;
 use crate::paths::Paths;
 use crate::process::base::Base;
 use crate::process::idmap::IdMap;
+use crate::sandbox::cgroup::limits::Disk;
+use crate::sandbox::cgroup::placement::Parent;
+use crate::sandbox::enforcement::Enforced;
 use crate::sandbox::spec::{HostPath, Mount, Namespace, Root, SandboxSpec, Source, Step};
 use crate::storage::volumes::VolumeName;
 
@@ -49,14 +54,19 @@ pub(super) enum Effort {
 }
 
 /// The plan of a container, without making or starting anything.
-pub(super) fn dry_run(paths: &Paths, request: &RunRequest, progress: &dyn Progress) -> Result<SandboxSpec> {
+pub(super) fn dry_run(
+    paths: &Paths,
+    request: &RunRequest,
+    is_kept: bool,
+    progress: &dyn Progress,
+) -> Result<SandboxSpec> {
     let mut base = Base::find(paths)?;
     let container =
         Container { directory: paths.containers().join("ID"), record: Record::new("ID".to_owned(), String::new()) };
     let stored = stored(request)?;
     let prepared = Prepared::of(paths, &stored, &mut base, &container, Effort::Name, progress)?;
     let wanted = prepared.wanted(paths, &stored.request, &container.record, &|| Ok("ANONYMOUS".to_owned()))?;
-    prepared.plan(paths, &stored, &base, "ID", &wanted)
+    prepared.plan(paths, &stored, &base, "ID", &wanted, is_kept)
 }
 
 /// The request as it is kept for later starts.
@@ -149,7 +159,15 @@ impl Prepared {
         volumes::wanted(&askers, &|name| Ok(store::find(paths, name)?.record), name)
     }
 
-    fn plan(&self, paths: &Paths, stored: &Stored, base: &Base, id: &str, wanted: &Wanted) -> Result<SandboxSpec> {
+    fn plan(
+        &self,
+        paths: &Paths,
+        stored: &Stored,
+        base: &Base,
+        id: &str,
+        wanted: &Wanted,
+        is_kept: bool,
+    ) -> Result<SandboxSpec> {
         let run_directory = paths.container_run(id);
         plan::plan(Input {
             request: &stored.request,
@@ -162,9 +180,11 @@ impl Prepared {
             run_directory: &run_directory,
             joined: &|name, kind| namespace_of(paths, name, kind),
             volumes: &|name| volumes::place(paths, name),
+            disks: &|path| host::machine::disk(path).map(|(major, minor)| Disk { major, minor }),
             profile: stored.profile.as_deref().map(str::as_bytes),
             host: &self.host,
             network: &self.network.mode,
+            is_kept,
         })
     }
 }
@@ -205,12 +225,14 @@ fn kept(paths: &Paths, record: &Record, request: &RunRequest, base: &Base) -> Re
 }
 
 /// Makes all that `container` needs to be started, and plans the start. The
-/// caller holds its lock. The record is returned as it is to be.
+/// caller holds its lock. With `is_kept` it goes on without the caller. The
+/// record is returned as it is to be.
 pub(super) fn prepare(
     paths: &Paths,
     stored: &Stored,
     base: &mut Base,
     container: &Container,
+    is_kept: bool,
     progress: &dyn Progress,
     observer: &mut dyn Observer,
 ) -> Result<Planned> {
@@ -219,13 +241,13 @@ pub(super) fn prepare(
     let prepared = Prepared::of(paths, stored, base, container, Effort::Make, progress)?;
     let run_directory = paths.container_run(&record.id);
     fs::create_dir_all(&run_directory).doing(|| format!("make {}", run_directory.display()))?;
-    tell_of_degradations(request, observer);
+    let name = || Ok(VolumeName::random()?.as_str().to_owned());
+    let wanted = prepared.wanted(paths, request, &record, &name)?;
+    let spec = prepared.plan(paths, stored, base, &record.id, &wanted, is_kept)?;
+    tell_of_degradations(request, &spec, observer);
     if let Some(notice) = &prepared.network.notice {
         observer.notice(notice);
     }
-    let name = || Ok(VolumeName::random()?.as_str().to_owned());
-    let wanted = prepared.wanted(paths, request, &record, &name)?;
-    let spec = prepared.plan(paths, stored, base, &record.id, &wanted)?;
     make_missing_sources(request)?;
     write_contents(&spec)?;
     record.image = prepared.image_name;
@@ -245,6 +267,7 @@ pub(super) fn prepare(
         record.restart = request.restart;
     }
     record.log = request.log.clone().unwrap_or_default();
+    record.enforced = spec.enforced.clone();
     record.restarts = 0;
     record.stopped_by_user = false;
     record.mounts = volumes::mounted(&wanted, &spec);
@@ -365,7 +388,16 @@ fn make_missing_sources(request: &RunRequest) -> Result<()> {
     Ok(())
 }
 
-fn tell_of_degradations(request: &RunRequest, observer: &mut dyn Observer) {
+/// Control groups, as a container of this request may use them.
+pub(super) fn cgroups(request: &RunRequest) -> Cgroup {
+    match &request.cgroup_parent {
+        Some(Parent::Path(path)) => host::cgroup::look().only_below(path),
+        _ => host::cgroup::look(),
+    }
+}
+
+fn tell_of_degradations(request: &RunRequest, spec: &SandboxSpec, observer: &mut dyn Observer) {
+    spec.enforced.iter().filter_map(Enforced::notice).for_each(|notice| observer.notice(&notice));
     for device in &request.devices {
         if let Some(rights) = &device.narrowed {
             observer.notice(&format!(
@@ -386,8 +418,10 @@ fn host_facts(request: &RunRequest) -> HostFacts {
     HostFacts {
         hosts: if may_share { read("/etc/hosts") } else { String::new() },
         resolv_conf: if may_share || may_have_own { resolv_conf::read() } else { String::new() },
-        no_tun: if may_have_own { crate::host::no_tun() } else { None },
-        no_network_namespaces: if may_have_own { crate::host::no_network_namespaces() } else { None },
+        no_tun: if may_have_own { host::no_tun() } else { None },
+        no_network_namespaces: if may_have_own { host::no_network_namespaces() } else { None },
+        cgroup: cgroups(request),
+        machine: if request.resources.that_limit().is_empty() { Machine::default() } else { Machine::look() },
         has_mqueue: request.ipc == Choice::Host && fs::metadata("/dev/mqueue").is_ok_and(|status| status.is_dir()),
     }
 }

@@ -9,6 +9,7 @@
 use std::path::Path;
 
 use super::base_steps::{self, Choices, MASKED, READ_ONLY};
+use super::limiting::{self, Decision, Surroundings};
 use super::network;
 use super::options::mount::What;
 use super::options::namespaces::{Choice, UserChoice};
@@ -17,12 +18,17 @@ use super::options::security::{Seccomp, Unmask};
 use super::options::{environment, mount, sysctl};
 use super::request::RunRequest;
 use crate::error::{Context, Failure, Result};
+use crate::host::Cgroup;
+use crate::host::machine::Machine;
 use crate::image::config::RunConfig;
 use crate::image::config::change::DEFAULT_PATH;
 use crate::limits;
 use crate::process::idmap::{Extent, IdMap};
 use crate::sandbox::capabilities;
-use crate::sandbox::cgroup::Limits;
+use crate::sandbox::cgroup::limits::Disk;
+use crate::sandbox::cgroup::placement::{self, Wish};
+use crate::sandbox::cgroup::{Limits, Placement};
+use crate::sandbox::rlimits;
 use crate::sandbox::seccomp::Policy;
 use crate::sandbox::spec::{
     Attributes, ContainerPath, Filter, HostPath, Mount, Namespace, Namespaces, Process, Root, SandboxSpec, Source, Step,
@@ -57,12 +63,16 @@ pub struct Input<'a> {
     pub joined: &'a dyn Fn(&str, &str) -> Result<Namespace>,
     /// Data directories of volumes, by name; `None` is an anonymous one.
     pub volumes: &'a dyn Fn(Option<&str>) -> Result<HostPath>,
+    /// The disk that a path below /dev stands for.
+    pub disks: &'a dyn Fn(&Path) -> Result<Disk>,
     /// The seccomp profile's bytes, where a file was named.
     pub profile: Option<&'a [u8]>,
     /// What is known of the host.
     pub host: &'a HostFacts,
     /// The network, as this host can give it ([`network::choose`]).
     pub network: &'a Mode,
+    /// It goes on without the command that starts it.
+    pub is_kept: bool,
 }
 
 /// What a plan may know of the host.
@@ -78,6 +88,10 @@ pub struct HostFacts {
     pub no_network_namespaces: Option<String>,
     /// Whether there is a /dev/mqueue.
     pub has_mqueue: bool,
+    /// Control groups; with `--cgroup-parent`, below that.
+    pub cgroup: Cgroup,
+    /// What limits are about, where there are some.
+    pub machine: Machine,
 }
 
 /// Plans one container.
@@ -95,6 +109,7 @@ pub fn plan(input: Input<'_>) -> Result<SandboxSpec> {
         shm_bytes: shm_bytes(&input, &namespaces)?,
         terminal: request.terminal,
         host_mqueue: input.host.has_mqueue,
+        writable_cgroups: request.security.writable_cgroups,
     }));
     steps.extend(generated_files(&input, &namespaces, hostname.as_deref()));
     steps.extend(user_mounts(&input)?);
@@ -104,7 +119,11 @@ pub fn plan(input: Input<'_>) -> Result<SandboxSpec> {
         network: namespaces.network == Namespace::Private,
     };
     let sysctls = request.sysctls.iter().map(|text| sysctl::parse(text, private)).collect::<Result<_>>()?;
-    let process = process(&input, hostname.as_deref(), &id_map)?;
+    let fits = |limits: &Limits| placement(request, &input.host.cgroup, limits, input.is_kept).map(drop);
+    let around = Surroundings { machine: &input.host.machine, fits: &fits, disk: input.disks };
+    let decision = limiting::decide(&request.resources, &around)?;
+    let placement = placement(request, &input.host.cgroup, &decision.limits, input.is_kept)?;
+    let process = process(&input, hostname.as_deref(), &id_map, &decision)?;
     Ok(SandboxSpec {
         version: SPEC_VERSION,
         id: input.id.to_owned(),
@@ -115,7 +134,10 @@ pub fn plan(input: Input<'_>) -> Result<SandboxSpec> {
         root: input.root.0,
         steps,
         sysctls,
-        limits: Limits::default(),
+        placement,
+        limits: decision.limits,
+        substitutes: decision.substitutes,
+        enforced: decision.enforced,
         process,
     })
 }
@@ -141,6 +163,19 @@ fn namespaces(input: &Input<'_>) -> Result<Namespaces> {
         cgroup: choose(&request.cgroup, "cgroup")?,
         time: Some(request.time_offsets.unwrap_or_default()),
     })
+}
+
+/// Where the cgroup of a container of this request is made that is limited so.
+pub(super) fn placement(request: &RunRequest, facts: &Cgroup, limits: &Limits, is_kept: bool) -> Result<Placement> {
+    let is_writable = request.security.writable_cgroups;
+    if is_writable && request.cgroup != Choice::Private {
+        return Err(Failure::usage(
+            "--security-opt writable-cgroups needs a cgroup namespace of the container's own, and --cgroupns shares one",
+        ));
+    }
+    let parent = request.cgroup_parent.as_ref();
+    let wish = Wish { cgroups: request.cgroups, parent, limits, is_writable, is_kept };
+    placement::decide(facts, &wish)
 }
 
 /// The container's ids onto the base namespace's, where 0 is the caller and 1
@@ -327,7 +362,7 @@ fn protections(input: &Input<'_>) -> Result<Vec<Step>> {
     Ok(read_only.chain(masked).chain(more).collect())
 }
 
-fn process(input: &Input<'_>, hostname: Option<&str>, id_map: &IdMap) -> Result<Process> {
+fn process(input: &Input<'_>, hostname: Option<&str>, id_map: &IdMap, decision: &Decision) -> Result<Process> {
     let (request, image) = (input.request, input.image);
     if id_map.is_single() && !request.groups.is_empty() {
         return Err(Failure::host("--group-add needs more ids than the one that is mapped for you")
@@ -347,7 +382,8 @@ fn process(input: &Input<'_>, hostname: Option<&str>, id_map: &IdMap) -> Result<
         groups: request.groups.clone(),
         capabilities,
         no_new_privileges: request.security.no_new_privileges,
-        limits: request.limits.clone(),
+        limits: rlimits::with_processes(&request.limits, decision.processes),
+        oom_score_adj: request.resources.oom_score_adj,
         seccomp: filter(input, capabilities, id_map)?,
         terminal: request.terminal,
         init: request.init,

@@ -19,6 +19,7 @@ use crate::error::{Context, Failure, Result};
 use crate::image::config::Healthcheck;
 use crate::image::platform::Platform;
 use crate::limits;
+use crate::sandbox::cgroup::placement::{Cgroups, Parent};
 use crate::sandbox::spec::TimeOffsets;
 
 /// Where the root file system comes from.
@@ -90,6 +91,12 @@ pub struct RunRequest {
     pub network_options: network::Options,
     /// The cgroup namespace.
     pub cgroup: Choice,
+    /// Whether it has a cgroup of its own.
+    #[serde(default)]
+    pub cgroups: Cgroups,
+    /// What its cgroup is made in.
+    #[serde(default)]
+    pub cgroup_parent: Option<Parent>,
     /// The user namespace's id map.
     pub user_namespace: UserChoice,
     /// Clock offsets.
@@ -171,22 +178,33 @@ impl Stored {
         Ok(Self { version: STORED_VERSION, request, profile })
     }
 
+    /// As it is written.
+    pub fn text(&self) -> Result<String> {
+        serde_json::to_string(self).map_err(|error| Failure::bug(error.to_string()))
+    }
+
     /// Writes it into `containers/ID`: beside the old one, then renamed over it.
     pub fn save(&self, container: &Path) -> Result<()> {
         let (path, new) = (container.join(STORED_NAME), container.join("request.json.new"));
-        let bytes = serde_json::to_vec(self).map_err(|error| Failure::bug(error.to_string()))?;
-        fs::write(&new, bytes).and_then(|()| fs::rename(&new, &path)).doing(|| format!("write {}", path.display()))
+        fs::write(&new, self.text()?)
+            .and_then(|()| fs::rename(&new, &path))
+            .doing(|| format!("write {}", path.display()))
     }
 
     /// Reads it from `containers/ID`.
     pub fn load(container: &Path) -> Result<Self> {
+        Ok(Self::load_with_text(container)?.0)
+    }
+
+    /// The same, with the text that it was read from.
+    pub fn load_with_text(container: &Path) -> Result<(Self, String)> {
         let path = container.join(STORED_NAME);
         let doing = || format!("read {}", path.display());
         let bytes = limits::read_file(&path, limits::RECORD_BYTES_MAX).doing(doing)?;
         let stored: Self =
             serde_json::from_slice(&bytes).map_err(|error| Failure::host(error.to_string())).doing(doing)?;
         match stored.version <= STORED_VERSION {
-            true => Ok(stored),
+            true => Ok((stored, String::from_utf8(bytes).map_err(|_| Failure::bug("JSON that is not UTF-8"))?)),
             false => Err(Failure::host("it was made by a newer kelp")).doing(doing),
         }
     }

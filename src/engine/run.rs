@@ -24,6 +24,7 @@ use crate::process::base::Base;
 use crate::process::launch::{self, Launched};
 use crate::process::stage::Stage;
 use crate::process::steps::Steps;
+use crate::sandbox::cgroup::scope::{self, Scoped};
 use crate::sandbox::spec::SandboxSpec;
 
 /// How a container is run.
@@ -58,6 +59,7 @@ pub fn run(
     observer: &mut dyn Observer,
 ) -> Result<Ran> {
     let mut steps = Steps::new("command");
+    let is_kept = matches!(mode, Mode::Detached);
     check_streams()?;
     let stored = make::stored(request)?;
     let mut base = Base::find(paths)?;
@@ -74,16 +76,25 @@ pub fn run(
     let id = made.container.record.id.clone();
     steps.mark("make the container");
     let prepared = write_down(paths, &stored, &made)
-        .and_then(|()| make::prepare(paths, &stored, &mut base, &made.container, progress, observer));
+        .and_then(|()| make::prepare(paths, &stored, &mut base, &made.container, is_kept, progress, observer));
     steps.mark("plan");
     failpoint::reach(paths, "run: planned");
     let result = match prepared {
-        Ok(planned) => start(paths, mode, &launched, made, planned, request.log.is_some(), observer),
+        Ok(planned) => {
+            let scoped = scope::make(&planned.spec.placement, &id, &planned.record.name, launched.pid);
+            if scoped != Scoped::Unasked {
+                steps.mark("have a scope made");
+            }
+            failpoint::reach(paths, "run: scope made");
+            start(paths, mode, &launched, made, (planned, scoped), request.log.is_some(), observer)
+        }
         Err(failure) => abandon(paths, &made).and(Err(failure)),
     };
     steps.mark("attach until the end");
     observer.steps(&steps.done);
-    if let (Err(_), Some(path)) = (&result, &request.id_file) {
+    if let (Err(_), Some(path)) = (&result, &request.id_file)
+        && !paths.containers().join(&id).exists()
+    {
         // There is no container of that id.
         fs::remove_file(path).ok();
     }
@@ -106,7 +117,7 @@ pub fn create(
     let made = make(paths, request, name)?;
     let directory = &made.container.directory;
     let done = write_down(paths, &stored, &made)
-        .and_then(|()| make::prepare(paths, &stored, &mut base, &made.container, progress, observer))
+        .and_then(|()| make::prepare(paths, &stored, &mut base, &made.container, true, progress, observer))
         .and_then(|Planned { record, .. }| {
             record.save(directory).map(|()| events::tell(paths, &record, Action::Create))
         });
@@ -123,8 +134,9 @@ pub fn create(
 }
 
 /// The plan of a container, without making or starting anything.
-pub fn dry_run(paths: &Paths, request: &RunRequest, progress: &dyn Progress) -> Result<SandboxSpec> {
-    make::dry_run(paths, request, progress)
+/// With `is_kept` it would go on without the command.
+pub fn dry_run(paths: &Paths, request: &RunRequest, is_kept: bool, progress: &dyn Progress) -> Result<SandboxSpec> {
+    make::dry_run(paths, request, is_kept, progress)
 }
 
 /// A directory as a standard stream would be a way out of the container
@@ -188,7 +200,7 @@ fn start(
     mode: &Mode,
     launched: &Launched,
     made: Made,
-    Planned { spec, mut record, network }: Planned,
+    (Planned { spec, mut record, network }, scoped): (Planned, Scoped),
     is_logged: bool,
     observer: &mut dyn Observer,
 ) -> Result<End> {
@@ -207,6 +219,7 @@ fn start(
         directory: made.container.directory,
         paths: paths.clone(),
         streams,
+        scoped,
         foreground: matches!(mode, Mode::Foreground { .. }),
         is_new: true,
         size: terminal::size(std::io::stdin().as_fd()).ok(),

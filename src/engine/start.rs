@@ -17,6 +17,7 @@ use crate::paths::Paths;
 use crate::process::base::Base;
 use crate::process::launch;
 use crate::process::stage::Stage;
+use crate::sandbox::cgroup::scope;
 
 /// Starts the container called `name`; with `attachment`, stays with it. One
 /// that runs already is no failure.
@@ -61,7 +62,10 @@ fn start_locked(
     if let Some(notice) = &base.notice {
         observer.notice(notice);
     }
-    let Planned { spec, record, network } = make::prepare(paths, &stored, &mut base, &container, progress, observer)?;
+    let Planned { spec, record, network } =
+        make::prepare(paths, &stored, &mut base, &container, true, progress, observer)?;
+    let scoped = scope::make(&spec.placement, &record.id, &record.name, launched.pid);
+    failpoint::reach(paths, "run: scope made");
     let streams = match attachment {
         Some(Attachment { stdin, .. }) => StreamsWanted::Attached { stdin: *stdin && record.interactive },
         None => StreamsWanted::Kept,
@@ -72,6 +76,7 @@ fn start_locked(
         directory: container.directory,
         paths: paths.clone(),
         streams,
+        scoped,
         foreground: false,
         is_new: false,
         size: terminal::size(std::io::stdin().as_fd()).ok(),
@@ -87,11 +92,16 @@ fn start_locked(
 }
 
 pub(super) fn stored(container: &Container) -> Result<Stored> {
-    Stored::load(&container.directory).map_err(|failure| match failure.is_errno(libc::ENOENT) {
+    Stored::load(&container.directory).map_err(older)
+}
+
+/// Explains why a request cannot be read.
+pub(super) fn older(failure: Failure) -> Failure {
+    match failure.is_errno(libc::ENOENT) {
         true => Failure::user("it was made by an older kelp, which did not write down what was asked for")
             .hint("run its image anew"),
         false => failure,
-    })
+    }
 }
 
 /// As Docker: the end of an input that is no terminal would be typed into the

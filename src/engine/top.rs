@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::lifecycle;
+use crate::container::events::{self, Action};
 use crate::container::processes::{self, Processes};
 use crate::container::procfs::{Ids, Stat, total_memory};
 use crate::container::record::{Record, Status};
@@ -85,7 +86,9 @@ impl Clock {
 /// The processes of the container called `name`.
 pub fn list(paths: &Paths, name: &str) -> Result<Listing> {
     let container = store::find(paths, name)?;
-    processes_of(&container.record).doing(|| format!("list the processes of container \"{name}\""))
+    let listing = processes_of(&container.record).doing(|| format!("list the processes of container \"{name}\""))?;
+    events::tell(paths, &container.record, Action::Top);
+    Ok(listing)
 }
 
 fn processes_of(record: &Record) -> Result<Listing> {

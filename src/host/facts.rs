@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{in_seccomp_filter, mountinfo, sysctl};
+use super::cgroup::{self, Cgroup, CgroupVersion};
+use super::{in_seccomp_filter, sysctl};
 
 /// What the host is like.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,36 +32,6 @@ pub struct Facts {
     pub selinux_enforces: bool,
     /// XDG_RUNTIME_DIR, where it is set.
     pub runtime_directory: Option<PathBuf>,
-}
-
-/// Control groups, as the caller finds them.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Cgroup {
-    /// Which hierarchies there are.
-    pub version: CgroupVersion,
-    /// The caller's own cgroup in the v2 tree.
-    pub path: Option<PathBuf>,
-    /// The same as a directory of the host.
-    pub directory: Option<PathBuf>,
-    /// Controllers of v2 that are open there.
-    pub controllers: Vec<String>,
-    /// Whether the caller may make cgroups below its own (delegation).
-    pub is_delegated: bool,
-}
-
-/// Which hierarchies there are.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum CgroupVersion {
-    /// None is mounted.
-    #[default]
-    None,
-    /// Only v1.
-    V1,
-    /// v2 without controllers beside v1, which has them.
-    Hybrid,
-    /// v2.
-    V2,
 }
 
 /// How much is lost.
@@ -116,78 +87,13 @@ pub fn facts() -> Facts {
     Facts {
         kernel: read("kernel/osrelease"),
         hostname: read("kernel/hostname"),
-        cgroup: cgroup(),
+        cgroup: cgroup::look(),
         tun_refused: tun.err().map(|error| crate::error::Failure::from(error).to_string()),
         sysctls: SYSCTLS.iter().filter_map(value).collect(),
         in_seccomp_filter: in_seccomp_filter(),
         selinux_enforces: fs::read_to_string("/sys/fs/selinux/enforce").is_ok_and(|value| value.trim() == "1"),
         runtime_directory: std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from),
     }
-}
-
-/// The caller's own cgroup.
-pub fn cgroup() -> Cgroup {
-    let mounts = mountinfo::parse(&fs::read_to_string("/proc/self/mountinfo").unwrap_or_default());
-    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let has_v1 = mounts.iter().any(|mount| mount.kind == "cgroup");
-    let Some(mount) = cgroup2(&mounts) else {
-        let version = if has_v1 { CgroupVersion::V1 } else { CgroupVersion::None };
-        return Cgroup { version, ..Cgroup::default() };
-    };
-    let version = if has_v1 { CgroupVersion::Hybrid } else { CgroupVersion::V2 };
-    let Some(path) = own_cgroup(&own) else { return Cgroup { version, ..Cgroup::default() } };
-    let read_only = mount.is_read_only();
-    let directory = CgroupMount::of(mount.clone()).directory(Path::new(path));
-    let controllers = fs::read_to_string(directory.join("cgroup.controllers")).unwrap_or_default();
-    let may_write =
-        |name: &str| nix::unistd::access(&directory.join(name), nix::unistd::AccessFlags::W_OK).is_ok() && !read_only;
-    Cgroup {
-        version,
-        path: Some(PathBuf::from(path)),
-        controllers: controllers.split_ascii_whitespace().map(str::to_owned).collect(),
-        // cgroups(7), "Delegation": the directory and these two files are the delegatee's.
-        is_delegated: ["", "cgroup.procs", "cgroup.subtree_control"].into_iter().all(may_write),
-        directory: Some(directory),
-    }
-}
-
-/// A mount of the v2 tree that can be seen: another one may lie on top of it.
-fn cgroup2(mounts: &[mountinfo::MountInfo]) -> Option<&mountinfo::MountInfo> {
-    let is_seen = |mount: &&mountinfo::MountInfo| mount.target.join("cgroup.controllers").exists();
-    mounts.iter().filter(|mount| mount.kind == "cgroup2").find(is_seen)
-}
-
-/// Where the v2 tree is mounted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CgroupMount {
-    /// Which part of the tree.
-    pub root: PathBuf,
-    /// Where.
-    pub target: PathBuf,
-}
-
-impl CgroupMount {
-    /// Looks for it.
-    pub fn find() -> Option<Self> {
-        let mounts = mountinfo::parse(&fs::read_to_string("/proc/self/mountinfo").ok()?);
-        cgroup2(&mounts).cloned().map(Self::of)
-    }
-
-    fn of(mount: mountinfo::MountInfo) -> Self {
-        Self { root: mount.root.into(), target: mount.target }
-    }
-
-    /// The directory of the cgroup at `path`, as /proc/PID/cgroup has it.
-    pub fn directory(&self, path: &Path) -> PathBuf {
-        // The mount may show a part of the tree only, as in another container.
-        let below = path.strip_prefix(&self.root).or_else(|_| path.strip_prefix("/"));
-        self.target.join(below.unwrap_or(Path::new("")))
-    }
-}
-
-/// The path in the v2 tree: the line `0::PATH` of /proc/self/cgroup.
-pub fn own_cgroup(text: &str) -> Option<&str> {
-    text.lines().find_map(|line| line.strip_prefix("0::"))
 }
 
 /// What a host with these facts does not give.
@@ -285,26 +191,34 @@ fn cgroups(facts: &Facts) -> Vec<Shortfall> {
         let missing = Shortfall::new("D14", Level::Warn, "no cgroup v2 controllers").why(how).effect(limits);
         return vec![missing.remedy("admin: boot with systemd.unified_cgroup_hierarchy=1 (cgroup v2 alone)")];
     }
-    let directory = cgroup.directory.as_deref().unwrap_or(Path::new("/sys/fs/cgroup")).display();
-    if !cgroup.is_delegated {
+    let own = cgroup.directory.as_deref().unwrap_or(Path::new("/sys/fs/cgroup"));
+    // Who gives most; a subtree with others in it gives what is enabled there.
+    let manager = cgroup.manager.iter().map(|manager| (&manager.directory, manager.controllers.as_slice()));
+    let subtrees = cgroup.subtrees.iter().map(|subtree| (&subtree.directory, subtree.usable()));
+    let missing = |controllers: &[String]| {
+        LIMITING.into_iter().filter(|wanted| !controllers.iter().any(|name| name == wanted)).collect::<Vec<_>>()
+    };
+    let best = manager.chain(subtrees).min_by_key(|(_, controllers)| missing(controllers).len());
+    let Some((directory, controllers)) = best else {
         return vec![
             Shortfall::new("D15", Level::Warn, "cgroup v2 is not delegated to you")
-                .why(format!("{directory} cannot be written"))
+                .why(format!("{} cannot be written, and no systemd of yours runs", own.display()))
                 .effect(limits)
-                .remedy("run kelp in a scope of yours: systemd-run --user --scope -p Delegate=yes kelp ..."),
+                .remedy("log in by ssh or loginctl enable-linger, which start one; or admin: delegate a cgroup to you"),
         ];
-    }
-    let missing: Vec<&str> =
-        LIMITING.into_iter().filter(|wanted| !cgroup.controllers.iter().any(|name| name == wanted)).collect();
+    };
+    let missing = missing(controllers).join(", ");
     if missing.is_empty() {
         return Vec::new();
     }
-    let missing = missing.join(", ");
     vec![
         Shortfall::new("D15", Level::Warn, &format!("cgroup controllers missing: {missing}"))
-            .why(format!("{directory}/cgroup.controllers has \"{}\"", cgroup.controllers.join(" ")))
+            .why(format!("{} gives \"{}\"", directory.display(), controllers.join(" ")))
             .effect(format!("limits on {missing} cannot hold"))
-            .remedy("admin: add Delegate=cpu cpuset io memory pids to user@.service, by systemctl edit"),
+            .remedy(
+                "admin: Delegate=cpu cpuset io memory pids below [Service] in \
+                 /etc/systemd/system/user@.service.d/delegate.conf",
+            ),
     ]
 }
 
@@ -369,6 +283,7 @@ fn version(release: &str) -> Option<(u32, u32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::cgroup::{Manager, Subtree};
 
     fn good() -> Facts {
         Facts {
@@ -377,8 +292,11 @@ mod tests {
                 version: CgroupVersion::V2,
                 path: Some("/user.slice".into()),
                 directory: Some("/sys/fs/cgroup/user.slice".into()),
-                controllers: ["cpu", "memory", "pids"].map(str::to_owned).to_vec(),
-                is_delegated: true,
+                manager: Some(Manager {
+                    controllers: ["cpu", "memory", "pids"].map(str::to_owned).to_vec(),
+                    ..Manager::default()
+                }),
+                ..Cgroup::default()
             },
             runtime_directory: Some("/".into()),
             ..Facts::default()
@@ -396,8 +314,20 @@ mod tests {
     fn each_fact_has_its_shortfall() {
         check(|_| {}, &[]);
         check(|facts| facts.cgroup.version = CgroupVersion::Hybrid, &["D14"]);
-        check(|facts| facts.cgroup.is_delegated = false, &["D15"]);
-        check(|facts| facts.cgroup.controllers.truncate(2), &["D15"]);
+        check(|facts| facts.cgroup.manager = None, &["D15"]);
+        let controllers = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let poor = || Some(Manager { controllers: controllers(&["memory", "pids"]), ..Manager::default() });
+        check(|facts| facts.cgroup.manager = poor(), &["D15"]);
+        let rich = || vec![Subtree { controllers: controllers(&["cpu", "memory", "pids"]), ..Subtree::default() }];
+        let set_rich = |facts: &mut Facts| (facts.cgroup.manager, facts.cgroup.subtrees) = (poor(), rich());
+        check(set_rich, &[]);
+        check(
+            |facts| {
+                set_rich(facts);
+                facts.cgroup.subtrees[0].others.push("7 (bash)".to_owned());
+            },
+            &["D15"],
+        );
         check(|facts| facts.tun_refused = Some("EACCES".to_owned()), &["D12"]);
         check(|facts| facts.kernel = "4.18.0-513.el8".to_owned(), &["D22"]);
         check(|facts| facts.runtime_directory = None, &["D17"]);
@@ -411,10 +341,9 @@ mod tests {
     }
 
     #[test]
-    fn versions_and_cgroups_are_read() {
+    fn versions_are_read() {
         assert_eq!(version("5.14.0-427.el9"), Some((5, 14)));
         assert_eq!(version("x"), None);
-        assert_eq!(own_cgroup("5:cpu:/a\n0::/user.slice/x\n"), Some("/user.slice/x"));
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Whether the end of the user's session would take a container along, where
 //! systemd-logind looks after sessions.
 //!
-//! It is found without asking logind: what decides are the cgroup that this
-//! process is in, a file that stands for lingering, and logind's settings
+//! It is found without asking logind: what decides are the cgroup that its
+//! supervisor is in, a file that stands for lingering, and logind's settings
 //! (loginctl(1), logind.conf(5), sd_booted(3)). Where that does not say it for
 //! sure, nothing is said.
 
@@ -33,13 +33,13 @@ enum Place {
 }
 
 /// One line for who starts a container that is to go on; `run` is kelp's
-/// runtime directory. `None` where nothing is known to be in its way.
-pub fn warning(run: &Path) -> Option<String> {
+/// runtime directory, `cgroups` the text of /proc/PID/cgroup of its supervisor.
+/// `None` where nothing is known to be in its way.
+pub fn warning(run: &Path, cgroups: &str) -> Option<String> {
     if !Path::new("/run/systemd/system").is_dir() {
         return None;
     }
-    let cgroups = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let place = place(&cgroups);
+    let place = place(cgroups);
     if place == Place::Elsewhere {
         return None;
     }

@@ -287,6 +287,15 @@ pub fn set_limit(resource: u32, soft: u64, hard: u64) -> Result<()> {
     check(value.into(), "setrlimit", || format!("resource {resource} to {soft}:{hard}")).map(drop)
 }
 
+/// Lets the thread `tid` (0 for the calling one) run on these processors only
+/// (sched_setaffinity(2)); processes and threads that it starts inherit it.
+pub fn set_affinity(tid: i32, processors: &[u32]) -> Result<()> {
+    let mut set = nix::sched::CpuSet::new();
+    let target = || format!("thread {tid} to {} processors", processors.len());
+    processors.iter().try_for_each(|processor| set.set(*processor as usize)).named("sched_setaffinity", target)?;
+    nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(tid), &set).named("sched_setaffinity", target)
+}
+
 /// Closes descriptors 0 to 2, for a process that neither reads nor prints: a
 /// pipe's reader must see the end when the program closes it.
 pub fn close_standard_streams() {

@@ -46,9 +46,20 @@ pub fn accept(listener: BorrowedFd<'_>) -> Result<Option<OwnedFd>> {
 
 /// A stream socket connected to the one that listens at `path`.
 pub fn connect(path: &Path) -> Result<OwnedFd> {
+    connect_with(path, SockFlag::empty())
+}
+
+/// The same without waiting: EAGAIN where too many wait already. The socket
+/// is non-blocking.
+pub fn connect_now(path: &Path) -> Result<OwnedFd> {
+    connect_with(path, SockFlag::SOCK_NONBLOCK)
+}
+
+fn connect_with(path: &Path, flags: SockFlag) -> Result<OwnedFd> {
     let doing = || path.display().to_string();
-    let socket = nix::sys::socket::socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)
-        .named("socket", String::new)?;
+    let flags = SockFlag::SOCK_CLOEXEC | flags;
+    let socket =
+        nix::sys::socket::socket(AddressFamily::Unix, SockType::Stream, flags, None).named("socket", String::new)?;
     let address = UnixAddr::new(path).named("connect", doing)?;
     nix::sys::socket::connect(socket.as_raw_fd(), &address).named("connect", doing)?;
     Ok(socket)
@@ -82,6 +93,15 @@ pub fn peer_uid(socket: BorrowedFd<'_>) -> Result<u32> {
     let credentials =
         nix::sys::socket::getsockopt(&socket, sockopt::PeerCredentials).named("getsockopt", String::new)?;
     Ok(credentials.uid())
+}
+
+/// The process at the other end; where we connected, the one that listens
+/// (SO_PEERCRED of unix(7)). As the caller's pid namespace has it: 0 where it
+/// cannot be seen from there.
+pub fn peer_pid(socket: BorrowedFd<'_>) -> Result<i32> {
+    let credentials =
+        nix::sys::socket::getsockopt(&socket, sockopt::PeerCredentials).named("getsockopt", String::new)?;
+    Ok(credentials.pid())
 }
 
 /// Whether a call that must not wait does not.

@@ -40,6 +40,8 @@ pub struct Launched {
     pub channel: Channel,
     /// The process, a child of the caller's.
     pub pidfd: OwnedFd,
+    /// The same, by number; it is that one's until it is waited for.
+    pub pid: i32,
 }
 
 /// Starts `stage` in the base namespace with `handed` on its descriptors 4 and
@@ -135,7 +137,7 @@ fn try_launch(
             if base.register(pid).is_ok() {
                 base.hold(pid);
             }
-            Ok(Launched { channel: ours, pidfd })
+            Ok(Launched { channel: ours, pidfd, pid })
         }
     }
 }

@@ -6,12 +6,15 @@
 //! has executed (it is a process of its own pid namespace by then), and the
 //! supervisor must go on all the same.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use super::cgroup::Entrance;
+use super::oom_score;
 use super::spec::{Namespaces, Process};
 use super::stage::init::Streams;
 use super::stage::join;
 use crate::error::Result;
+use crate::kernel::Errno;
 use crate::kernel::clone::{Child, Side, clone3};
 use crate::process::channel::Channel;
 
@@ -24,7 +27,9 @@ pub struct Target<'a> {
     /// Only one id is mapped in it.
     pub single: bool,
     /// Its own cgroup, if it has one.
-    pub cgroup: Option<BorrowedFd<'a>>,
+    pub cgroup: Option<&'a Entrance>,
+    /// Its first process, seen from here.
+    pub pid: i32,
 }
 
 /// A program that is on its way into a container.
@@ -36,12 +41,31 @@ pub struct Joining {
     pub channel: Channel,
 }
 
+/// A container that may make cgroups may have put its processes into some, and
+/// given those controllers: then none can be where its program was started (the
+/// kernel says EBUSY). The joiner goes where the first process is now.
+fn clone_joiner(target: &Target<'_>) -> Result<Side> {
+    let entrance = target.cgroup.map(Entrance::as_fd);
+    match (clone3(0, entrance), target.cgroup) {
+        (Err(error), Some(entrance)) if matches!(error.errno, Errno::EBUSY | Errno::EOPNOTSUPP) => {
+            let inside = entrance.find_below(target.pid)?;
+            Ok(clone3(0, Some(inside.as_fd()))?)
+        }
+        (side, _) => Ok(side?),
+    }
+}
+
 /// Runs `process` in a container. The caller is single-threaded, in the base
 /// user namespace and without no_new_privs, which the program would inherit.
 /// Of `streams`, each that is `None` is the caller's own.
 pub fn join(target: &Target<'_>, process: &Process, streams: Streams<'_>) -> Result<Joining> {
     let (ours, theirs) = Channel::pair()?;
-    match clone3(0, target.cgroup)? {
+    let score = oom_score::lend(process.oom_score_adj)?;
+    let cloned = clone_joiner(target);
+    if !matches!(cloned, Ok(Side::Child)) {
+        oom_score::restore(score);
+    }
+    match cloned? {
         Side::Child => join::run(target, process, streams, theirs),
         Side::Parent(Child { pidfd, .. }) => {
             drop(theirs);

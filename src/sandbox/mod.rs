@@ -5,9 +5,11 @@
 
 pub mod capabilities;
 pub mod cgroup;
+pub mod enforcement;
 pub mod environment;
 pub mod join;
 pub mod mounts;
+mod oom_score;
 pub mod rlimits;
 pub mod root;
 pub mod seccomp;

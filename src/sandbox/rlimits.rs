@@ -40,6 +40,17 @@ pub fn text((number, soft, hard): (u32, u64, u64)) -> String {
     format!("{}={}:{}", name(number), value(soft), value(hard))
 }
 
+/// `limits` with at most so many processes.
+pub fn with_processes(limits: &[(u32, u64, u64)], most: Option<u64>) -> Vec<(u32, u64, u64)> {
+    let mut limits = limits.to_vec();
+    let Some(most) = most else { return limits };
+    match limits.iter_mut().find(|(number, ..)| *number == libc::RLIMIT_NPROC) {
+        Some((_, soft, hard)) => (*soft, *hard) = ((*soft).min(most), (*hard).min(most)),
+        None => limits.push((libc::RLIMIT_NPROC, most, most)),
+    }
+    limits
+}
+
 /// Docker's name of an RLIMIT_* number.
 pub fn name(number: u32) -> &'static str {
     NAMES.iter().find(|(_, known)| *known == number).map_or("", |(name, _)| *name)
@@ -86,6 +97,13 @@ mod tests {
         check("core=0", Ok((4, 0, 0)));
         check("memlock=-1", Ok((8, UNLIMITED, UNLIMITED)));
         check("stack=5:-1", Ok((3, 5, UNLIMITED)));
+    }
+
+    #[test]
+    fn the_lesser_number_of_processes_counts() {
+        assert_eq!(with_processes(&[(7, 1, 2)], None), [(7, 1, 2)]);
+        assert_eq!(with_processes(&[(7, 1, 2)], Some(5)), [(7, 1, 2), (libc::RLIMIT_NPROC, 5, 5)]);
+        assert_eq!(with_processes(&[(libc::RLIMIT_NPROC, 3, 9)], Some(5)), [(libc::RLIMIT_NPROC, 3, 5)]);
     }
 
     #[test]

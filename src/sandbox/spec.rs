@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::cgroup::Limits;
+use super::cgroup::{Limits, Placement};
+use super::enforcement::{Enforced, Substitutes};
 use crate::kernel::seccomp::Instruction;
 use crate::process::identity::Identity;
 use crate::process::idmap::IdMap;
@@ -93,10 +94,19 @@ pub struct SandboxSpec {
     pub steps: Vec<Step>,
     /// Written below /proc/sys before the payload starts: `net.ipv4.x` → value.
     pub sysctls: Vec<(String, String)>,
+    /// Where its cgroup is made.
+    #[serde(default)]
+    pub placement: Placement,
     /// What its cgroup may use: written before anything is started in it. A
     /// limit that cannot be written is a failure.
     #[serde(default, skip_serializing_if = "Limits::is_empty")]
     pub limits: Limits,
+    /// What is done for limits that its cgroup cannot hold.
+    #[serde(default, skip_serializing_if = "Substitutes::is_empty")]
+    pub substitutes: Substitutes,
+    /// Each limit, and who holds it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub enforced: Vec<Enforced>,
     /// The program.
     pub process: Process,
 }
@@ -326,6 +336,9 @@ pub struct Process {
     pub no_new_privileges: bool,
     /// Resource limits: RLIMIT_* number, soft, hard (`u64::MAX` is unlimited).
     pub limits: Vec<(u32, u64, u64)>,
+    /// How willingly the kernel kills it where memory is short.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oom_score_adj: Option<i32>,
     /// The seccomp filter; `None` is unconfined, and said so by the user.
     pub seccomp: Option<Filter>,
     /// A terminal of its own (`-t`).

@@ -7,8 +7,9 @@ use std::path::Path;
 
 use nix::sched::CloneFlags;
 
-use super::cgroup::Group;
+use super::cgroup::{Entrance, Group};
 use super::mounts::Sources;
+use super::oom_score;
 use super::root;
 use super::spec::{HostPath, Mount, Namespace, Namespaces, SandboxSpec, Source, Step, TimeOffsets};
 use super::stage::init::{self, Handed, Streams, ToInit};
@@ -30,7 +31,7 @@ pub struct Started {
     /// mounts down the moment the last process ends.
     pub mounts: Option<File>,
     /// Its own cgroup, if it could be put into that.
-    pub cgroup: Option<OwnedFd>,
+    pub cgroup: Option<Entrance>,
 }
 
 /// Starts `spec`. `mount_point` is an existing directory that only hosts the
@@ -47,7 +48,12 @@ pub fn start(
     join_namespaces(&spec.namespaces)?;
     let sources = open_shared(spec)?;
     let (ours, theirs) = Channel::pair()?;
-    let (side, is_inside) = clone_init(&spec.namespaces, cgroup).map_err(crate::host::explain_namespaces)?;
+    let score = oom_score::lend(spec.process.oom_score_adj)?;
+    let cloned = clone_init(spec, cgroup);
+    if !matches!(cloned, Ok((Side::Child, _))) {
+        oom_score::restore(score);
+    }
+    let (side, is_inside) = cloned.map_err(crate::host::explain_namespaces)?;
     match side {
         Side::Child => {
             drop(ours);
@@ -60,21 +66,23 @@ pub fn start(
             // An init that is gone already has said why: the supervisor reads that next.
             ours.send(&ToInit::Mapped, &[]).ok();
             let mounts = File::open(format!("/proc/{pid}/ns/mnt")).ok();
-            let cgroup = cgroup.filter(|_| is_inside).map(|group| group.as_fd().try_clone_to_owned()).transpose()?;
+            let cgroup = cgroup.filter(|_| is_inside).map(Group::entrance).transpose()?;
             Ok(Started { pid, pidfd, channel: ours, mounts, cgroup })
         }
     }
 }
 
 /// Clones init, into `cgroup` if there is one that it can be cloned into;
-/// whether it is there.
-fn clone_init(namespaces: &Namespaces, cgroup: Option<&Group>) -> kernel::Result<(Side, bool)> {
-    let flags = clone_flags(namespaces);
+/// whether it is there. Where one is required, it must be.
+fn clone_init(spec: &SandboxSpec, cgroup: Option<&Group>) -> kernel::Result<(Side, bool)> {
+    let flags = clone_flags(&spec.namespaces);
     if let Some(group) = cgroup {
         // A cgroup namespace begins where its maker is, which would be here: init makes it itself.
         match clone3(flags & !(libc::CLONE_NEWCGROUP as u64), Some(group.as_fd())) {
             // A threaded cgroup, controllers for its children, Linux before 5.7.
-            Err(error) if matches!(error.errno, Errno::EACCES | Errno::EBUSY | Errno::EOPNOTSUPP | Errno::E2BIG) => {}
+            Err(error)
+                if matches!(error.errno, Errno::EACCES | Errno::EBUSY | Errno::EOPNOTSUPP | Errno::E2BIG)
+                    && !spec.placement.is_required => {}
             side => return Ok((side?, true)),
         }
     }

@@ -169,7 +169,7 @@ fn look_up(root: BorrowedFd<'_>, rule: Resolve, typed: &TypedPath, last: LastLin
             Err(error) if error.errno == Errno::ENOENT => {
                 return Ok(Found::Missing(Place { directory, name: name.to_vec() }));
             }
-            result => result?,
+            result => result.plainly()?,
         };
         let must_be_directory = typed.is_directory || trimmed.len() < path.len();
         match SFlag::from_bits_truncate(status.st_mode & SFlag::S_IFMT.bits()) {
@@ -197,7 +197,7 @@ fn explain(error: crate::kernel::Error) -> Failure {
     match error.errno {
         Errno::ENOENT => Failure::not_found("there is no such file or directory"),
         Errno::ENOTDIR => Failure::user("what it leads through is not a directory"),
-        _ => error.into(),
+        _ => Failure::from(error).plainly(),
     }
 }
 

@@ -12,7 +12,10 @@ use crate::kernel::file;
 /// topmost layer: the upper directory is what the container sees as `/`.
 pub fn take_mode(upper: &Path, top: &Path) -> Result<()> {
     let doing = || format!("prepare \"{}\"", upper.display());
-    let mode = file::status(kernel::open::open_dir(top).doing(doing)?.as_fd())?.st_mode & 0o7777;
+    let mode =
+        file::status(kernel::open::open_dir(top).plainly().doing(|| format!("use \"{}\"", top.display()))?.as_fd())?
+            .st_mode
+            & 0o7777;
     let upper = kernel::open::open_dir(upper).doing(doing)?;
     if file::status(upper.as_fd())?.st_mode & 0o7777 != mode {
         file::set_mode(upper.as_fd(), mode).doing(doing)?;

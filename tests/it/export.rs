@@ -89,6 +89,10 @@ fn whoever_packs_may_be_killed() {
         let command = i32::try_from(child.id()).unwrap();
         let pid = if victim == "stage" { packer } else { command };
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+        if victim == "stage" {
+            // Its worker dies with it, but not before it; as long as nobody reads, that cannot be done.
+            assert!(eventually(|| !is_running(packer)));
+        }
         // What it had written is read; nobody else holds the other end.
         stdout.read_to_end(&mut Vec::new()).unwrap();
         let status = child.wait().unwrap();

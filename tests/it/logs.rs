@@ -9,7 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::harness::pseudo_terminal::Terminal;
-use super::harness::{Home, eventually, kelp_binary};
+use super::harness::{Home, eventually, is_running, kelp_binary};
 
 /// A container that has ended, called `name`; the path of its directory.
 fn ended(home: &Home, name: &str) -> PathBuf {
@@ -178,10 +178,13 @@ fn a_killed_supervisor_leaves_a_log_that_goes_on() {
     let home = Home::new();
     let words = ["lines", "100000000"];
     home.run_kept(&["-d", "--name", "box", "--log-opt", "max-size=-1"], &words).succeed();
-    let log = log(&directory(&home, "box"));
+    let (log, supervisor) = (log(&directory(&home, "box")), home.supervisor("box"));
     let is_larger = |bytes: u64| eventually(|| log.metadata().is_ok_and(|status| status.len() > bytes));
     assert!(is_larger(1_000_000));
-    kill(Pid::from_raw(home.supervisor("box")), Signal::SIGKILL).unwrap();
+    // Nothing is called in between: the program writes hundreds of megabytes a second, all of which is read below.
+    kill(Pid::from_raw(supervisor), Signal::SIGKILL).unwrap();
+    // It dies when it is its turn, perhaps in the middle of an entry.
+    assert!(eventually(|| !is_running(supervisor)));
     let output = home.kelp(&["logs", "box"]).output();
     assert_eq!((output.code, output.stderr.as_str()), (0, ""));
     let count = output.stdout.lines().count();

@@ -20,6 +20,7 @@ mod images;
 mod images_checked;
 mod images_mounted;
 mod images_shown;
+mod limits;
 mod login;
 mod logs;
 mod manifest;

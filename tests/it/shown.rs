@@ -236,7 +236,38 @@ fn the_events_of_a_life_are_dockers() {
     // What cannot be started was there all the same.
     let rootfs = home.rootfs();
     home.kelp(&["run", "--name", "none", "--rootfs", rootfs.to_str().unwrap(), "/no-such"]).fail(127);
-    assert_eq!(of("none"), ["create", "die", "destroy"]);
+    assert_eq!(of("none"), ["create", "die"]);
+}
+
+#[test]
+fn what_is_done_with_containers_and_their_volumes_is_told() {
+    let home = Home::new();
+    let run = ["--name", "web", "-v", "data:/srv:ro", "-v", "/etc:/conf:ro"];
+    home.run_kept(&run, &["exit", "0"]).succeed();
+    home.kelp(&["commit", "-m", "so far", "web", "kept"]).succeed();
+    home.kelp(&["export", "-o", home.path("tar").to_str().unwrap(), "web"]).succeed();
+    home.kelp(&["cp", "web:/probe", home.path("out").to_str().unwrap()]).succeed();
+    home.kelp(&["cp", home.path("out").to_str().unwrap(), "web:/in"]).succeed();
+    home.kelp(&["start", "web"]).succeed();
+    home.kelp(&["wait", "web"]).succeed();
+    let told = events(&home, &["--filter", "container=web"]);
+    let expected =
+        ["create", "attach", "start", "die", "commit", "export", "archive-path", "extract-to-dir", "start", "die"];
+    assert_eq!(told, expected);
+    assert_eq!(events(&home, &["-f", "volume=data"]), ["create", "mount", "unmount", "mount", "unmount"]);
+    let of = |event: &str, format: &str| {
+        let options = ["events", "--until", "0s", "-f", event, "--format", format];
+        home.kelp(&options).succeed().lines().next().unwrap_or_default().to_owned()
+    };
+    let id = inspected(&home, &["web"])["Id"].as_str().unwrap().to_owned();
+    assert_eq!(of("event=unmount", "{{.Actor.ID}} {{.Actor.Attributes.container}}"), format!("data {id}"));
+    let mounted = "{{.Actor.Attributes.destination}} {{index .Actor.Attributes \"read/write\"}}";
+    assert_eq!(of("event=mount", mounted), "/srv false");
+    let committed = "{{.Actor.Attributes.imageRef}} {{.Actor.Attributes.comment}}";
+    assert_eq!(of("event=commit", committed), "localhost/kept:latest so far");
+    home.run_kept(&["-d", "--name", "runs"], &["forever"]).succeed();
+    home.kelp(&["top", "runs"]).succeed();
+    assert_eq!(events(&home, &["-f", "container=runs"]), ["create", "start", "top"]);
 }
 
 #[test]
@@ -352,4 +383,26 @@ fn stop_asks_all_before_it_waits_for_the_first() {
     assert!(output.stderr.contains("\"nowhere\""), "{}", output.stderr);
     assert_eq!(home.kelp(&["inspect", "--format", "{{.State.ExitCode}}", "slow"]).succeed(), "0\n");
     home.kelp(&["rm", "slow", "quick"]).succeed();
+}
+
+#[test]
+fn restart_asks_all_before_it_waits_for_the_first() {
+    let home = Home::new();
+    let shared = home.make_dir("shared");
+    let pipe = shared.join("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
+    detached(&home, &["--name", "slow", "-v", &format!("{}:/data", shared.display())], &["read", "/data/pipe"]);
+    let input = std::fs::File::options().write(true).open(&pipe).unwrap();
+    detached(&home, &["--name", "quick", "--stop-signal", "KILL"], &["forever"]);
+    create(&home, &["--name", "made"], &["forever"]);
+    let mut restart = home.kelp(&["restart", "-t", "-1", "slow", "nowhere", "quick", "quick", "made"]).start();
+    let starts = || events(&home, &["-f", "container=quick", "-f", "event=start"]).len();
+    let has_restarted = eventually(|| starts() == 2);
+    drop(input);
+    let output = restart.wait();
+    assert!(has_restarted);
+    assert_eq!((output.stdout.as_str(), output.code), ("slow\nquick\nquick\nmade\n", 1));
+    assert!(output.stderr.contains("no container \"nowhere\""), "{}", output.stderr);
+    assert_eq!(names(&home, &[]).len(), 3);
+    home.kelp(&["rm", "-f", "slow", "quick", "made"]).succeed();
 }

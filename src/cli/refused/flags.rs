@@ -13,6 +13,8 @@ const fn row(
 
 /// What makes containers.
 const MAKE: &[&str] = &["run", "create"];
+/// What limits containers.
+const LIMIT: &[&str] = &["run", "create", "update"];
 /// What acts on containers that are named.
 const ACT: &[&str] = &["stop", "restart", "kill", "pause", "unpause", "rm"];
 /// What talks to registries.
@@ -96,6 +98,38 @@ pub(super) const FLAGS: &[Refused] = &[
         &["--runtime", "--runtime-flag", "--isolation", "--rdt-class", "--intel-rdt-closid", "--personality"],
         "kelp itself is the runtime, by the kernel's own means",
         "",
+    ),
+    // Resources: cgroup v1's, or nobody's.
+    row(
+        LIMIT,
+        &["--memory-swappiness"],
+        "cgroup v2 has no such setting for a single cgroup",
+        "--memory-swap limits its swap: with the value of --memory it gets none",
+    ),
+    row(
+        LIMIT,
+        &["--oom-kill-disable"],
+        "cgroup v2 cannot keep the kernel from killing at a limit of memory",
+        "--memory-high slows it down before; --oom-score-adj says whom the kernel kills first",
+    ),
+    row(
+        LIMIT,
+        &["--kernel-memory"],
+        "cgroup v2 counts the kernel's memory for a container together with its own",
+        "--memory limits both",
+    ),
+    row(
+        LIMIT,
+        &["--cpu-rt-period", "--cpu-rt-runtime"],
+        "cgroup v2 has no time for realtime processes that could be handed out",
+        "--ulimit rtprio=N:N lets its programs ask for realtime, as far as you may",
+    ),
+    row(&["update"], &["--oom-score-adj"], "each process has it from its start", "create the container anew with it"),
+    row(
+        &["update"],
+        &["--limits"],
+        "what is done about a limit that cannot hold is decided when a container is made",
+        "create the container anew with it",
     ),
     row(
         MAKE,

@@ -94,6 +94,7 @@ fn host() -> HostView {
             directory: Some("/sys/fs/cgroup/user.slice/user-1001.slice".into()),
             controllers: vec!["memory".to_owned(), "pids".to_owned()],
             is_delegated: false,
+            ..Cgroup::default()
         },
         runtime_directory: Some("/".into()),
         ..Facts::default()

@@ -9,6 +9,7 @@ use super::report::{Clock, Namespace, Report};
 use crate::cli::output::{GOOD, HEADING, OPEN, QUIET};
 use crate::host::{CgroupVersion, Level};
 use crate::process::idmap::{Extent, outside_of};
+use crate::sandbox::cgroup::placement;
 
 /// Columns of running text; paths may be longer.
 const WIDTH: usize = 92;
@@ -259,12 +260,17 @@ fn limits(page: &mut Page, report: &Report) {
                 CgroupVersion::V1 => "v1",
                 CgroupVersion::None => "none",
             };
-            let delegated = if outside.is_delegated { "delegated to you" } else { "not delegated to you" };
-            let controllers = match outside.controllers.is_empty() {
-                true => "no controllers".to_owned(),
-                false => format!("controllers {}", outside.controllers.join(" ")),
+            let placement = placement::usual(outside);
+            let place = match placement.rung() {
+                "scope" => "containers get a scope of your systemd",
+                "subtree" => "containers get one below a cgroup that is delegated to you",
+                _ => "none is delegated to you",
             };
-            page.entry("host", format!("cgroup {version}, {delegated}, {controllers}"));
+            let controllers = match placement.controllers() {
+                [] => "no controllers".to_owned(),
+                list => format!("controllers {}", list.join(" ")),
+            };
+            page.entry("host", format!("cgroup {version}, {place}, {controllers}"));
         }
         (Some(path), None) => page.entry("cgroup", format!("{path}{mounted}")),
         (None, _) => page.entry("cgroup", "none"),

@@ -22,10 +22,11 @@ use serde::{Deserialize, Serialize};
 
 pub use read::Reader;
 
-use super::record::{Record, now_ns};
+use super::record::{Mounted, Record, now_ns};
 use crate::error::Result;
 use crate::limits;
 use crate::paths::{self, Paths};
+use crate::sandbox::spec::Mount;
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,8 +72,19 @@ impl Kind {
 /// What happens to a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action<'a> {
+    /// Files of it were copied out.
+    ArchivePath,
     /// A command stays with it.
     Attach,
+    /// An image was made of it.
+    Commit {
+        /// The image's id.
+        image: &'a str,
+        /// The image's name, empty without one.
+        name: &'a str,
+        /// What was remarked.
+        comment: &'a str,
+    },
     /// It was made.
     Create,
     /// It was removed.
@@ -102,6 +114,10 @@ pub enum Action<'a> {
         /// Its exit status.
         code: i32,
     },
+    /// All its files were written to a tar.
+    Export,
+    /// Files were copied into it.
+    ExtractToDir,
     /// A health check changed its state to this word.
     Health(&'a str),
     /// It was sent this signal.
@@ -118,6 +134,8 @@ pub enum Action<'a> {
     Start,
     /// It ended because it was asked to.
     Stop,
+    /// Its processes were listed.
+    Top,
     /// Its processes go on.
     Unpause,
     /// Something of it was changed.
@@ -129,7 +147,12 @@ impl Action<'_> {
     fn words(&self) -> (String, Vec<(&'static str, String)>) {
         let plain = |word: &str| (word.to_owned(), Vec::new());
         match self {
+            Self::ArchivePath => plain("archive-path"),
             Self::Attach => plain("attach"),
+            Self::Commit { image, name, comment } => {
+                let said = [("imageID", image), ("imageRef", name), ("comment", comment)];
+                ("commit".to_owned(), said.map(|(key, value)| (key, (*value).to_owned())).into())
+            }
             Self::Create => plain("create"),
             Self::Destroy => plain("destroy"),
             Self::Detach => plain("detach"),
@@ -143,6 +166,8 @@ impl Action<'_> {
             Self::ExecDie { id, code } => {
                 ("exec_die".to_owned(), vec![("execID", (*id).to_owned()), ("exitCode", code.to_string())])
             }
+            Self::Export => plain("export"),
+            Self::ExtractToDir => plain("extract-to-dir"),
             Self::Health(word) => (format!("health_status: {word}"), Vec::new()),
             Self::Kill(signal) => ("kill".to_owned(), vec![("signal", signal.to_string())]),
             Self::Oom => plain("oom"),
@@ -151,6 +176,7 @@ impl Action<'_> {
             Self::Restart => plain("restart"),
             Self::Start => plain("start"),
             Self::Stop => plain("stop"),
+            Self::Top => plain("top"),
             Self::Unpause => plain("unpause"),
             Self::Update => plain("update"),
         }
@@ -180,6 +206,22 @@ impl Event {
     pub fn of_volume(action: &str, name: &str) -> Self {
         let attributes = BTreeMap::from([("driver".to_owned(), "local".to_owned())]);
         Self { time_ns: now_ns(), kind: Kind::Volume, action: action.to_owned(), id: name.to_owned(), attributes }
+    }
+
+    /// That a container begins to use its volumes (`mount`), or has ended to
+    /// (`unmount`): one for each.
+    pub fn of_volumes(action: &str, record: &Record) -> Vec<Self> {
+        let of = |mounted: &Mounted| {
+            let mut event = Self::of_volume(action, mounted.volume.as_deref()?);
+            event.attributes.insert("container".to_owned(), record.id.clone());
+            if action == "mount" {
+                let Mount { target, attributes, .. } = &mounted.mount;
+                event.attributes.insert("destination".to_owned(), target.to_string());
+                event.attributes.insert("read/write".to_owned(), (!attributes.read_only).to_string());
+            }
+            Some(event)
+        };
+        record.mounts.iter().filter_map(of).collect()
     }
 
     /// That things nobody needed were removed, which freed so many bytes.

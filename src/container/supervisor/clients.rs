@@ -1,7 +1,10 @@
 //! The commands that talk to a supervisor: read without waiting, answered
-//! without waiting, cut off where they make no sense or do not listen.
+//! without waiting, cut off where they make no sense or do not listen. Where
+//! there is no place for one more, whoever is silent and wants nothing makes
+//! room, the longest silent first.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Instant;
 
 use nix::poll::{PollFd, PollFlags};
 
@@ -28,6 +31,8 @@ struct Client {
     id: u64,
     channel: Channel,
     incoming: Incoming,
+    /// When it came, or said something last.
+    heard: Instant,
     /// Wants to know when the program has ended.
     waits_for_end: bool,
     /// Wants to know when it runs again.
@@ -42,11 +47,20 @@ pub(super) enum Said {
     Left,
 }
 
+impl Client {
+    /// Whether it waits for nothing that it would be told.
+    fn is_idle(&self) -> bool {
+        !self.waits_for_end && !self.waits_for_start
+    }
+}
+
 impl Clients {
     /// Only the command at the other end of `channel`.
     pub(super) fn new(channel: Channel) -> Self {
         let mut clients = Self { listener: None, clients: Vec::new(), next: FIRST, is_full: false };
         clients.add(channel);
+        // It is told what comes of the start that it asks for.
+        clients.expect_start(FIRST);
         clients
     }
 
@@ -63,6 +77,7 @@ impl Clients {
             id,
             channel,
             incoming,
+            heard: Instant::now(),
             waits_for_end: false,
             waits_for_start: false,
             is_lost: false,
@@ -82,16 +97,32 @@ impl Clients {
         self.clients.iter().any(|client| client.is_lost)
     }
 
+    /// All who are there.
+    pub(super) fn ids(&self) -> impl Iterator<Item = u64> {
+        self.clients.iter().map(|client| client.id)
+    }
+
+    /// When one who is silent is to make room, if nothing happens until then.
+    /// Who `is_engaged` is not silent.
+    pub(super) fn deadline(&self, is_engaged: impl Fn(u64) -> bool) -> Option<Instant> {
+        let heard = self.clients.iter().filter(|client| client.is_idle() && !is_engaged(client.id));
+        heard.map(|client| client.heard + limits::SILENCE).min().filter(|_| self.is_full)
+    }
+
     /// Lets in who knocks, and returns what the clients have said, each at
     /// most one message: who talks without end does not keep others waiting.
-    pub(super) fn hear(&mut self) -> Vec<(u64, Said)> {
+    pub(super) fn hear(&mut self, is_engaged: impl Fn(u64) -> bool) -> Vec<(u64, Said)> {
         self.let_in();
+        self.make_room(is_engaged);
         let mut heard = Vec::new();
         for client in &mut self.clients {
             match client.incoming.take(&client.channel) {
                 _ if client.is_lost => heard.push((client.id, Said::Left)),
                 Ok(Taken::Nothing) => {}
-                Ok(Taken::Message(received)) => heard.push((client.id, Said::Message(received))),
+                Ok(Taken::Message(received)) => {
+                    client.heard = Instant::now();
+                    heard.push((client.id, Said::Message(received)));
+                }
                 // What makes no sense is the last that is heard of it.
                 Ok(Taken::Closed) | Err(_) => heard.push((client.id, Said::Left)),
             }
@@ -115,6 +146,18 @@ impl Clients {
             self.is_full |= self.clients.len() >= limits::CLIENTS_MAX;
         }
         self.listener = Some(listener);
+    }
+
+    /// Sees off who has been silent for too long, at most one: the next may
+    /// speak before it is its turn.
+    fn make_room(&mut self, is_engaged: impl Fn(u64) -> bool) {
+        if !self.is_full {
+            return;
+        }
+        let silent = self.clients.iter_mut().filter(|client| client.is_idle() && !is_engaged(client.id));
+        if let Some(oldest) = silent.min_by_key(|client| client.heard) {
+            oldest.is_lost = oldest.is_lost || oldest.heard.elapsed() >= limits::SILENCE;
+        }
     }
 
     /// Tells `id`; who cannot take it is cut off.

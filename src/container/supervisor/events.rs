@@ -4,7 +4,6 @@
 //! it; the end before whoever waits for that hears of it, so that the events
 //! are complete for who looks next.
 
-use super::super::control::StreamsWanted;
 use super::super::events::{self, Action, Event};
 use super::Supervisor;
 use super::exec::Happened;
@@ -19,11 +18,25 @@ impl Supervisor {
     pub(super) fn tell_first_start(&self) {
         let record = &self.request.record;
         let mut all = self.told_of_creation();
-        if self.request.streams != StreamsWanted::Kept {
+        if self.is_attached {
             all.push(Event { time_ns: self.started_ns, ..Event::of_container(record, Action::Attach) });
         }
+        all.extend(self.mounted());
         all.push(Event { time_ns: self.started_ns, ..Event::of_container(record, Action::Start) });
         events::write(&self.paths, &all);
+    }
+
+    /// The program runs once more.
+    pub(super) fn tell_next_start(&self) {
+        let mut all = self.mounted();
+        all.push(Event::of_container(&self.request.record, Action::Start));
+        events::write(&self.paths, &all);
+    }
+
+    /// A start comes after what it needs, as docker tells it.
+    fn mounted(&self) -> Vec<Event> {
+        let mounted = Event::of_volumes("mount", &self.request.record).into_iter();
+        mounted.map(|event| Event { time_ns: self.started_ns, ..event }).collect()
     }
 
     /// It could not be started, with this status.
@@ -37,6 +50,7 @@ impl Supervisor {
     pub(super) fn tell_end(&self, code: i32) {
         let record = &self.request.record;
         let mut all = vec![Event::of_container(record, Action::Die(code))];
+        all.extend(Event::of_volumes("unmount", record));
         all.extend(self.stopping.is_some().then(|| Event::of_container(record, Action::Stop)));
         events::write(&self.paths, &all);
     }

@@ -13,11 +13,13 @@
 //!
 //! Nothing here waits for the container: what is inside can stop a process
 //! before it executes. A command that goes away leaves its program running, as
-//! docker does. Every child is reaped as soon as it has ended: while one is
+//! docker does; one that does not execute by then, or takes too long to, is
+//! killed. Every child is reaped as soon as it has ended: while one is
 //! left, the kernel does not let the container's first process end
 //! (pid_namespaces(7)).
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
 
 use nix::poll::{PollFd, PollFlags};
 
@@ -70,6 +72,8 @@ pub(super) struct Session {
     is_detached: bool,
     joiner: Option<OwnedFd>,
     program: Option<OwnedFd>,
+    /// When it was begun.
+    began: Instant,
     /// Until the program executes.
     channel: Option<Channel>,
     incoming: Incoming,
@@ -130,6 +134,9 @@ impl Supervisor {
 
     /// Looks after all programs beside the container's own.
     pub(super) fn turn_sessions(&mut self, payload: Option<&Started>) {
+        if !self.is_paused() {
+            self.sessions.end_late();
+        }
         let is_whole = self.sessions.turn(&mut self.clients);
         self.tell_of_sessions();
         if let (false, Some(started)) = (is_whole, payload) {
@@ -215,6 +222,42 @@ impl Sessions {
         }
     }
 
+    /// A command is gone for good: its program goes on, if there is one yet.
+    pub(super) fn abandon(&mut self, client: u64, clients: &mut Clients) {
+        for session in self.of(client) {
+            // It may execute, and not have been heard of.
+            session.hear(clients);
+            if session.channel.is_some() {
+                session.failure.get_or_insert_with(|| Failure::user("its command has gone away"));
+                session.kill_now();
+            }
+        }
+        self.leave(client);
+    }
+
+    /// When one that does not execute is to be ended.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let waiting = self.running.iter().filter(|session| session.channel.is_some() && session.failure.is_none());
+        waiting.map(|session| session.began + limits::EXEC_PATIENCE).min()
+    }
+
+    /// The container goes on after a pause, which is nobody's fault.
+    pub(super) fn renew(&mut self) {
+        self.running.iter_mut().for_each(|session| session.began = Instant::now());
+    }
+
+    /// Ends those that do not execute.
+    fn end_late(&mut self) {
+        let is_late = |session: &&mut Session| {
+            session.channel.is_some() && session.failure.is_none() && session.began.elapsed() >= limits::EXEC_PATIENCE
+        };
+        for session in self.running.iter_mut().filter(is_late) {
+            let seconds = limits::EXEC_PATIENCE.as_secs();
+            session.failure = Some(Failure::host(format!("it has not become its program in {seconds} seconds")));
+            session.kill_now();
+        }
+    }
+
     /// A command is gone; its program goes on.
     pub(super) fn leave(&mut self, client: u64) {
         for session in self.of(client) {
@@ -253,6 +296,7 @@ impl Session {
             is_detached: false,
             joiner: Some(joining.joiner),
             program: None,
+            began: Instant::now(),
             channel: Some(joining.channel),
             incoming: Incoming::default(),
             signals: Vec::new(),
@@ -414,7 +458,8 @@ fn target<'a>(spec: &'a SandboxSpec, started: &'a Started) -> Target<'a> {
         pidfd: started.pidfd.as_fd(),
         namespaces: &spec.namespaces,
         single: spec.id_map.is_single(),
-        cgroup: started.cgroup.as_ref().map(AsFd::as_fd),
+        cgroup: started.cgroup.as_ref(),
+        pid: started.pid,
     }
 }
 

@@ -260,6 +260,11 @@ impl Prober {
         probe.session.interests().into_iter().chain(output).collect()
     }
 
+    /// Whether `client` waits for an answer.
+    pub(super) fn has(&self, client: u64) -> bool {
+        self.watch.as_ref().is_some_and(|watch| watch.clients.contains(&client))
+    }
+
     /// The processes of a probe.
     pub(super) fn children(&self) -> impl Iterator<Item = &OwnedFd> {
         self.probe().into_iter().flat_map(|probe| probe.session.children())

@@ -54,4 +54,5 @@ fn keep_house(paths: &Paths) {
     store::remove_orphans(paths).ok();
     sweep::collect_stale(paths, sweep::STALE).ok();
     sweep::empty_trash(paths).ok();
+    store::settle(paths);
 }

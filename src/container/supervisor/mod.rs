@@ -26,7 +26,10 @@ mod network;
 mod output;
 mod pause;
 mod requests;
+mod starting;
 mod streams;
+mod substitutes;
+mod update;
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
@@ -34,7 +37,7 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 
-use self::clients::{Clients, FIRST};
+use self::clients::{Clients, FIRST, Said};
 use self::exec::Sessions;
 use self::files::Files;
 use self::health::Prober;
@@ -42,10 +45,12 @@ use self::memory::MemoryWatch;
 use self::network::Attachment;
 use self::output::Output;
 use self::requests::Stopping;
-use super::control::{self, FromSupervisor, Lock, Request, ToSupervisor};
+use self::starting::Starting;
+use self::substitutes::MemoryLimit;
+use super::control::{self, FromSupervisor, Lock, Request, StreamsWanted, ToSupervisor};
 use super::events::Action;
 use super::log::{Stream, Subject, Writer};
-use super::record::{Record, Status, now_ns};
+use super::record::{Record, StartFailure, Status, now_ns};
 use super::restart::Backoff;
 use super::{store, uses};
 use crate::error::{Context, EXIT_OWN_FAILURE, Failure, Kind, Result};
@@ -59,7 +64,6 @@ use crate::process::stage;
 use crate::process::steps::Steps;
 use crate::sandbox::cgroup::Group;
 use crate::sandbox::spec::{HostPath, Namespace, SandboxSpec, Source, Step};
-use crate::sandbox::stage::init::FromInit;
 use crate::sandbox::start::{self, Started};
 use crate::storage::overlay;
 
@@ -115,9 +119,16 @@ struct Supervisor {
     /// Its place in a network, if it is to have one.
     network: Option<Attachment>,
     memory: MemoryWatch,
+    /// A limit that its cgroup cannot hold.
+    memory_limit: Option<MemoryLimit>,
     stopping: Option<Stopping>,
+    starting: Starting,
     backoff: Backoff,
     started_ns: i64,
+    /// The command that started it stays with it.
+    is_attached: bool,
+    /// Before this supervisor.
+    has_run_before: bool,
 }
 
 /// What [`Supervisor::serve`] came back for.
@@ -142,6 +153,8 @@ impl Supervisor {
             paths: request.paths.clone(),
             owner: request.foreground.then_some(FIRST),
             started_ns: 0,
+            is_attached: request.streams != StreamsWanted::Kept,
+            has_run_before: !matches!(request.record.status, Status::Created),
             request,
             lock,
             steps,
@@ -156,7 +169,9 @@ impl Supervisor {
             cgroup: None,
             network: None,
             memory: MemoryWatch::default(),
+            memory_limit: None,
             stopping: None,
+            starting: Starting::default(),
             backoff: Backoff::default(),
         }
     }
@@ -167,9 +182,10 @@ impl Supervisor {
             Err(failure) => return self.give_up(failure),
         };
         self.tell_first_start();
-        self.clients.tell(FIRST, &FromSupervisor::Started, &[]);
+        self.clients.tell_start();
         loop {
             let began = Instant::now();
+            self.heed_deferred(&started);
             let code = self.stay(&started)?;
             self.steps.mark("wait for the end");
             failpoint::reach(&self.paths, "end: program gone");
@@ -180,13 +196,14 @@ impl Supervisor {
             }
             started = match self.start_again() {
                 Ok(started) => started,
+                Err(_) if self.starting.is_called_off => return self.end(code, None),
                 Err(failure) => {
                     self.clients.tell_failure(&failure);
                     self.tell(Action::Die(start_status(&failure)));
                     return self.end(start_status(&failure), Some(failure.sentence()));
                 }
             };
-            self.tell(Action::Start);
+            self.tell_next_start();
             self.clients.tell_start();
         }
     }
@@ -198,7 +215,7 @@ impl Supervisor {
         self.clients.listen(listener);
         failpoint::reach(&self.paths, "supervisor: listening");
         self.open_log()?;
-        self.enter_cgroup();
+        self.enter_cgroup()?;
         self.attach_network()?;
         let started = self.start()?;
         if self.owner == Some(FIRST) {
@@ -219,7 +236,7 @@ impl Supervisor {
     fn start_again(&mut self) -> Result<Started> {
         // The old mounts must be gone before the directories are mounted anew.
         self.mounts = None;
-        self.thaw();
+        self.renew_cgroup()?;
         self.start()
     }
 
@@ -231,6 +248,7 @@ impl Supervisor {
             process::become_subreaper()?;
         }
         self.begin_memory();
+        self.begin_substitutes()?;
         let ends = self.make_streams()?;
         let spec = &self.request.spec;
         // Also of a start that was killed before it was written down.
@@ -257,6 +275,10 @@ impl Supervisor {
             // Nothing may go on that nobody looks after. It may have ended by itself.
             process::pidfd_send_signal(started.pidfd.as_fd(), libc::SIGKILL).ok();
             process::wait_pidfd(started.pidfd.as_fd())?;
+            if self.request.spec.namespaces.pid != Namespace::Private {
+                self.kill_cgroup();
+                kill_orphans();
+            }
             return Err(failure);
         }
         Ok(started)
@@ -278,32 +300,13 @@ impl Supervisor {
             paused: false,
             health: self.begin_health(),
         };
+        self.request.record.start_failure = None;
         self.steps.mark("follow init until it executes");
         failpoint::reach(&self.paths, "supervisor: program runs");
         // A program that is started again does not end for a full disk.
         self.save().or_else(|failure| if is_first { Err(failure) } else { Ok(()) })?;
         failpoint::reach(&self.paths, "supervisor: start written down");
         self.steps.mark("write the record");
-        Ok(())
-    }
-
-    /// Passes on what init says until it has become the image's program.
-    fn follow_init(&mut self, started: &Started) -> Result<()> {
-        while let Some(received) = started.channel.receive::<FromInit>()? {
-            match received.message {
-                FromInit::Notice(notice) => self.clients.tell(FIRST, &FromSupervisor::Notice(notice), &[]),
-                FromInit::Console => {
-                    let master = received.descriptors.into_iter().next();
-                    self.take_terminal(master.ok_or_else(|| Failure::bug("a terminal without a descriptor"))?)?;
-                }
-                FromInit::Link => {
-                    let device = received.descriptors.into_iter().next();
-                    self.take_device(device.ok_or_else(|| Failure::bug("a network without a descriptor"))?)?;
-                }
-                FromInit::Steps(steps) => self.steps.done.extend(steps),
-                FromInit::Failed(failure) => return Err(failure),
-            }
-        }
         Ok(())
     }
 
@@ -380,11 +383,16 @@ impl Supervisor {
         let at_once = self.clients.has_lost().then(Instant::now);
         let probe_at = self.prober.deadline(self.is_paused() || self.stopping.is_some());
         let attach_at = self.network.as_ref().and_then(Attachment::deadline);
-        let timers = [until, kill_at, self.output.deadline(), at_once, probe_at, self.memory.deadline(), attach_at];
-        let deadline = timers.into_iter().flatten().min();
+        let session_at = self.sessions.deadline().filter(|_| !self.is_paused());
+        let room_at = self.clients.deadline(|client| self.is_engaged(client));
+        let limit_at = self.substitutes_deadline().filter(|_| payload.is_some());
+        let (output_at, memory_at) = (self.output.deadline(), self.memory.deadline());
+        let own = [until, kill_at, output_at, at_once, probe_at];
+        let timers = own.into_iter().chain([memory_at, limit_at, room_at, session_at, attach_at]);
+        let deadline = timers.flatten().min();
         let mut fds: Vec<PollFd<'_>> =
             payload.iter().map(|started| PollFd::new(started.pidfd.as_fd(), PollFlags::POLLIN)).collect();
-        let memory_at = fds.len();
+        let memory_place = fds.len();
         let is_memory_watched = self.memory.interest().map(|interest| fds.push(interest)).is_some();
         fds.extend(self.clients.interests());
         fds.extend(self.sessions.interests());
@@ -392,12 +400,9 @@ impl Supervisor {
         fds.extend(self.files.interests());
         fds.extend(self.output.interests());
         fds.extend(self.network.iter().flat_map(Attachment::interests));
-        match nix::poll::poll(&mut fds, timeout(deadline)) {
-            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
-            Err(errno) => return Err(Failure::from(std::io::Error::from(errno)).doing("wait for the container")),
-        }
+        wait(&mut fds, deadline)?;
         let has_ended = payload.is_some() && fds.first().and_then(PollFd::any) == Some(true);
-        let is_memory_told = is_memory_watched && fds.get(memory_at).and_then(PollFd::any) == Some(true);
+        let is_memory_told = is_memory_watched && fds.get(memory_place).and_then(PollFd::any) == Some(true);
         drop(fds);
         let now = Instant::now();
         let pidfd = payload.map(|started| started.pidfd.as_fd());
@@ -407,16 +412,33 @@ impl Supervisor {
             self.tell(Action::Kill(libc::SIGKILL));
             self.stopping.iter_mut().for_each(|stopping| stopping.kill_at = None);
         }
-        for (client, said) in self.clients.hear() {
+        for (client, said) in self.hear() {
             self.heed(client, said, payload);
         }
         self.turn_memory(is_memory_told);
+        self.turn_substitutes(payload);
         self.turn_sessions(payload);
         self.turn_health(payload);
         self.files.turn();
         self.output.turn();
         self.turn_network();
         Ok(Happened { has_ended, is_late: until.is_some_and(|until| now >= until) })
+    }
+
+    /// What clients have said.
+    fn hear(&mut self) -> Vec<(u64, Said)> {
+        let engaged: Vec<u64> = self.clients.ids().filter(|client| self.is_engaged(*client)).collect();
+        self.clients.hear(|client| engaged.contains(&client))
+    }
+
+    /// Whether something is done for `client`, which it need say nothing about.
+    fn is_engaged(&self, client: u64) -> bool {
+        self.output.has_tap(client) || self.sessions.has(client) || self.prober.has(client) || self.has_deferred(client)
+    }
+
+    /// Tells the command that started the container something for its user.
+    fn notice(&mut self, notice: String) {
+        self.clients.tell(FIRST, &FromSupervisor::Notice(notice), &[]);
     }
 
     /// The container is over.
@@ -448,19 +470,34 @@ impl Supervisor {
         self.leave_network();
         control::close(&self.paths, &self.request.spec.id);
         self.tell_failed_start(start_status(&failure));
-        let written = match self.request.is_new {
+        let written = match self.request.record.auto_remove {
             true => self.discard(),
-            false => {
-                let (started_ns, finished_ns) = (now_ns(), now_ns());
-                let error = Some(failure.sentence());
-                let code = start_status(&failure);
-                self.request.record.status = Status::Exited { code, started_ns, finished_ns, error };
-                self.save()
-            }
+            // A new one that nobody wants any more was never there, another is what it was.
+            false if self.starting.is_called_off && self.request.is_new => self.discard(),
+            false if self.starting.is_called_off => Ok(()),
+            false => self.keep_unstarted(&failure),
         };
+        failpoint::reach(&self.paths, "supervisor: failed start written down");
         self.lock.clear();
-        self.clients.tell(FIRST, &FromSupervisor::Failed(failure), &[]);
+        self.clients.tell_failure(&failure);
+        self.clients.tell_end(start_status(&failure), None);
         written
+    }
+
+    /// As docker: what never ran is still only created, with the reason, and can
+    /// be started again. Killed before this is written down, a container that
+    /// was made by `run` is gone: it has no record, or an unfinished one.
+    fn keep_unstarted(&mut self, failure: &Failure) -> Result<()> {
+        let (code, error) = (start_status(failure), failure.sentence());
+        let record = &mut self.request.record;
+        if self.has_run_before {
+            let (started_ns, finished_ns) = (now_ns(), now_ns());
+            record.status = Status::Exited { code, started_ns, finished_ns, error: Some(error) };
+        } else {
+            record.status = Status::Created;
+            record.start_failure = Some(StartFailure { code, error });
+        }
+        self.save()
     }
 
     fn finish(&mut self, code: i32, error: Option<String>) -> Result<()> {
@@ -495,6 +532,14 @@ impl Supervisor {
         failpoint::reach(&self.paths, "end: container removed");
         self.tell(Action::Destroy);
         uses::remove_own(&self.paths, id, anonymous_volumes)
+    }
+}
+
+/// Waits until one of `fds` has something, at most until `deadline`.
+fn wait(fds: &mut [PollFd<'_>], deadline: Option<Instant>) -> Result<()> {
+    match nix::poll::poll(fds, timeout(deadline)) {
+        Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
+        Err(errno) => Err(Failure::from(std::io::Error::from(errno)).doing("wait for the container")),
     }
 }
 

@@ -110,6 +110,11 @@ impl Output {
         self.taps.retain(|tap| tap.client != client);
     }
 
+    /// Whether `client` reads.
+    pub(super) fn has_tap(&self, client: u64) -> bool {
+        self.taps.iter().any(|tap| tap.client == client)
+    }
+
     /// The descriptors to wait for.
     pub(super) fn interests(&self) -> Vec<PollFd<'_>> {
         let sources = self.sources.iter().filter(|source| !self.is_held_up(source.stream));

@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use super::super::control::{Stop, ToSupervisor};
+use super::super::control::{Stop, ToSupervisor, Update};
 use super::super::events::Action;
 use super::super::record::Status;
 use super::super::{signals, store};
@@ -75,11 +75,9 @@ impl Supervisor {
             },
             ToSupervisor::Pause => self.pause(true, payload),
             ToSupervisor::Unpause => self.pause(false, payload),
+            ToSupervisor::WriteDown => self.save(),
             ToSupervisor::Rename(name) => self.rename(&name),
-            ToSupervisor::Update(update) => {
-                update.apply(&mut self.request.record);
-                self.save()
-            }
+            ToSupervisor::Update(update) => self.update(&update),
         };
         // The command that launched us asks for signals without an answer.
         if client != FIRST {
@@ -88,9 +86,9 @@ impl Supervisor {
     }
 
     /// A client is gone.
-    fn see_off(&mut self, client: u64, payload: Option<&Started>) {
+    pub(super) fn see_off(&mut self, client: u64, payload: Option<&Started>) {
         self.output.untap(client);
-        self.sessions.leave(client);
+        self.sessions.abandon(client, &mut self.clients);
         if self.owner == Some(client) {
             self.owner = None;
             // A container in the foreground ends with its command.
@@ -163,8 +161,22 @@ impl Supervisor {
             *paused = wanted;
         }
         self.pause_health();
+        self.sessions.renew();
         self.tell(if wanted { Action::Pause } else { Action::Unpause });
         self.save()
+    }
+
+    /// All of it, or nothing.
+    fn update(&mut self, update: &Update) -> Result<()> {
+        let before = self.request.record.clone();
+        let undo = update.limits.as_deref().map(|change| self.change_limits(change)).transpose()?;
+        update.apply(&mut self.request.record);
+        let saved = self.save();
+        if saved.is_err() {
+            self.request.record = before;
+            undo.into_iter().for_each(|undo| self.undo_limits(undo));
+        }
+        saved
     }
 
     fn rename(&mut self, name: &str) -> Result<()> {

@@ -15,6 +15,7 @@ use crate::engine::list::Sizes;
 use crate::engine::options::namespaces::Choice;
 use crate::engine::request::RunRequest;
 use crate::network::lease::Lease;
+use crate::sandbox::enforcement::Enforced;
 use crate::sandbox::spec::{Propagation, Source};
 
 /// A time that is not known, as Go prints it.
@@ -71,6 +72,7 @@ pub fn document(facts: &Facts<'_>) -> Value {
         "ProcessLabel": "",
         "AppArmorProfile": "",
         "ExecIDs": Value::Null,
+        "Limits": record.enforced.iter().map(limit).collect::<Vec<_>>(),
         "HostConfig": host_config::document(record, facts.request),
         "GraphDriver": graph_driver(facts),
         "Mounts": record.mounts.iter().map(mounted).collect::<Vec<_>>(),
@@ -82,16 +84,16 @@ pub fn document(facts: &Facts<'_>) -> Value {
 }
 
 fn state(record: &Record, log: &Log) -> Value {
-    let status = &record.status;
+    let (status, unstarted) = (&record.status, record.start_failure.as_ref());
     let (pid, code, started, finished) = match status {
-        Status::Created => (0, 0, NEVER.to_owned(), NEVER.to_owned()),
+        Status::Created => (0, unstarted.map_or(0, |failure| failure.code), NEVER.to_owned(), NEVER.to_owned()),
         Status::Running { payload, started_ns, .. } => (payload.pid, 0, time(*started_ns), NEVER.to_owned()),
         Status::Restarting { code, started_ns, finished_ns, .. }
         | Status::Exited { code, started_ns, finished_ns, .. } => (0, *code, time(*started_ns), time(*finished_ns)),
     };
     let error = match status {
         Status::Exited { error: Some(error), .. } => error,
-        _ => "",
+        _ => unstarted.map_or("", |failure| &failure.error),
     };
     json!({
         "Status": status.word(),
@@ -129,6 +131,16 @@ fn health(record: &Record, log: &Log) -> Option<Value> {
         "FailingStreak": health.streak,
         "Log": attempts.collect::<Vec<_>>(),
     }))
+}
+
+/// One limit, what holds of it, and how. Docker has nothing like it.
+fn limit(limit: &Enforced) -> Value {
+    json!({
+        "Limit": limit.limit,
+        "Asked": limit.asked,
+        "Effective": limit.effective,
+        "How": limit.how(),
+    })
 }
 
 fn graph_driver(facts: &Facts<'_>) -> Value {

@@ -1,7 +1,7 @@
 //! What was asked for, as docker has it in `HostConfig` (moby
 //! api/types/container, HostConfig).
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
@@ -13,9 +13,11 @@ use crate::engine::base_steps::{MASKED, READ_ONLY};
 use crate::engine::options::mount::{Mount, What};
 use crate::engine::options::namespaces::{Choice, UserChoice};
 use crate::engine::options::network::{Options, host_text};
+use crate::engine::options::resources::Resources;
 use crate::engine::options::security::{Seccomp, Security, Unmask};
 use crate::engine::plan::SHM_BYTES;
 use crate::engine::request::RunRequest;
+use crate::sandbox::cgroup::limits::Bound;
 use crate::sandbox::rlimits;
 
 /// The document; of a container whose request is not known, what its record
@@ -40,22 +42,10 @@ pub(super) fn document(record: &Record, request: Option<&RunRequest>) -> Value {
         "Privileged": false,
         "PublishAllPorts": false,
         "Runtime": "kelp",
-        "OomScoreAdj": 0,
         "OomKillDisable": Value::Null,
-        "CpuShares": 0,
-        "CpuPeriod": 0,
-        "CpuQuota": 0,
         "CpuRealtimePeriod": 0,
         "CpuRealtimeRuntime": 0,
-        "BlkioWeight": 0,
-        "NanoCpus": 0,
-        "CpusetCpus": "",
-        "CpusetMems": "",
-        "Memory": 0,
-        "MemoryReservation": 0,
-        "MemorySwap": 0,
         "MemorySwappiness": Value::Null,
-        "PidsLimit": Value::Null,
         "Cgroup": "",
         "CgroupParent": "",
         "DeviceCgroupRules": Value::Null,
@@ -64,6 +54,9 @@ pub(super) fn document(record: &Record, request: Option<&RunRequest>) -> Value {
         "Isolation": "",
         "Annotations": Value::Null,
     });
+    if let Some(fields) = document.as_object_mut() {
+        fields.extend(resources(request.map(|request| &request.resources).unwrap_or(&Resources::default())));
+    }
     if let (Some(request), Some(fields)) = (request, document.as_object_mut()) {
         fields.extend(asked(request));
         fields.extend(names(&request.network_options));
@@ -131,6 +124,53 @@ fn names(options: &Options) -> Map<String, Value> {
         "DnsOptions": options.dns_options,
         "DnsSearch": options.dns_search.as_deref().unwrap_or_default(),
         "ExtraHosts": if hosts.is_empty() { Value::Null } else { json!(hosts) },
+    });
+    match fields {
+        Value::Object(fields) => fields,
+        _ => Map::new(),
+    }
+}
+
+/// Docker's fields, and those of podman and the kernel that docker lacks.
+fn resources(resources: &Resources) -> Map<String, Value> {
+    let number = |number: Option<u64>| number.unwrap_or(0);
+    // No limit is 0 where docker's default is none, and -1 where 0 means the default.
+    let bytes = |bound: Option<Bound>| bound.and_then(Bound::number).unwrap_or(0);
+    let or_minus_one = |bound: Bound| bound.number().map_or(json!(-1), |number| json!(number));
+    let swap = match (resources.memory.and_then(Bound::number), resources.memory_swap) {
+        (_, Some(swap)) => or_minus_one(swap),
+        (Some(memory), None) => json!(memory.saturating_mul(2)),
+        (None, None) => json!(0),
+    };
+    let rates = |rates: &[(PathBuf, Bound)]| -> Vec<Value> {
+        let rate =
+            |(path, bound): &(PathBuf, Bound)| json!({"Path": path.display().to_string(), "Rate": bytes(Some(*bound))});
+        rates.iter().map(rate).collect()
+    };
+    let weights = resources.blkio_weight_devices.iter();
+    let weights = weights.map(|(path, weight)| json!({"Path": path.display().to_string(), "Weight": weight}));
+    let conf: Map<String, Value> = resources.conf.iter().map(|(file, value)| (file.clone(), json!(value))).collect();
+    let fields = json!({
+        "OomScoreAdj": resources.oom_score_adj.unwrap_or(0),
+        "CpuShares": number(resources.cpu_shares),
+        "CpuWeight": number(resources.cpu_weight),
+        "CpuPeriod": number(resources.cpu_period_us),
+        "CpuQuota": resources.cpu_quota_us.map_or(json!(0), or_minus_one),
+        "NanoCpus": number(resources.nano_cpus),
+        "CpusetCpus": resources.cpuset_cpus.as_deref().unwrap_or_default(),
+        "CpusetMems": resources.cpuset_mems.as_deref().unwrap_or_default(),
+        "Memory": bytes(resources.memory),
+        "MemoryHigh": bytes(resources.memory_high),
+        "MemoryReservation": bytes(resources.memory_reservation),
+        "MemorySwap": swap,
+        "PidsLimit": resources.pids.map(or_minus_one),
+        "BlkioWeight": number(resources.blkio_weight),
+        "BlkioWeightDevice": weights.collect::<Vec<_>>(),
+        "BlkioDeviceReadBps": rates(&resources.read_bps),
+        "BlkioDeviceWriteBps": rates(&resources.write_bps),
+        "BlkioDeviceReadIOps": rates(&resources.read_iops),
+        "BlkioDeviceWriteIOps": rates(&resources.write_iops),
+        "CgroupConf": if conf.is_empty() { Value::Null } else { Value::Object(conf) },
     });
     match fields {
         Value::Object(fields) => fields,

@@ -1,6 +1,6 @@
 //! The journal's part of a container's log, by way of `journalctl -o json`.
 
-use std::io::{ErrorKind, Read};
+use std::io::{BufRead, BufReader, ErrorKind, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
@@ -38,6 +38,19 @@ struct Line {
     partial: Option<String>,
     #[serde(rename = "__REALTIME_TIMESTAMP")]
     time_us: Option<String>,
+    #[serde(rename = "__CURSOR")]
+    cursor: Option<String>,
+}
+
+impl Line {
+    /// Whether this is the last piece of a line, as most entries are.
+    fn ends_line(&self) -> bool {
+        self.partial.as_deref() != Some("true")
+    }
+
+    fn time_ns(&self) -> Option<i128> {
+        self.time_us.as_ref()?.parse::<i128>().ok()?.checked_mul(1000)
+    }
 }
 
 /// Bytes that are no text are numbers.
@@ -51,15 +64,49 @@ enum Message {
 impl Journalctl {
     /// Starts it for the container `id`.
     pub(super) fn start(id: &str, selection: &Selection, follows: bool) -> Result<Self> {
+        let mut arguments = vec!["--output-fields=MESSAGE,PRIORITY,CONTAINER_PARTIAL_MESSAGE".to_owned()];
+        arguments.extend(follows.then(|| "--follow".to_owned()));
+        match selection.lines {
+            // What journalctl counts are entries, and a long line is several.
+            Some(lines @ 1..) => match Self::cursor_of_last(id, selection, lines)? {
+                // It takes this or a time, and what is early is passed over below.
+                Some(cursor) => arguments.push(format!("--cursor={cursor}")),
+                None => arguments.extend(since(selection)),
+            },
+            _ => arguments.extend(since(selection)),
+        }
+        arguments.push(format!("--lines={}", if selection.lines == Some(0) { "0" } else { "all" }));
+        Self::call(id, selection, follows, &arguments)
+    }
+
+    /// Where the last `lines` lines begin; `None` if there are not more.
+    fn cursor_of_last(id: &str, selection: &Selection, lines: u64) -> Result<Option<String>> {
+        let mut arguments = vec!["--output-fields=CONTAINER_PARTIAL_MESSAGE".to_owned(), "--reverse".to_owned()];
+        arguments.extend(since(selection));
+        let mut backwards = Self::call(id, selection, false, &arguments)?;
+        let mut reader = BufReader::new(&mut backwards.stdout);
+        let mut place = Backwards { lines, begun: 0, first: None };
+        let mut text = Vec::new();
+        loop {
+            text.clear();
+            let bound = limits::LOG_ENTRY_BYTES_MAX as u64;
+            let count = (&mut reader).take(bound).read_until(b'\n', &mut text);
+            if count.doing(|| "read what journalctl writes")? == 0 {
+                return Ok(None);
+            }
+            let Ok(line) = serde_json::from_slice::<Line>(&text) else { continue };
+            if line.time_ns().is_some_and(|time_ns| selects(selection, time_ns)) && place.is_past(line) {
+                return Ok(place.first);
+            }
+        }
+    }
+
+    fn call(id: &str, selection: &Selection, follows: bool, arguments: &[String]) -> Result<Self> {
         let field = format!("CONTAINER_ID_FULL={id}");
         let mut command = Command::new("journalctl");
-        command.args(["--output=json", "--all", "--no-pager", "--quiet", &field]);
-        command.arg("--output-fields=MESSAGE,PRIORITY,CONTAINER_PARTIAL_MESSAGE");
-        command.arg(format!("--lines={}", selection.lines.map_or("all".to_owned(), |lines| lines.to_string())));
+        command.args(["--output=json", "--all", "--no-pager", "--quiet", &field]).args(arguments);
         // Whole seconds here; to the nanosecond below.
-        command.args(selection.since_ns.map(|time_ns| format!("--since=@{}", time_ns.div_euclid(NANOSECONDS))));
         command.args(selection.until_ns.map(|time_ns| format!("--until=@{}", time_ns.div_euclid(NANOSECONDS) + 1)));
-        command.args(follows.then_some("--follow"));
         let mut child = match command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn() {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 return Err(Failure::host("it is in the journal, and there is no journalctl here")
@@ -139,18 +186,51 @@ impl Drop for Journalctl {
     }
 }
 
+/// Counts lines from the last to the first.
+struct Backwards {
+    lines: u64,
+    /// How many of them had their end already.
+    begun: u64,
+    /// The earliest piece so far.
+    first: Option<String>,
+}
+
+impl Backwards {
+    /// Whether this entry, the one before all earlier ones, is part of a line too many.
+    fn is_past(&mut self, line: Line) -> bool {
+        // The newest line may have no end yet.
+        if line.ends_line() || self.first.is_none() {
+            if self.begun == self.lines {
+                return true;
+            }
+            self.begun += 1;
+        }
+        self.first = line.cursor;
+        false
+    }
+}
+
+/// Whole seconds here; to the nanosecond below.
+fn since(selection: &Selection) -> Option<String> {
+    selection.since_ns.map(|time_ns| format!("--since=@{}", time_ns.div_euclid(NANOSECONDS)))
+}
+
+fn selects(selection: &Selection, time_ns: i128) -> bool {
+    selection.since_ns.is_none_or(|since_ns| time_ns >= since_ns)
+        && selection.until_ns.is_none_or(|until_ns| time_ns <= until_ns)
+}
+
 fn entry(line: Line, selection: &Selection) -> Option<Entry<'static>> {
-    let time_ns = line.time_us?.parse::<i128>().ok()?.checked_mul(1000)?;
-    let is_early = selection.since_ns.is_some_and(|since_ns| time_ns < since_ns);
-    let is_late = selection.until_ns.is_some_and(|until_ns| time_ns > until_ns);
-    if is_early || is_late {
+    let time_ns = line.time_ns()?;
+    if !selects(selection, time_ns) {
         return None;
     }
+    let ends_line = line.ends_line();
     let mut text = match line.message? {
         Message::Text(text) => text.into_bytes(),
         Message::Bytes(bytes) => bytes,
     };
-    if line.partial.as_deref() != Some("true") {
+    if ends_line {
         text.push(b'\n');
     }
     // Priorities as the writer gives them.
@@ -191,5 +271,27 @@ mod tests {
         check(r#"{"__REALTIME_TIMESTAMP":"3000001","MESSAGE":"late"}"#, None);
         check(r#"{"__REALTIME_TIMESTAMP":"2000000","MESSAGE":null}"#, None);
         check(r#"{"MESSAGE":"a"}"#, None);
+    }
+
+    #[test]
+    fn pieces_of_a_line_are_one_line() {
+        // From the newest: whether each ends its line.
+        let check = |lines, ends: &[bool], expected: Option<&str>| {
+            let mut cursors = Backwards { lines, begun: 0, first: None };
+            let mut found = None;
+            for (number, ends) in ends.iter().enumerate() {
+                let text = format!(r#"{{"__CURSOR":"{number}","CONTAINER_PARTIAL_MESSAGE":"{}"}}"#, !ends);
+                if cursors.is_past(serde_json::from_str(&text).unwrap()) {
+                    found = cursors.first;
+                    break;
+                }
+            }
+            assert_eq!(found.as_deref(), expected, "{lines} of {ends:?}");
+        };
+        check(1, &[true, false, false, true], Some("2"));
+        check(2, &[true, false, false, true], None);
+        check(1, &[true, true], Some("0"));
+        check(1, &[false, false, true], Some("1"));
+        check(1, &[], None);
     }
 }

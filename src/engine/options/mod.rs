@@ -5,6 +5,7 @@
 //! may not be is refused here, by name, with what to write instead. Whether it
 //! fits this host or this image is decided later, in the plan.
 
+pub mod cgroup;
 pub mod columns;
 pub mod container_filter;
 pub mod detach_keys;

@@ -19,6 +19,9 @@ pub struct Security {
     pub mask: Vec<ContainerPath>,
     /// Paths that are hidden or read-only by default and shall not be.
     pub unmask: Unmask,
+    /// The container may make cgroups in its own.
+    #[serde(default)]
+    pub writable_cgroups: bool,
 }
 
 /// Where the seccomp profile comes from.
@@ -45,12 +48,13 @@ pub enum Unmask {
     All,
 }
 
-const KEYS: &[&str] = &["no-new-privileges", "seccomp", "mask", "unmask", "systempaths", "apparmor", "label"];
+const KEYS: &[&str] =
+    &["no-new-privileges", "seccomp", "mask", "unmask", "systempaths", "writable-cgroups", "apparmor", "label"];
 
 /// Reads all uses of the option.
 pub fn parse(texts: &[String]) -> Result<Security> {
     let mut security = Security::default();
-    let (mut no_new_privileges, mut seccomp) = (None, None);
+    let (mut no_new_privileges, mut seccomp, mut writable_cgroups) = (None, None, None);
     for text in texts {
         // Docker still takes a colon for the first equals sign.
         let end = text.find(['=', ':']);
@@ -58,6 +62,7 @@ pub fn parse(texts: &[String]) -> Result<Security> {
         let value = end.and_then(|end| text.get(end + 1..));
         let taken = match key {
             "no-new-privileges" => boolean(key, value).and_then(|on| once(&mut no_new_privileges, on, key)),
+            "writable-cgroups" => boolean(key, value).and_then(|on| once(&mut writable_cgroups, on, key)),
             "seccomp" => profile(value.unwrap_or("")).and_then(|profile| once(&mut seccomp, profile, key)),
             _ => take(&mut security, key, value.unwrap_or("")),
         };
@@ -65,6 +70,7 @@ pub fn parse(texts: &[String]) -> Result<Security> {
     }
     security.no_new_privileges = no_new_privileges.unwrap_or(false);
     security.seccomp = seccomp.unwrap_or_default();
+    security.writable_cgroups = writable_cgroups.unwrap_or(false);
     Ok(security)
 }
 

@@ -114,8 +114,11 @@ pub fn write_file<T>(path: &Path, write: impl FnOnce(&File) -> Result<T>) -> Res
         return Err(Failure::usage(format!("\"{}\" is no file name", path.display())));
     };
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let dir = kernel::open::open_dir(parent).doing(doing)?;
-    let unfinished = Unfinished::begin(dir.as_fd()).doing(doing)?;
+    let dir = kernel::open::open_dir(parent).map_err(|error| match error.errno {
+        Errno::ENOENT => Failure::user(format!("there is no directory \"{}\"", parent.display())).doing(doing()),
+        _ => Failure::from(error).plainly().doing(doing()),
+    })?;
+    let unfinished = Unfinished::begin(dir.as_fd()).plainly().doing(doing)?;
     let written = write(unfinished.file()).doing(doing)?;
     unfinished.publish(Path::new(name)).doing(doing)?;
     Ok(written)

@@ -2,15 +2,18 @@
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Seek};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 
+use super::limits::Limits;
 use super::own;
 use crate::error::{Context, Failure, Result};
+use crate::host::cgroup;
 use crate::kernel::{file, open};
+use crate::limits;
 
 /// How long processes may take to stop: they do at once, unless the kernel is
 /// doing something for them that cannot be interrupted.
@@ -23,19 +26,54 @@ const REMOVE_PAUSE: Duration = Duration::from_millis(2);
 /// A container's cgroup.
 #[derive(Debug)]
 pub struct Group {
+    /// Where limits are written, and what is frozen and killed.
     path: PathBuf,
-    directory: File,
+    /// Where processes are put.
+    entrance: Entrance,
+    /// The entrance is one below: the container may make cgroups in that.
+    is_writable: bool,
 }
 
 impl Group {
-    /// Makes that of the container `id`; `None` where the user may not. One
-    /// that a killed supervisor left is emptied and used.
-    pub fn make(id: &str) -> Option<Self> {
-        let path = own::delegated()?.join(own::name(id));
-        if fs::create_dir(&path).is_err() {
-            remove(&path, id).and_then(|()| Ok(fs::create_dir(&path)?)).ok()?;
+    /// Makes the one at `path` of the container `id`, with its limits. One that
+    /// a killed supervisor left is emptied and made anew.
+    pub(super) fn make(path: PathBuf, id: &str, limits: &Limits, is_writable: bool) -> Result<Self> {
+        let doing = || format!("make cgroup {}", path.display());
+        match fs::create_dir(&path) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                remove(&path, id)?;
+                fs::create_dir(&path).doing(doing)?;
+            }
+            result => result.doing(doing)?,
         }
-        Some(Self { directory: File::open(&path).ok()?, path })
+        let made = super::write(&path, limits).and_then(|()| match is_writable {
+            true => make_entrance(&path),
+            false => Entrance::open(&path),
+        });
+        match made {
+            Ok(entrance) => Ok(Self { path, entrance, is_writable }),
+            Err(failure) => {
+                // Nothing is in it; why it could not be made is what is told.
+                remove(&path, id).ok();
+                Err(failure)
+            }
+        }
+    }
+
+    /// Where its processes are put, to be kept.
+    pub fn entrance(&self) -> Result<Entrance> {
+        Entrance::open(&self.entrance.path)
+    }
+
+    /// Makes it as it was before its program was started: what that has made in
+    /// it goes, and what was paused goes on. No process is in it.
+    pub fn renew(&mut self) -> Result<()> {
+        self.freeze(false)?;
+        if self.is_writable {
+            remove_below(&self.path)?;
+            self.entrance = make_entrance(&self.path)?;
+        }
+        Ok(())
     }
 
     /// Its directory.
@@ -88,8 +126,78 @@ impl Group {
 impl AsFd for Group {
     /// The directory, to clone processes into.
     fn as_fd(&self) -> BorrowedFd<'_> {
+        self.entrance.as_fd()
+    }
+}
+
+/// The cgroup that a container's processes are put into.
+#[derive(Debug)]
+pub struct Entrance {
+    path: PathBuf,
+    directory: File,
+}
+
+impl Entrance {
+    fn open(path: &Path) -> Result<Self> {
+        let directory = File::open(path).doing(|| format!("open {}", path.display()))?;
+        Ok(Self { path: path.to_owned(), directory })
+    }
+
+    /// The cgroup that the process `pid` of the container's has been put into
+    /// by the container itself.
+    pub fn find_below(&self, pid: i32) -> Result<OwnedFd> {
+        let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).doing(|| "find the container's cgroup")?;
+        let mount = cgroup::CgroupMount::find().ok_or_else(|| Failure::host("no cgroup v2 tree is mounted"))?;
+        let path = mount.directory(Path::new(cgroup::own_cgroup(&text).unwrap_or_default()));
+        if !path.starts_with(&self.path) {
+            return Err(Failure::host("the container's first process is in another cgroup"));
+        }
+        Ok(open::open_dir(&path)?)
+    }
+}
+
+impl AsFd for Entrance {
+    fn as_fd(&self) -> BorrowedFd<'_> {
         self.directory.as_fd()
     }
+}
+
+/// Where the program of a container starts that may make cgroups: one below
+/// what its limits are written to, with the same controllers, and bounds on
+/// what it makes. Its files are its owner's, who is root in the container.
+fn make_entrance(path: &Path) -> Result<Entrance> {
+    let write = |name: &str, value: String| {
+        let file = path.join(name);
+        fs::write(&file, &value).doing(|| format!("write {value} to {}", file.display()))
+    };
+    write("cgroup.max.descendants", limits::CGROUP_DESCENDANTS_MAX.to_string())?;
+    write("cgroup.max.depth", limits::CGROUP_NESTING_MAX.to_string())?;
+    enable(path, &words(&path.join("cgroup.controllers"))?)?;
+    let entrance = path.join(own::INIT);
+    fs::create_dir(&entrance).doing(|| format!("make cgroup {}", entrance.display()))?;
+    Entrance::open(&entrance)
+}
+
+/// Gives the controllers `wanted` to the cgroups in `directory`, as far as that
+/// can be done; returns why others could not be given.
+pub(super) fn enable(directory: &Path, wanted: &[String]) -> Result<Option<Failure>> {
+    let file = directory.join("cgroup.subtree_control");
+    let enabled = words(&file)?;
+    let missing: Vec<String> =
+        wanted.iter().filter(|name| !enabled.contains(name)).map(|name| format!("+{name}")).collect();
+    if missing.is_empty() || fs::write(&file, missing.join(" ")).is_ok() {
+        return Ok(None);
+    }
+    // One that cannot be given takes no other along.
+    let each = missing
+        .iter()
+        .filter_map(|name| fs::write(&file, name).doing(|| format!("write {name} to {}", file.display())).err());
+    Ok(each.last())
+}
+
+pub(super) fn words(path: &Path) -> Result<Vec<String>> {
+    let text = fs::read_to_string(path).doing(|| format!("read {}", path.display()))?;
+    Ok(text.split_ascii_whitespace().map(str::to_owned).collect())
 }
 
 /// Kills what is left in the cgroup at `path` of the container `id`, and
@@ -108,10 +216,31 @@ pub fn remove(path: &Path, id: &str) -> Result<()> {
     // Linux before 5.14 has no such file; there it can only be removed empty.
     fs::write(path.join("cgroup.kill"), "1").ok();
     // Frozen, they die as well.
+    remove_below(path)?;
+    remove_empty(path)
+}
+
+/// Removes the cgroups in `path`, the deepest first. No process is in them, or
+/// all are on their way out.
+fn remove_below(path: &Path) -> Result<()> {
+    let entries = match fs::read_dir(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        result => result.doing(|| format!("read {}", path.display()))?,
+    };
+    // The kernel keeps to the depth that was written; the names are its own and no links.
+    for entry in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+        remove_below(&entry.path())?;
+        remove_empty(&entry.path())?;
+    }
+    Ok(())
+}
+
+fn remove_empty(path: &Path) -> Result<()> {
     for _ in 0..REMOVE_TRIES {
         match fs::remove_dir(path) {
             Err(error) if error.kind() == ErrorKind::ResourceBusy => std::thread::sleep(REMOVE_PAUSE),
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            // Files of cgroupfs are no entries; of a directory that is no cgroup they are.
             result => return result.doing(|| format!("remove {}", path.display())),
         }
     }

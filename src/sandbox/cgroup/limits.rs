@@ -235,9 +235,69 @@ impl Limits {
         self.entries().into_iter().filter(|entry| !is_there(entry.controller)).collect()
     }
 
+    /// Those of some controllers only.
+    #[must_use]
+    pub fn only(&self, controllers: &BTreeSet<Controller>) -> Self {
+        let mut limits = self.clone();
+        let lacks = |controller| !controllers.contains(&controller);
+        if lacks(Controller::Memory) {
+            (limits.memory_max, limits.memory_high, limits.memory_low, limits.swap_max) = (None, None, None, None);
+            limits.swap_is_implied = false;
+        }
+        if lacks(Controller::Cpu) {
+            (limits.cpu_max, limits.cpu_weight) = (None, None);
+        }
+        if lacks(Controller::Cpuset) {
+            (limits.cpuset_cpus, limits.cpuset_mems) = (None, None);
+        }
+        if lacks(Controller::Pids) {
+            limits.pids_max = None;
+        }
+        if lacks(Controller::Io) {
+            limits.io_weight = None;
+            limits.io_disk_weights.clear();
+            limits.io_max.clear();
+        }
+        limits.conf.retain(|(file, _)| Controller::of_file(file).is_some_and(|owner| controllers.contains(&owner)));
+        limits
+    }
+
+    /// Those that are other than in `before`.
+    #[must_use]
+    pub fn beyond(&self, before: &Self) -> Self {
+        fn other<T: PartialEq + Clone>(now: &Option<T>, before: &Option<T>) -> Option<T> {
+            if now == before { None } else { now.clone() }
+        }
+        fn others<T: PartialEq + Clone>(now: &[T], before: &[T]) -> Vec<T> {
+            now.iter().filter(|one| !before.contains(one)).cloned().collect()
+        }
+        let swap_max = other(&self.swap_max, &before.swap_max);
+        Self {
+            memory_max: other(&self.memory_max, &before.memory_max),
+            memory_high: other(&self.memory_high, &before.memory_high),
+            memory_low: other(&self.memory_low, &before.memory_low),
+            swap_is_implied: swap_max.is_some() && self.swap_is_implied,
+            swap_max,
+            cpu_max: other(&self.cpu_max, &before.cpu_max),
+            cpu_weight: other(&self.cpu_weight, &before.cpu_weight),
+            cpuset_cpus: other(&self.cpuset_cpus, &before.cpuset_cpus),
+            cpuset_mems: other(&self.cpuset_mems, &before.cpuset_mems),
+            pids_max: other(&self.pids_max, &before.pids_max),
+            io_weight: other(&self.io_weight, &before.io_weight),
+            io_disk_weights: others(&self.io_disk_weights, &before.io_disk_weights),
+            io_max: others(&self.io_max, &before.io_max),
+            conf: others(&self.conf, &before.conf),
+        }
+    }
+
+    /// Whether nobody asked for what `file` says: it follows from another one.
+    pub fn is_implied(&self, file: &str) -> bool {
+        file == SWAP_MAX && self.swap_is_implied
+    }
+
     /// Whether `file` may be missing: then there is nothing that it could limit.
     pub fn may_lack(&self, file: &str) -> bool {
-        file == SWAP_MAX && (self.swap_is_implied || self.swap_max == Some(Bound::MAX))
+        self.is_implied(file) || (file == SWAP_MAX && self.swap_max == Some(Bound::MAX))
     }
 
     /// The same with the option that asks for each.
@@ -403,6 +463,31 @@ mod tests {
         assert!(limits(Some(Bound::MAX), false).may_lack("memory.swap.max"));
         assert!(!limits(Some(Bound::At(5)), false).may_lack("memory.swap.max"));
         assert!(!limits(Some(Bound::At(5)), true).may_lack("memory.max"));
+    }
+
+    #[test]
+    fn only_what_is_other_is_written_anew() {
+        assert!(all().beyond(&all()).is_empty());
+        assert_eq!(all().beyond(&Limits::default()), all());
+        let swap_max = Some(Bound::At(9));
+        let other = Limits { swap_max, swap_is_implied: true, pids_max: Some(Bound::MAX), ..all() };
+        let files: Vec<String> = other.beyond(&all()).files().into_iter().map(|(file, _)| file).collect();
+        assert_eq!(files, ["memory.swap.max", "pids.max"]);
+    }
+
+    #[test]
+    fn some_controllers_have_some_of_the_limits() {
+        let only = |controllers: &[Controller]| {
+            let limits = all().only(&controllers.iter().copied().collect());
+            limits.files().into_iter().map(|(file, _)| file).collect::<Vec<_>>()
+        };
+        assert_eq!(only(&[]), [""; 0]);
+        assert_eq!(only(&[Controller::Cpu, Controller::Pids]), ["cpu.max", "cpu.weight", "pids.max"]);
+        assert_eq!(only(&[Controller::Hugetlb]), ["hugetlb.2MB.max"]);
+        assert_eq!(only(&CONTROLLERS).len(), 13);
+        for controller in CONTROLLERS {
+            assert!(all().only(&[controller].into()).controllers().iter().all(|own| *own == controller));
+        }
     }
 
     #[test]

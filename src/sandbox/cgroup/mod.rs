@@ -1,18 +1,21 @@
-//! A cgroup of a container's own, where the caller's is delegated (cgroups(7),
-//! "Delegation").
+//! A cgroup of a container's own: where it is made ([`placement`], which
+//! decides; [`scope`] and [`tree`], which do), what it may use ([`limits`]), and
+//! what is done with it ([`Group`]).
 //!
-//! It is made below the cgroup that the supervisor is in: the one place where
-//! a user may put processes without asking anybody. That one keeps its own
-//! processes, so no controller can be enabled there ("no internal processes"),
-//! and none is needed: freezing, killing and counting time are the tree's own.
-//!
-//! Nothing here decides what to do without one.
+//! Without a controller a cgroup still freezes, kills and counts time, since
+//! that is the tree's own; so there is one wherever it can be had cheaply.
 
+mod bus;
 mod group;
 pub mod limits;
 mod own;
+pub mod placement;
+pub mod scope;
+pub mod tree;
 mod write;
 
-pub use group::{Group, remove};
+pub use group::{Entrance, Group, remove};
 pub use limits::Limits;
-pub use write::write;
+pub use placement::Placement;
+pub use scope::Scoped;
+pub use write::{Undo, change, write};

@@ -2,31 +2,77 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::limits::Limits;
+use super::limits::{Bound, Limits};
 use crate::error::{Failure, Result};
 
-/// Writes `limits` into the cgroup at `directory`. On a failure, which names
-/// the file and the value, what was written before is as it was.
+/// Writes `limits` into the new cgroup at `directory`. A failure names the file
+/// and the value.
 pub fn write(directory: &Path, limits: &Limits) -> Result<()> {
-    let mut before = Vec::new();
+    put_all(directory, limits).map(drop)
+}
+
+/// Writes `limits` into the cgroup at `directory`, in which processes run: all
+/// of them, or none. A limit of memory that is below what it cannot give back
+/// is refused: the kernel would take it, and kill.
+pub fn change(directory: &Path, limits: &Limits) -> Result<Undo> {
+    if let Some(Bound::At(wanted)) = limits.memory_max
+        && let Some(used) = pinned_bytes(directory).filter(|used| *used > wanted)
+    {
+        let cause = format!("it uses {used} bytes of memory now, more than the new limit of {wanted}");
+        return Err(Failure::user(cause).hint("--memory-high makes it give back what it can, without killing it"));
+    }
+    put_all(directory, limits)
+}
+
+/// What files had before, oldest first.
+#[derive(Debug, Default)]
+pub struct Undo(Vec<(PathBuf, String)>);
+
+impl Undo {
+    /// Writes it back. It was accepted before; where it is not now, the failure
+    /// that this is for is what is told.
+    pub fn undo(self) {
+        for (path, value) in self.0.iter().rev() {
+            put(path, value).ok();
+        }
+    }
+}
+
+fn put_all(directory: &Path, limits: &Limits) -> Result<Undo> {
+    let mut before = Undo::default();
     for (file, value) in limits.files() {
         let path = directory.join(&file);
         let earlier = fs::read_to_string(&path);
         match put(&path, &value) {
-            Ok(()) => before.extend(earlier.map(|text| (path, earlier_value(&text, &value)))),
+            Ok(()) => before.0.extend(earlier.map(|text| (path, earlier_value(&text, &value)))),
             Err(error) if error.kind() == ErrorKind::NotFound && limits.may_lack(&file) => {}
             Err(error) => {
-                for (path, value) in before.iter().rev() {
-                    // It was accepted before; the first failure is what is told.
-                    put(path, value).ok();
-                }
+                before.undo();
                 return Err(explain(&file, &value, error).doing(format!("write \"{value}\" to {}", path.display())));
             }
         }
     }
-    Ok(())
+    Ok(before)
+}
+
+/// Memory that the kernel cannot just drop: what no file is behind, and what
+/// it holds itself for the cgroup. Without swap, all of it stays.
+fn pinned_bytes(directory: &Path) -> Option<u64> {
+    let stat = fs::read_to_string(directory.join("memory.stat")).ok()?;
+    let swap = fs::read_to_string(directory.join("memory.swap.max")).ok();
+    let has_swap = swap.is_some_and(|most| most.trim() != "0") && has_free_swap();
+    let keys: &[&str] = if has_swap { &["slab_unreclaimable"] } else { &["anon", "shmem", "slab_unreclaimable"] };
+    let number = |key: &&str| {
+        stat.lines().find_map(|line| line.strip_prefix(*key)?.strip_prefix(' ')?.trim().parse::<u64>().ok())
+    };
+    Some(keys.iter().filter_map(number).fold(0, u64::saturating_add))
+}
+
+fn has_free_swap() -> bool {
+    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    text.lines().any(|line| line.strip_prefix("SwapFree:").is_some_and(|rest| rest.trim() != "0 kB"))
 }
 
 /// Never makes a file; the kernel takes a value with a single write(2).
@@ -74,7 +120,7 @@ fn explain(file: &str, value: &str, error: std::io::Error) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use super::super::limits::{Bound, Disk, IoMax};
+    use super::super::limits::{Disk, IoMax};
     use super::*;
 
     fn limits() -> Limits {
@@ -95,6 +141,23 @@ mod tests {
         write(directory.path(), &limits()).unwrap();
         // A file that is not the kernel's keeps what the write does not cover.
         assert_eq!(fs::read_to_string(&memory).unwrap(), "5\nx\n");
+    }
+
+    #[test]
+    fn less_than_what_is_in_use_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| fs::write(directory.path().join(name), text).unwrap();
+        let limits = Limits { memory_max: Some(Bound::At(1000)), ..Limits::default() };
+        file("memory.max", "max\n");
+        file("memory.swap.max", "0\n");
+        file("memory.stat", "anon 600\nfile 9000\nshmem 400\nslab_unreclaimable 1\n");
+        let failure = change(directory.path(), &limits).unwrap_err();
+        assert_eq!(failure.to_string(), "it uses 1001 bytes of memory now, more than the new limit of 1000");
+        file("memory.stat", "anon 600\nfile 9000\nshmem 400\nslab_unreclaimable 0\n");
+        let undo = change(directory.path(), &limits).unwrap();
+        assert!(fs::read_to_string(directory.path().join("memory.max")).unwrap().starts_with("1000\n"));
+        undo.undo();
+        assert!(fs::read_to_string(directory.path().join("memory.max")).unwrap().starts_with("max\n"));
     }
 
     #[test]

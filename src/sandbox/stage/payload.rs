@@ -102,7 +102,9 @@ fn confine(process: &Process, ready: &Ready) -> Result<()> {
 /// Opens the working directory and makes it where it is missing. Opened below
 /// the root, so a link of the image cannot lead out (CVE-2024-21626).
 pub fn make_directory(path: &ContainerPath, root: BorrowedFd<'_>) -> Result<OwnedFd> {
-    mounts::make_dirs(root, path, open::Resolve::InRoot).doing(|| format!("enter working directory \"{path}\""))
+    mounts::make_dirs(root, path, open::Resolve::InRoot)
+        .plainly()
+        .doing(|| format!("enter working directory \"{path}\""))
 }
 
 /// Opens the working directory in a container that runs, where docker makes
@@ -114,7 +116,7 @@ pub fn find_directory(path: &ContainerPath, root: BorrowedFd<'_>) -> Result<Owne
             Errno::ENOENT | Errno::ENOTDIR => Kind::NoSuchProgram,
             _ => Kind::NotExecutable,
         };
-        Failure::from(error).kind(kind).doing(format!("enter working directory \"{path}\""))
+        Failure::from(error).kind(kind).plainly().doing(format!("enter working directory \"{path}\""))
     })
 }
 

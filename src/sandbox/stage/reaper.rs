@@ -52,7 +52,7 @@ fn start(program: &Process, ready: Ready, channel: &Channel) -> Result<(i32, Sig
             drop((signals, confining));
             // The end of the file: pid 1 has given up its rights. If it could
             // not, it ends, and the kernel kills us.
-            confined.read(&mut [0]).ok();
+            confined.read_exact(&mut [0]).ok();
             let failure = match crate::kernel::signal::reset_all().and_then(|()| process::new_session()) {
                 Ok(()) => payload::execute(program, ready, channel),
                 Err(error) => error.into(),

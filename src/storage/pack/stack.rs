@@ -223,7 +223,8 @@ fn unless_gone<T>(result: kernel::Result<T>) -> Result<Option<T>> {
         Err(error) if error.errno == Errno::EXDEV => {
             Err(Failure::host("something is mounted there, and what is below it cannot be read"))
         }
-        Err(error) => Err(error.into()),
+        // Who packs names the path.
+        Err(error) => Err(Failure::from(error).plainly()),
     }
 }
 

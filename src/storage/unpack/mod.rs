@@ -196,6 +196,6 @@ fn named(failure: Failure, entry: &Entry, number: u64) -> Failure {
     if entry.path.is_empty() {
         failure.doing(format!("entry {number}"))
     } else {
-        failure.doing(format!("entry {}", quoted_bytes(&entry.path)))
+        failure.plainly().doing(format!("entry {}", quoted_bytes(&entry.path)))
     }
 }

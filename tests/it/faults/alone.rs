@@ -262,9 +262,9 @@ fn what_cannot_be_written_is_named() {
         }
     };
     set_mode(0o500);
-    home.run(&[], &["exit", "0"]).refuse(125, &[home.data().to_str().unwrap(), "Permission denied"]);
-    home.kelp(&["rename", "box", "other"]).refuse(1, &["cannot rename container \"box\"", "Permission denied"]);
-    home.kelp(&["rm", "box"]).refuse(1, &["cannot remove container \"box\"", "Permission denied"]);
+    home.run(&[], &["exit", "0"]).refuse(125, &[home.data().to_str().unwrap(), "ermission denied"]);
+    home.kelp(&["rename", "box", "other"]).refuse(1, &["cannot rename container \"box\"", "ermission denied"]);
+    home.kelp(&["rm", "box"]).refuse(1, &["cannot remove container \"box\"", "ermission denied"]);
     assert_eq!(row(&home)["state"], "exited");
     home.kelp(&["inspect", "box"]).succeed();
     set_mode(0o700);
@@ -274,7 +274,7 @@ fn what_cannot_be_written_is_named() {
     fs::set_permissions(&closed, fs::Permissions::from_mode(0o500)).unwrap();
     let mut call = home.run(&[], &["exit", "0"]);
     call.env("HOME", &closed).command.env_remove("KELP_DATA");
-    call.refuse(125, &[closed.to_str().unwrap(), "Permission denied"]);
+    call.refuse(125, &[closed.to_str().unwrap(), "ermission denied"]);
 }
 
 #[test]
