@@ -362,6 +362,54 @@ pub const PACKETS_A_TURN: usize = 16;
 /// IPv6 without its header.
 pub const PACKET_BYTES_MAX: usize = 40 + 65_535;
 
+/// Bytes that one TCP flow takes from the host in a turn: what goes through the
+/// processor's cache at once, and others have their turn.
+pub const TCP_BYTES_A_TURN: usize = 256 << 10;
+
+/// Packets that one TCP flow sends to its container in a turn.
+pub const TCP_PACKETS_A_TURN: usize = 64;
+
+/// TCP flows of one container. Each has a descriptor in the network process and
+/// up to 1 MiB of rings; who wants one more loses one that is idle, or gets a
+/// reset.
+pub const TCP_FLOWS_A_CONTAINER: usize = 16_384;
+
+/// Touched bytes of all rings together, above which new flows get small ones:
+/// two hundred and fifty flows at full speed.
+pub const TCP_RINGS_BYTES_GENEROUS: usize = 256 << 20;
+
+/// Touched bytes of all rings together. Above it the flows that have most of
+/// them are reset: those whose readers do not read.
+pub const TCP_RINGS_BYTES_MAX: usize = 1 << 30;
+
+/// Used rings that are kept warm for the next flows, until it has been quiet
+/// for [`TCP_QUIET`].
+pub const TCP_RINGS_IN_STOCK: usize = 32;
+
+/// How long no TCP flow ends before kept memory is given back.
+pub const TCP_QUIET: Duration = Duration::from_secs(5);
+
+/// A block of memory that is a mapping of its own (M_MMAP_THRESHOLD): rings
+/// are, small things are not.
+pub const MAPPED_BLOCK_BYTES_MIN: i32 = 60_000;
+
+/// How long a destination may take to answer a SYN: longer than the host's
+/// kernel tries (net.ipv4.tcp_syn_retries of 6: 127 s), which says why.
+pub const TCP_OPENING: Duration = Duration::from_secs(180);
+
+/// How long a TCP flow may be idle: RFC 5382 (REQ-5) asks for no less.
+pub const TCP_IDLE: Duration = Duration::from_secs(2 * 3600 + 4 * 60);
+
+/// The same once one side has ended (RFC 5382, REQ-5: "transitory").
+pub const TCP_HALF_CLOSED: Duration = Duration::from_secs(4 * 60);
+
+/// How long a TCP flow must have been idle to be reset for a new one when there
+/// is no room.
+pub const TCP_EVICT_AFTER: Duration = Duration::from_secs(60);
+
+/// Flows that are looked at for one that can go.
+pub const TCP_EVICT_SAMPLE: usize = 64;
+
 /// IPv6 extension headers in front of what a packet carries. Real ones have one
 /// or two; each costs a step of a loop.
 pub const EXTENSION_HEADERS_MAX: usize = 8;

@@ -1,7 +1,6 @@
 //! One container on the router: its device, its addresses, what it may reach.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::OwnedFd;
 
 use super::egress::{Policy, Verdict};
 use super::frame::Frame;
@@ -49,8 +48,8 @@ pub struct Attachment {
     pub policy: Policy,
     /// Its device's MTU, from 1,280 to 65,520.
     pub mtu: u16,
-    /// Its device (`kernel::tun::create`).
-    pub device: OwnedFd,
+    /// Its device.
+    pub link: Link,
 }
 
 /// A container on the router.

@@ -22,9 +22,9 @@ use crate::kernel::seccomp::{self, Instruction};
 use crate::kernel::{Errno, capability, landlock, namespace, process};
 use crate::process::worker;
 
-/// Gives up all that carrying packets does not need; how many descriptors it
-/// may have. The caller has opened what it needs, and has one thread.
-pub(super) fn confine() -> Result<u64> {
+/// Gives up all that carrying packets does not need. The caller has opened
+/// what it needs, and has one thread.
+pub(super) fn confine() -> Result<()> {
     namespace::unshare(CloneFlags::CLONE_NEWNS)?;
     worker::empty_root().doing(|| "enter an empty root directory")?;
     process::set_dumpable(false)?;
@@ -34,22 +34,20 @@ pub(super) fn confine() -> Result<u64> {
     }
     capability::clear_ambient()?;
     capability::set(0, 0, 0)?;
-    let descriptors = limit()?;
+    limit()?;
     match landlock::refuse_all() {
         // Linux before 5.13, or one that was started without it.
         Err(error) if matches!(error.errno, Errno::ENOSYS | Errno::EOPNOTSUPP) => {}
         result => result?,
     }
     seccomp::install(&filter())?;
-    Ok(descriptors)
+    Ok(())
 }
 
-fn limit() -> Result<u64> {
+fn limit() -> Result<()> {
     process::set_limit(libc::RLIMIT_CORE, 0, 0)?;
     process::set_limit(libc::RLIMIT_FSIZE, 0, 0)?;
-    process::set_limit(libc::RLIMIT_NPROC, 0, 0)?;
-    // A descriptor for each flow.
-    Ok(process::raise_descriptor_limit()?)
+    Ok(process::set_limit(libc::RLIMIT_NPROC, 0, 0)?)
 }
 
 /// Calls that are always allowed, by what they are for.

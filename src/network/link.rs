@@ -80,15 +80,18 @@ impl Link {
     pub fn new(device: OwnedFd) -> Result<Self> {
         for offload in [tun::Offload::TcpAndUdp, tun::Offload::Tcp, tun::Offload::Checksum, tun::Offload::None] {
             match tun::set_offload(device.as_fd(), offload) {
-                Ok(()) => {
-                    let (sent, received) = (Traffic::default(), Traffic::default());
-                    return Ok(Self { device: File::from(device), sent, received });
-                }
+                Ok(()) => return Ok(Self::as_it_is(device)),
                 Err(error) if error.errno == Errno::EINVAL => {}
                 Err(error) => return Err(error).doing(|| "set up the network device"),
             }
         }
         Err(Failure::host("the kernel takes no setting of a network device"))
+    }
+
+    /// Takes a descriptor that carries packets behind the same header and was
+    /// set up by who made it.
+    pub fn as_it_is(device: OwnedFd) -> Self {
+        Self { device: File::from(device), sent: Traffic::default(), received: Traffic::default() }
     }
 
     /// Reads one packet into `buffer`, which has room for the largest.

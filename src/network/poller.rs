@@ -19,6 +19,8 @@ pub enum Source {
     Link(Key),
     /// A TCP flow.
     Tcp(Key),
+    /// TCP as a whole: it has been quiet for a while.
+    TcpQuiet,
     /// Something that is not the router's own: it comes back from
     /// [`super::router::Router::turn`].
     Outside(u64),
@@ -59,6 +61,8 @@ pub struct Readiness {
     pub writable: bool,
     /// There is an error to fetch: SO_ERROR, or the error queue.
     pub failed: bool,
+    /// The other side has ended its stream (EPOLLRDHUP), or all of it has.
+    pub ended: bool,
     /// Its time has come.
     pub due: bool,
 }
@@ -70,6 +74,7 @@ impl Readiness {
             readable: flags.intersects(EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP | ended),
             writable: flags.intersects(EpollFlags::EPOLLOUT | ended),
             failed: flags.contains(EpollFlags::EPOLLERR),
+            ended: flags.intersects(EpollFlags::EPOLLRDHUP | ended),
             due: false,
         }
     }

@@ -15,6 +15,7 @@ use super::control::{Attach, Attached, Description, FromNetwork, MTU, Serve, ToN
 use super::egress;
 use super::host_addresses::HostAddresses;
 use super::lease::{Lease, Leases, Subnets};
+use super::link::Link;
 use super::poller::{Interest, Source, Token};
 use super::router::{Config, Router};
 use crate::error::{Context, Failure, Result};
@@ -46,9 +47,11 @@ pub fn main() -> Result<()> {
 }
 
 fn prepare(serve: &Serve, listener: OwnedFd) -> Result<Network> {
-    let host = HostAddresses::read()?;
-    let descriptors = confine::confine().doing(|| "confine the network's process")?;
-    Network::new(serve.subnets, host, listener, usize::try_from(descriptors).unwrap_or(usize::MAX))
+    let descriptors = usize::try_from(process::raise_descriptor_limit()?).unwrap_or(usize::MAX);
+    let network = Network::new(serve.subnets, HostAddresses::read()?, listener, descriptors)?;
+    // From here on packets may be looked at.
+    confine::confine().doing(|| "confine the network's process")?;
+    Ok(network)
 }
 
 /// What is ready besides the router's own: these two, and peers from there on.
@@ -241,7 +244,9 @@ impl Network {
         let addresses =
             Addresses { v4: *ipv4, gateway_v4: subnets.gateway4(), v6: *ipv6, gateway_v6: subnets.gateway6() };
         let policy = container.attach.terms.reach.clone();
-        match self.router.add(Attachment { addresses, policy, mtu: MTU, device }) {
+        let added =
+            Link::new(device).and_then(|link| self.router.add(Attachment { addresses, policy, mtu: MTU, link }));
+        match added {
             Ok(key) => container.device = Some(key),
             Err(failure) => self.tell(number, &FromNetwork::Failed(failure)),
         }

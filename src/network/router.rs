@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use super::attachment::{Attached, Attachment, AttachmentKey, Attachments};
 use super::egress::{self, Network, Verdict};
 use super::frame::{Frame, protocol};
-use super::link::{Link, Received};
+use super::link::Received;
 use super::poller::{Interest, Poller, Readiness, Source};
 use super::refusal::Reason;
 use super::tcp;
@@ -105,8 +105,8 @@ impl Router {
 
     /// Takes a container on.
     pub fn add(&mut self, attachment: Attachment) -> Result<AttachmentKey> {
-        let Attachment { addresses, policy, mtu, device } = attachment;
-        let (link, tcp) = (Link::new(device)?, tcp::Stack::new(mtu)?);
+        let Attachment { addresses, policy, mtu, link } = attachment;
+        let tcp = tcp::Stack::new(mtu)?;
         let attached = Attached { addresses, policy, mtu, link, tcp, token: None, refused: 0 };
         let key = self.attachments.insert(attached);
         if let Some(attached) = self.attachments.get_mut(key) {
@@ -163,6 +163,7 @@ impl Router {
             match source {
                 Source::Link(_) => {}
                 Source::Tcp(key) => self.handlers.tcp.ready(key, readiness),
+                Source::TcpQuiet => self.handlers.tcp.quiet(turn.poller),
                 Source::Outside(number) => outside.push(Outside { number, readiness }),
             }
         }

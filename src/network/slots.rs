@@ -89,6 +89,17 @@ impl<T> Slots<T> {
         Some(entry)
     }
 
+    /// The entries of `count` slots from slot `from` on, which goes around.
+    pub fn sample(&self, from: usize, count: usize) -> impl Iterator<Item = (Key, &T)> {
+        let all = self.slots.len().max(1);
+        let places = (0..count.min(self.slots.len())).map(move |step| (from % all + step) % all);
+        places.filter_map(|place| {
+            let Slot { generation, entry } = self.slots.get(place)?;
+            let slot = u32::try_from(place).ok()?;
+            entry.as_ref().map(|entry| (Key { slot, generation: *generation }, entry))
+        })
+    }
+
     /// All entries with their keys, in no order.
     pub fn iter(&self) -> impl Iterator<Item = (Key, &T)> {
         (0u32..).zip(&self.slots).filter_map(|(slot, Slot { generation, entry })| {

@@ -215,8 +215,9 @@ impl Supervisor {
         self.clients.listen(listener);
         failpoint::reach(&self.paths, "supervisor: listening");
         self.open_log()?;
-        self.enter_cgroup()?;
+        // Before the container's own cgroup: a network's process that is launched here serves others, too.
         self.attach_network()?;
+        self.enter_cgroup()?;
         let started = self.start()?;
         if self.owner == Some(FIRST) {
             self.clients.expect_end(FIRST);
