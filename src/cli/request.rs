@@ -301,7 +301,7 @@ pub(super) fn request(arguments: RequestArguments) -> Result<RunRequest> {
         image,
         ..
     } = arguments;
-    let network_mode = network.network.as_deref().map_or(Ok(network::Mode::Unsaid), network::mode)?;
+    let (network, network_options) = network_of(&network)?;
     let resources = resources::resources(resources, Some(resources_at_start))?;
     resources.check()?;
     let restart = restart::parse(&life.restart)?;
@@ -328,8 +328,8 @@ pub(super) fn request(arguments: RequestArguments) -> Result<RunRequest> {
         pid: namespaces::pid(&isolation.pid)?,
         ipc: namespaces::ipc(&isolation.ipc)?,
         uts: namespaces::uts(&isolation.uts)?,
-        network_options: network_options(&network_mode, &network)?,
-        network: network_mode,
+        network,
+        network_options,
         cgroup: namespaces::cgroup(&isolation.cgroupns)?,
         cgroups: isolation.cgroups.as_deref().map(cgroup::parse).transpose()?.unwrap_or_default(),
         cgroup_parent: isolation.cgroup_parent.as_deref().map(cgroup::parse_parent).transpose()?,
@@ -353,17 +353,22 @@ pub(super) fn request(arguments: RequestArguments) -> Result<RunRequest> {
         stop_timeout_s: life.stop_timeout,
         stop_signal: life.stop_signal.as_deref().map(stop_signal::parse).transpose()?,
         platform: image.platform.as_deref().map(Platform::parse).transpose()?,
-        pull: match image.pull {
-            PullWhen::Always => Pull::Always,
-            PullWhen::Missing => Pull::Missing,
-            PullWhen::Never => Pull::Never,
-        },
+        pull: pull(image.pull),
     })
 }
 
-fn network_options(mode: &network::Mode, arguments: &NetworkArguments) -> Result<network::Options> {
-    network::parse(
-        mode,
+fn pull(when: PullWhen) -> Pull {
+    match when {
+        PullWhen::Always => Pull::Always,
+        PullWhen::Missing => Pull::Missing,
+        PullWhen::Never => Pull::Never,
+    }
+}
+
+fn network_of(arguments: &NetworkArguments) -> Result<(network::Mode, network::Options)> {
+    let mode = arguments.network.as_deref().map_or(Ok(network::Mode::Unsaid), network::mode)?;
+    let options = network::parse(
+        &mode,
         &network::Typed {
             dns: &arguments.dns,
             dns_search: &arguments.dns_search,
@@ -375,7 +380,8 @@ fn network_options(mode: &network::Mode, arguments: &NetworkArguments) -> Result
             host_loopback: arguments.allow_host_loopback.as_deref(),
             egress: arguments.egress.as_deref(),
         },
-    )
+    )?;
+    Ok((mode, options))
 }
 
 /// With `--rootfs` all words are the command, else the first is the image.

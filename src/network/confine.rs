@@ -3,7 +3,7 @@
 //! ```text
 //!   empty root         no path leads anywhere
 //!   no capabilities    in any set, and no_new_privs
-//!   not dumpable       nobody of its user traces it or reads its memory
+//!   not dumpable       nobody traces it or reads its memory, but its user on the host, who owns its namespace
 //!   Landlock           no right to any file, no signals, no abstract sockets
 //!   limits             no cores, no files written
 //!   seccomp            an allow list: descriptors it has, sockets of IP, memory, time
