@@ -350,6 +350,32 @@ pub const LOG_FILES: u32 = 16;
 /// what a process usually may have (RLIMIT_NOFILE).
 pub const LOG_FILES_MAX: u32 = 256;
 
+/// Cgroups above the caller's own that are looked at for one that is delegated:
+/// systemd nests six deep, batch systems ten.
+pub const CGROUP_DEPTH_MAX: usize = 32;
+
+/// Processes of a cgroup that are looked at for whether they are kelp's: one
+/// that is not is enough.
+pub const CGROUP_RESIDENTS_MAX: usize = 256;
+
+/// Cgroups that a container with a writable tree may make (cgroup.max.descendants),
+/// so that it can be removed: systemd in it makes some fifty.
+pub const CGROUP_DESCENDANTS_MAX: u32 = 1_000;
+
+/// How deep (cgroup.max.depth).
+pub const CGROUP_NESTING_MAX: u32 = 16;
+
+/// A message of the user's bus: those that are waited for have some hundred
+/// bytes.
+pub const BUS_MESSAGE_BYTES_MAX: usize = 64 << 10;
+
+/// How long the user's systemd may take to make a scope where a container could
+/// do without: it takes some milliseconds.
+pub const SCOPE_PATIENCE_MS: u64 = 1_000;
+
+/// The same where limits hang on it: a busy machine's takes longer.
+pub const SCOPE_PATIENCE_REQUIRED_MS: u64 = 15_000;
+
 /// What epoll hands out in one turn of the network's loop. More wait for the
 /// next one; the bound keeps a turn short with ten thousand flows.
 pub const EVENTS_A_TURN: usize = 256;
@@ -413,32 +439,6 @@ pub const TCP_EVICT_SAMPLE: usize = 64;
 /// IPv6 extension headers in front of what a packet carries. Real ones have one
 /// or two; each costs a step of a loop.
 pub const EXTENSION_HEADERS_MAX: usize = 8;
-
-/// Cgroups above the caller's own that are looked at for one that is delegated:
-/// systemd nests six deep, batch systems ten.
-pub const CGROUP_DEPTH_MAX: usize = 32;
-
-/// Processes of a cgroup that are looked at for whether they are kelp's: one
-/// that is not is enough.
-pub const CGROUP_RESIDENTS_MAX: usize = 256;
-
-/// Cgroups that a container with a writable tree may make (cgroup.max.descendants),
-/// so that it can be removed: systemd in it makes some fifty.
-pub const CGROUP_DESCENDANTS_MAX: u32 = 1_000;
-
-/// How deep (cgroup.max.depth).
-pub const CGROUP_NESTING_MAX: u32 = 16;
-
-/// A message of the user's bus: those that are waited for have some hundred
-/// bytes.
-pub const BUS_MESSAGE_BYTES_MAX: usize = 64 << 10;
-
-/// How long the user's systemd may take to make a scope where a container could
-/// do without: it takes some milliseconds.
-pub const SCOPE_PATIENCE_MS: u64 = 1_000;
-
-/// The same where limits hang on it: a busy machine's takes longer.
-pub const SCOPE_PATIENCE_REQUIRED_MS: u64 = 15_000;
 
 /// A value for a file of a cgroup. The kernel takes no more than a page at
 /// once (kernfs_fop_write_iter).

@@ -369,6 +369,7 @@ fn a_container_as_docker_describes_it() {
         run_directory: Path::new("/run/kelp/containers/ID"),
         lowers: &["/kelp/layers/top".into(), "/kelp/layers/base".into()],
         health: &kelp::container::health::Log::default(),
+        spent: None,
         sizes: Some(Sizes { own: 12_000, all: 5_400_000 }),
     });
     insta::with_settings!({ snapshot_path => "golden", prepend_module_to_snapshot => false }, {

@@ -49,6 +49,7 @@ mod man;
 mod manifest;
 mod network;
 mod ns;
+mod openmetrics;
 mod pause;
 mod port;
 mod progress;

@@ -48,7 +48,7 @@ impl Readings {
                 anonymous_bytes: of_stat("anon"),
                 file_bytes: of_stat("file"),
                 peak_bytes: number("memory.peak"),
-                limit_bytes: number("memory.max"),
+                limit_bytes: memory_limit(directory),
                 swap_bytes: number("memory.swap.current"),
             }
         };
@@ -236,6 +236,11 @@ impl Stall {
         let total: u64 = word("total=")?.parse().ok()?;
         Some(Self { avg10_percent: percent?, total_ns: total.saturating_mul(MICROSECOND_NS) })
     }
+}
+
+/// The limit of memory that was written to the cgroup at `directory`, in bytes.
+pub fn memory_limit(directory: &Path) -> Option<u64> {
+    number(&read_kernel_text(&directory.join("memory.max"))?)
 }
 
 /// The only number of a file; `None` for `max`.

@@ -31,6 +31,7 @@ pub mod record;
 mod relay;
 pub mod restart;
 pub mod signals;
+pub mod spent;
 pub mod store;
 pub mod supervisor;
 pub mod usage;

@@ -168,20 +168,6 @@ pub fn total_memory(text: &str) -> Option<u64> {
     Some(kibibytes.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.saturating_mul(1024))
 }
 
-/// One number of a cgroup file with a line for each, such as `cpu.stat`.
-pub fn keyed(text: &str, key: &str) -> Option<u64> {
-    text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.parse().ok())
-}
-
-/// A cgroup's `io.stat`: all devices together.
-pub fn cgroup_io(text: &str) -> BlockBytes {
-    let sum = |key: &str| {
-        let values = text.split_ascii_whitespace().filter_map(|word| word.strip_prefix(key)?.parse::<u64>().ok());
-        values.fold(0, u64::saturating_add)
-    };
-    BlockBytes { read: sum("rbytes="), written: sum("wbytes=") }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -226,17 +212,13 @@ mod tests {
             lo:    1000      10    0    0    0     0          0         0     1000      10    0    0    0     0 0 0\n  \
             eth0:  5  2 0 0 0 0 0 0 7 2 0 0 0 0 0 0\n  tap0:1 2 0 0 0 0 0 0 3 2 0 0 0 0 0 0\n";
         assert_eq!(NetworkBytes::parse(devices), NetworkBytes { received: 6, sent: 10 });
-        let cgroup = "259:0 rbytes=1 wbytes=2 rios=1 wios=1 dbytes=0 dios=0\n8:0 rbytes=10 wbytes=20 rios=3\n7:1 \n";
-        assert_eq!(cgroup_io(cgroup), BlockBytes { read: 11, written: 22 });
     }
 
     #[test]
-    fn memory_and_keys_are_read() {
+    fn memory_is_read() {
         assert_eq!(own_pages("5000 120 100 10 0 40 0\n"), Some(20));
         assert_eq!(own_pages("5000"), None);
         assert_eq!(total_memory("MemTotal:       24684428 kB\nMemFree: 1 kB\n"), Some(24_684_428 * 1024));
-        let stat = "usage_usec 4321\nuser_usec 4000\nnr_periods 0\n";
-        assert_eq!((keyed(stat, "usage_usec"), keyed(stat, "usage")), (Some(4321), None));
     }
 
     proptest! {
@@ -246,8 +228,8 @@ mod tests {
                 drop(Stat::parse(line));
             }
             drop(Ids::parse(&text));
-            std::hint::black_box((BlockBytes::parse(&text), NetworkBytes::parse(&text), cgroup_io(&text)));
-            std::hint::black_box((own_pages(&text), total_memory(&text), keyed(&text, "a")));
+            std::hint::black_box((BlockBytes::parse(&text), NetworkBytes::parse(&text)));
+            std::hint::black_box((own_pages(&text), total_memory(&text)));
         }
 
         #[test]

@@ -16,6 +16,7 @@ use super::health::Health;
 use super::log;
 use super::oom::OutOfMemory;
 use super::restart::RestartPolicy;
+use super::spent::Spent;
 use crate::error::{Context, Failure, Result};
 use crate::image::config::RunConfig;
 use crate::limits;
@@ -113,6 +114,9 @@ pub struct Record {
     /// Its limits, and who holds them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub enforced: Vec<Enforced>,
+    /// What it had taken when it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spent: Option<Spent>,
     /// Where in its life it is.
     pub status: Status,
 }
@@ -263,6 +267,7 @@ impl Record {
             cgroup: None,
             oom: None,
             enforced: Vec::new(),
+            spent: None,
             status: Status::Created,
         }
     }

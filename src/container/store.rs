@@ -15,6 +15,7 @@ use std::time::Duration;
 use super::control::{self, FromSupervisor, ToSupervisor};
 use super::events::{self, Action};
 use super::record::{self, Record, Status, now_ns};
+use super::spent::Spent;
 use super::uses;
 use crate::error::{Context, Failure, Result};
 use crate::failpoint;
@@ -480,6 +481,7 @@ fn load_locked(paths: &Paths, id: &str) -> Result<Option<Container>> {
     };
     let left = record.cgroup.take();
     if let Some(path) = &left {
+        record.spent = ended.map(|_| Spent::of_cgroup(path)).or(record.spent.take());
         // What is left in it dies; an empty one goes with the cgroup around it.
         cgroup::remove(path, id).ok();
         failpoint::reach(paths, "repair: cgroup removed");

@@ -1,7 +1,8 @@
 //! What a container uses: processor time, memory, bytes moved, tasks.
 //!
-//! A container with a cgroup of its own is asked through that. One without,
-//! for want of delegation, is summed up from its processes in /proc, which
+//! A container with a cgroup of its own is asked through that
+//! ([`super::cgroupfs`]). What that does not know, for want of a controller or
+//! of delegation, is summed up from the container's processes in /proc, which
 //! know less:
 //!
 //! - **Processor time** of a process that nobody waited for is lost with it,
@@ -19,26 +20,16 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use super::cgroupfs::{self, Readings, Throttling};
 use super::processes::{self, Processes, read_kernel_text};
 use super::procfs::{self, BlockBytes, NetworkBytes, Stat};
 use super::record::{Record, Status};
 use crate::error::Result;
 use crate::host;
 
-/// A microsecond, in nanoseconds.
-const MICROSECOND_NS: u64 = 1_000;
-
-/// Where the numbers of a container come from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
-    /// A cgroup of its own, at this directory.
-    Cgroup(PathBuf),
-    /// Its processes.
-    Proc,
-}
-
-/// What one container uses at one moment. Sums are since it was started.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// What one container uses at one moment. Sums are since it was started; of a
+/// cgroup since a command started it, whatever a restart policy did since.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Usage {
     /// Nanoseconds that it had processors for.
     pub cpu_ns: u64,
@@ -52,6 +43,23 @@ pub struct Usage {
     pub block: BlockBytes,
     /// Processes and threads.
     pub tasks: u64,
+    /// All that its own cgroup says; empty where it has none.
+    pub readings: Readings,
+}
+
+impl Usage {
+    /// With what a cgroup knows in place of what was summed up.
+    fn with(self, readings: Readings) -> Self {
+        let block = readings.io.map(|io| BlockBytes { read: io.read_bytes, written: io.written_bytes });
+        Self {
+            cpu_ns: readings.cpu.map_or(self.cpu_ns, |cpu| cpu.usage_ns),
+            memory_bytes: readings.memory.map_or(self.memory_bytes, |memory| memory.used_bytes()),
+            block: block.unwrap_or(self.block),
+            tasks: readings.pids.map_or(self.tasks, |pids| pids.current),
+            readings,
+            ..self
+        }
+    }
 }
 
 /// What containers use, read in one go.
@@ -88,6 +96,17 @@ impl Sample {
         }
         // A process that nobody waits for takes its time along.
         now.cpu_ns.saturating_sub(before.cpu_ns) as f64 / passed_ns as f64 * 100.0
+    }
+
+    /// Of the periods between an `earlier` sample and this one in which the
+    /// container wanted a processor, those in which its quota was used up, in
+    /// percent; `None` where no limit of processor time can be.
+    pub fn throttled_percent(&self, earlier: &Self, record: &Record) -> Option<f64> {
+        let of = |sample: &Self| sample.of(record)?.readings.cpu?.throttling;
+        let (now, before) = (of(self)?, of(earlier).unwrap_or_default());
+        let Throttling { periods, throttled, .. } = before;
+        let (periods, throttled) = (now.periods.saturating_sub(periods), now.throttled.saturating_sub(throttled));
+        Some(if periods == 0 { 0.0 } else { throttled as f64 / periods as f64 * 100.0 })
     }
 }
 
@@ -127,18 +146,18 @@ impl Reader {
     fn usage(&self, record: &Record) -> Option<Usage> {
         let Status::Running { supervisor, payload, .. } = &record.status else { return None };
         let (top, own) = self.processes.of(record)?;
-        let around = self.cgroup(supervisor.pid);
-        let (source, directory) = source(around, self.cgroup(payload.pid));
-        let usage = match &source {
-            Source::Cgroup(directory) => of_cgroup(directory),
-            Source::Proc => None,
-        };
-        let usage = usage.unwrap_or_else(|| self.of_processes(top, &own));
-        let limit = directory.map_or(u64::MAX, |directory| self.memory_limit(&directory));
+        let payload_cgroup = self.cgroup(payload.pid);
+        let readings = own_cgroup(record.cgroup.clone(), self.cgroup(supervisor.pid), payload_cgroup.clone())
+            .map(|directory| Readings::of(&directory))
+            .unwrap_or_default();
+        let Readings { cpu, memory, io, pids, .. } = &readings;
+        let is_whole = cpu.is_some() && memory.is_some() && io.is_some() && pids.is_some();
+        let summed = if is_whole { Usage::default() } else { self.of_processes(top, &own) };
+        let limit = record.cgroup.clone().or(payload_cgroup).map_or(u64::MAX, |cgroup| self.memory_limit(&cgroup));
         Some(Usage {
             memory_limit_bytes: limit.min(self.memory_bytes),
             network: self.network_bytes(payload.pid),
-            ..usage
+            ..summed.with(readings)
         })
     }
 
@@ -167,9 +186,7 @@ impl Reader {
     fn memory_limit(&self, directory: &Path) -> u64 {
         let top = self.cgroups.as_ref().map(|mount| mount.target.as_path());
         let around = directory.ancestors().take_while(|directory| top.is_some_and(|top| directory.starts_with(top)));
-        let limits =
-            around.filter_map(|directory| read_kernel_text(&directory.join("memory.max"))?.trim().parse().ok());
-        limits.min().unwrap_or(u64::MAX)
+        around.filter_map(cgroupfs::memory_limit).min().unwrap_or(u64::MAX)
     }
 
     fn network_bytes(&self, pid: i32) -> NetworkBytes {
@@ -181,28 +198,10 @@ impl Reader {
     }
 }
 
-/// A container has a cgroup of its own if that is not the one of its
-/// supervisor. With it, the cgroup whose limits hold for it.
-fn source(supervisor: Option<PathBuf>, payload: Option<PathBuf>) -> (Source, Option<PathBuf>) {
-    match (supervisor, payload) {
-        (Some(around), Some(own)) if own != around => (Source::Cgroup(own.clone()), Some(own)),
-        (_, own) => (Source::Proc, own),
-    }
-}
-
-/// What a cgroup knows; `None` where it lacks a controller for that.
-fn of_cgroup(directory: &Path) -> Option<Usage> {
-    let read = |name: &str| read_kernel_text(&directory.join(name));
-    let number = |name: &str| read(name)?.trim().parse::<u64>().ok();
-    let inactive = read("memory.stat").and_then(|text| procfs::keyed(&text, "inactive_file")).unwrap_or(0);
-    Some(Usage {
-        cpu_ns: procfs::keyed(&read("cpu.stat")?, "usage_usec")?.saturating_mul(MICROSECOND_NS),
-        // Docker's number: without the part of the page cache that nobody would miss.
-        memory_bytes: number("memory.current")?.saturating_sub(inactive),
-        block: read("io.stat").map(|text| procfs::cgroup_io(&text)).unwrap_or_default(),
-        tasks: number("pids.current")?,
-        ..Usage::default()
-    })
+/// The container's own cgroup. One of an older kelp's record, or of who started
+/// the program, is its own if its supervisor is in another one.
+fn own_cgroup(recorded: Option<PathBuf>, supervisor: Option<PathBuf>, payload: Option<PathBuf>) -> Option<PathBuf> {
+    recorded.or_else(|| payload.filter(|own| supervisor.is_some_and(|around| *own != around)))
 }
 
 fn namespace(link: &Path) -> Option<(u64, u64)> {
@@ -214,6 +213,7 @@ fn namespace(link: &Path) -> Option<(u64, u64)> {
 mod tests {
     use std::time::Duration;
 
+    use super::super::cgroupfs::{Cpu, Io, Memory, Pids};
     use super::*;
     use crate::process::identity::Identity;
 
@@ -241,26 +241,49 @@ mod tests {
     }
 
     #[test]
-    fn a_cgroup_of_its_own_is_asked() {
-        let dir = tempfile::tempdir().unwrap();
-        for (name, text) in [
-            ("cpu.stat", "usage_usec 1500\nuser_usec 1000\nsystem_usec 500\n"),
-            ("memory.current", "9000\n"),
-            ("memory.stat", "anon 1\ninactive_file 1000\n"),
-            ("io.stat", "8:0 rbytes=1 wbytes=2 rios=1 wios=1 dbytes=0 dios=0\n"),
-            ("pids.current", "3\n"),
-        ] {
-            std::fs::write(dir.path().join(name), text).unwrap();
-        }
+    fn a_cgroup_takes_the_place_of_what_it_knows() {
         let block = BlockBytes { read: 1, written: 2 };
-        let expected = Usage { cpu_ns: 1_500_000, memory_bytes: 8_000, block, tasks: 3, ..Usage::default() };
-        assert_eq!(of_cgroup(dir.path()), Some(expected));
-        std::fs::remove_file(dir.path().join("memory.current")).unwrap();
-        assert_eq!(of_cgroup(dir.path()), None);
+        let summed = Usage { cpu_ns: 9, memory_bytes: 9, block, tasks: 9, ..Usage::default() };
+        assert_eq!(summed.clone().with(Readings::default()), summed);
+        // As where systemd delegates memory and pids, but not io.
+        let readings = Readings {
+            cpu: Some(Cpu { usage_ns: 1_500, ..Cpu::default() }),
+            memory: Some(Memory { current_bytes: 9_000, inactive_file_bytes: 1_000, ..Memory::default() }),
+            pids: Some(Pids { current: 3, ..Pids::default() }),
+            ..Readings::default()
+        };
+        let expected = Usage { cpu_ns: 1_500, memory_bytes: 8_000, block, tasks: 3, readings, ..Usage::default() };
+        assert_eq!(summed.clone().with(readings), expected);
+        let io = Some(Io { read_bytes: 5, written_bytes: 6, ..Io::default() });
+        let all = summed.with(Readings { io, ..readings });
+        assert_eq!(all.block, BlockBytes { read: 5, written: 6 });
+    }
+
+    #[test]
+    fn a_cgroup_is_its_own_if_the_supervisor_is_elsewhere() {
         let (around, own) = (PathBuf::from("/a"), PathBuf::from("/a/b"));
-        assert_eq!(source(Some(around.clone()), Some(own.clone())), (Source::Cgroup(own.clone()), Some(own)));
-        assert_eq!(source(Some(around.clone()), Some(around.clone())), (Source::Proc, Some(around)));
-        assert_eq!(source(None, None), (Source::Proc, None));
+        let some = |path: &PathBuf| Some(path.clone());
+        assert_eq!(own_cgroup(None, some(&around), some(&own)), some(&own));
+        assert_eq!(own_cgroup(None, some(&around), some(&around)), None);
+        assert_eq!(own_cgroup(None, None, some(&own)), None);
+        // Its program may have made others below, and moved there.
+        assert_eq!(own_cgroup(some(&own), some(&around), Some("/a/b/c".into())), some(&own));
+    }
+
+    #[test]
+    fn throttling_is_of_the_time_between() {
+        let sample = |throttling| {
+            let cpu = Some(Cpu { throttling, ..Cpu::default() });
+            let usage = Usage { readings: Readings { cpu, ..Readings::default() }, ..Usage::default() };
+            Sample { at: Instant::now(), usages: BTreeMap::from([(key(&record(1)).unwrap(), usage)]) }
+        };
+        let at = |periods, throttled| sample(Some(Throttling { periods, throttled, throttled_ns: 0 }));
+        assert_eq!(at(30, 15).throttled_percent(&at(10, 10), &record(1)), Some(25.0));
+        assert_eq!(at(30, 15).throttled_percent(&at(30, 15), &record(1)), Some(0.0));
+        assert_eq!(at(30, 15).throttled_percent(&sample(None), &record(1)), Some(50.0));
+        assert_eq!(at(1, 1).throttled_percent(&at(9, 9), &record(1)), Some(0.0));
+        assert_eq!(sample(None).throttled_percent(&at(1, 1), &record(1)), None);
+        assert_eq!(at(1, 1).throttled_percent(&at(0, 0), &record(2)), None);
     }
 
     #[test]

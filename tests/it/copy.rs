@@ -358,7 +358,7 @@ fn mounts_of_a_running_container_count() {
     assert_eq!(fs::read_to_string(bind.join("src")).unwrap(), "new");
     assert_eq!(fs::read_to_string(container.home.data().join("volumes/store/data/src")).unwrap(), "new");
     assert!(!container.upper("memory/src").exists());
-    container.refuse(&["src", "box:/closed"], "EROFS");
+    container.refuse(&["src", "box:/closed"], "read-only");
     let all = container.entries("/");
     for path in ["store/src ", "memory/src ", "memory/there ", "bind/src ", "etc/single "] {
         assert!(all.iter().any(|line| line.starts_with(path)), "{path}: {all:?}");
@@ -374,7 +374,7 @@ fn volumes_of_a_stopped_container_count() {
     container.copy(&["src", "box:/store"]);
     assert_eq!(fs::read_to_string(container.home.data().join("volumes/store/data/src")).unwrap(), "new");
     assert_eq!(container.content("/store/src"), "new");
-    container.refuse(&["src", "box:/"], "EROFS");
+    container.refuse(&["src", "box:/"], "read-only");
     container.home.kelp(&["rm", "box"]).succeed();
     let gone = container.home.make_dir("gone");
     container.start(Life::Exited, &["-v", &format!("{}:/gone", gone.display())], &["write", "/gone/x", "x"]);

@@ -188,3 +188,49 @@ fn nothing_is_coloured_in_a_pipe() {
     let said = home.kelp(&["rnu"]).fail(125);
     assert!(!said.contains('\x1b'), "{said:?}");
 }
+
+#[test]
+fn shells_complete_names() {
+    let home = Home::new();
+    home.run_kept(&["--name", "webserver", "-v", "store:/data"], &["exit", "0"]).succeed();
+    let script = home.path("completion");
+    std::fs::write(&script, home.kelp(&["completion", "bash"]).succeed()).unwrap();
+    let kelp = super::harness::kelp_binary();
+    let path = format!("{}:/usr/bin:/bin", kelp.parent().unwrap().display());
+    let complete = |words: &[&str]| {
+        let (last, count) = (words.last().unwrap(), words.len() - 1);
+        let line = format!(
+            "source {}; COMP_WORDS=({}); COMP_CWORD={count}; _kelp_with_names kelp '{last}' x; echo \"${{COMPREPLY[@]}}\"",
+            script.display(),
+            words.iter().map(|word| format!("'{word}'")).collect::<Vec<_>>().join(" ")
+        );
+        let mut call = home.call("/bin/bash".as_ref(), &["-c", &line]);
+        call.env("PATH", &path).succeed().trim().to_owned()
+    };
+    assert_eq!(complete(&["kelp", "start", "we"]), "webserver");
+    assert_eq!(complete(&["kelp", "start", ""]), "webserver");
+    assert_eq!(complete(&["kelp", "container", "rm", "we"]), "webserver");
+    assert_eq!(complete(&["kelp", "volume", "rm", "-f", "s"]), "store");
+    assert!(complete(&["kelp", "start", "--att"]).contains("--attach"));
+    assert!(complete(&["kelp", "unp"]).contains("unpause"));
+}
+
+#[test]
+fn what_is_wrong_with_a_path_is_said_in_plain_words() {
+    let home = Home::new();
+    let running = home.start(&["--name", "web"], &["echo", "up", "+", "signals"]);
+    let missing = "there is no such file or directory";
+    let (tar, file) = (home.path("no/tar"), home.path("no/file"));
+    let plain = |words: &[&str], code: i32, said: &[&str]| {
+        let text = home.kelp(words).fail(code);
+        assert!(said.iter().all(|word| text.contains(word)), "{text}");
+        assert!(!text.contains("openat") && !text.contains("ENO") && !text.contains("EACC"), "{text}");
+    };
+    plain(&["exec", "-w", "/nowhere", "web", "/probe"], 127, &["working directory \"/nowhere\": ", missing]);
+    plain(&["export", "-o", tar.to_str().unwrap(), "web"], 1, &["there is no directory \"", "/no\""]);
+    plain(&["cp", file.to_str().unwrap(), "web:/tmp"], 1, &[missing]);
+    plain(&["cp", "/etc/shadow", "web:/tmp"], 1, &["\"/etc/shadow\"", "permission denied"]);
+    home.kelp(&["volume", "create", "store"]).succeed();
+    plain(&["volume", "import", "store", file.to_str().unwrap()], 1, &[file.to_str().unwrap(), missing]);
+    running.signal(nix::sys::signal::Signal::SIGTERM);
+}

@@ -115,7 +115,7 @@ fn stores_are_named_by_option_environment_and_settings() {
     home.kelp(&["--image-store"]).refuse(125, &["ro:DIRECTORY"]);
     home.kelp(&["images"]).env("KELP_IMAGE_STORE", "srv").refuse(125, &["KELP_IMAGE_STORE"]);
     // What is no store is said, and the rest goes on.
-    for (path, why) in [("/no/such/store", "no such file"), ("/usr", "not an image layout")] {
+    for (path, why) in [("/no/such/store", "No such file"), ("/usr", "not an image layout")] {
         let option = format!("ro:{path}");
         let said = home.kelp(&["--image-store", &option, "images"]).output();
         assert!(said.code == 0 && said.stderr.contains(why), "{}", said.stderr);

@@ -49,6 +49,104 @@ fn memory_that_is_used_shows() {
 }
 
 #[test]
+fn who_uses_most_comes_first() {
+    let home = Home::new();
+    let _large = home.start(&["--name", "large"], &["allocate", "32"]);
+    let _small = home.start(&["--name", "small"], &["echo", "up", "+", "forever"]);
+    let names =
+        |options: &[&str]| home.kelp(&[&["stats", "--no-stream", "--format", "{{.Name}}"], options].concat()).succeed();
+    assert_eq!(names(&[]), "small\nlarge\n");
+    assert_eq!(names(&["--sort", "memory"]), "large\nsmall\n");
+    assert_eq!(names(&["--sort", "name", "small", "large"]), "large\nsmall\n");
+    home.kelp(&["stats", "--sort", "colour"]).refuse(125, &["colour", "memory"]);
+}
+
+#[test]
+fn templates_have_podmans_fields_and_more() {
+    let home = Home::new();
+    let _large = home.start(&["--name", "large"], &["allocate", "32"]);
+    let id = home.kelp(&["ps", "-q", "--no-trunc"]).succeed();
+    let format = "{{.ContainerID}} {{.MemLimit}} {{.CPUNano}} {{.UpTime}} {{.AVGCPU}} {{.Throttled}} {{.CPUPressure}}";
+    let line = home.kelp(&["stats", "--no-stream", "--format", format]).succeed();
+    let words: Vec<&str> = line.split_whitespace().collect();
+    assert_eq!((words.len(), words[0]), (7, id.trim_end()), "{line}");
+    assert!(words[1].parse::<u64>().is_ok() && words[2].parse::<u64>().is_ok(), "{line}");
+    assert!(words[3].ends_with('s') && words[4].ends_with('%'), "{line}");
+    // What nobody knows is neither nothing nor left out.
+    assert!(words[5..].iter().all(|word| *word == "--" || word.ends_with('%')), "{line}");
+    let table =
+        home.kelp(&["stats", "--no-stream", "--format", "table {{.Name}}\t{{.MemPeak}}\t{{.OOMKills}}"]).succeed();
+    assert!(table.starts_with("NAME    MEM PEAK   OOM KILLS\nlarge"), "{table}");
+    let large = stats(&home, "large");
+    for key in ["memory_peak_bytes", "cpu_throttled_ns", "memory_pressure", "pids_limit", "oom_kills", "up_ns"] {
+        assert!(large.get(key).is_some(), "{key} is not in {large}");
+    }
+}
+
+#[test]
+fn it_is_told_to_prometheus() {
+    let home = Home::new();
+    home.run_kept(&["--name", "ended"], &["exit", "0"]).succeed();
+    let _web = home.start(&["--name", "web"], &["children", "3"]);
+    let _db = home.start(&["--name", "db"], &["echo", "up", "+", "forever"]);
+    let text = home.kelp(&["stats", "--format", "openmetrics"]).succeed();
+    assert!(text.ends_with("\n# EOF\n"), "{text}");
+    let sample = |name: &str, container: &str| -> f64 {
+        let mut lines = text.lines().filter(|line| line.starts_with(&format!("{name}{{id=\"")));
+        let line = lines.find(|line| line.contains(&format!("\",name=\"{container}\",image=\"")));
+        line.and_then(|line| line.rsplit(' ').next())
+            .unwrap_or_else(|| panic!("{name} is not in {text}"))
+            .parse()
+            .unwrap()
+    };
+    assert_eq!((sample("container_threads", "web"), sample("container_threads", "db")), (4.0, 1.0));
+    assert_eq!(sample("container_running", "web"), 1.0);
+    assert!(sample("container_cpu_usage_seconds_total", "web") >= 0.0);
+    assert!(sample("container_memory_working_set_bytes", "web") > 4096.0);
+    assert!(sample("container_spec_memory_limit_bytes", "web") > sample("container_memory_working_set_bytes", "web"));
+    assert!(sample("container_start_time_seconds", "web") > 1.6e9);
+    // A family is told of once, in one piece; every line is one of three kinds.
+    let mut families = std::collections::BTreeSet::new();
+    let mut family = String::new();
+    for line in text.lines() {
+        match line.strip_prefix("# ").map(|rest| rest.split(' ').collect::<Vec<_>>()).as_deref() {
+            Some(["TYPE", name, "counter" | "gauge"]) => {
+                assert!(families.insert((*name).to_owned()), "{name} in {text}");
+                (*name).clone_into(&mut family);
+            }
+            Some(["UNIT", name, unit]) => assert!(*name == family && name.ends_with(unit), "{line}"),
+            Some(["HELP", name, ..]) => assert_eq!(*name, family),
+            Some(words) => assert_eq!(words, ["EOF"]),
+            None => assert!(line.starts_with(&family) && line.contains("\"} "), "{line}"),
+        }
+    }
+    assert!(!text.contains("\"ended\""), "{text}");
+    let all = home.kelp(&["stats", "-a", "--format", "openmetrics"]).succeed();
+    let ended: Vec<&str> = all.lines().filter(|line| line.contains("name=\"ended\"")).collect();
+    assert!(matches!(ended[..], [line] if line.starts_with("container_running{") && line.ends_with(" 0")), "{all}");
+    assert_eq!(home.kelp(&["stats", "--format", "openmetrics", "ended"]).succeed().lines().count(), 4);
+}
+
+#[test]
+fn what_one_took_is_known_when_it_has_ended() {
+    let home = Home::new();
+    let _running = home.start(&["--name", "large"], &["allocate", "32"]);
+    let state = || documents(&home.kelp(&["inspect", "large"]).succeed())[0]["State"].take();
+    home.kelp(&["kill", "large"]).succeed();
+    home.kelp(&["wait", "large"]).succeed();
+    let ended = state();
+    let number = |key: &str| ended["Resources"][key].as_u64();
+    assert!(number("LargestProcessBytes") >= Some(32 << 20), "{ended}");
+    assert!(number("CPUNanoseconds") >= number("CPUUserNanoseconds") && number("CPUUserNanoseconds").is_some());
+    // Somebody else killed it.
+    assert_eq!((&ended["OOMKilled"], &ended["OOMReason"]), (&false.into(), &"".into()));
+    home.kelp(&["start", "large"]).succeed();
+    assert_eq!(state()["Resources"]["LargestProcessBytes"], Value::Null);
+    home.kelp(&["kill", "large"]).succeed();
+    home.kelp(&["wait", "large"]).succeed();
+}
+
+#[test]
 fn all_processes_of_a_container_are_its_own() {
     let home = Home::new();
     let _many = home.start(&["--name", "many"], &["children", "50"]);

@@ -1,6 +1,7 @@
 //! The container's own cgroup, as long as the supervisor lives. Where there is
 //! none, a container does without: its processes are found by their namespace.
 
+use super::super::spent::Spent;
 use super::Supervisor;
 use super::clients::FIRST;
 use crate::container::control::FromSupervisor;
@@ -51,6 +52,12 @@ impl Supervisor {
     pub(super) fn kill_cgroup(&self) {
         // Linux before 5.14 cannot; who calls this has another way.
         self.cgroup.iter().for_each(|group| drop(group.kill()));
+    }
+
+    /// Writes down what the container has taken, while there is somebody who knows.
+    pub(super) fn count_up(&mut self) {
+        let counted = self.cgroup.as_ref().map(|group| Spent::of_cgroup(group.path()));
+        self.request.record.spent = Some(counted.unwrap_or_default().with_children());
     }
 
     /// Removes it.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags};
 
-use super::super::cgroupfs::{MemoryEvents, Readings};
+use super::super::cgroupfs::{self, MemoryEvents};
 use super::super::control::FromSupervisor;
 use super::super::events::Action;
 use super::super::oom::{Killer, OutOfMemory};
@@ -74,8 +74,7 @@ impl Watched {
         // An OOM killer that came for another cgroup's limit, or for want of
         // any memory at all, is counted with its victims only.
         let is_own = now.oom > self.before.oom;
-        let limit_bytes =
-            if is_own { Readings::of(&self.directory).memory.and_then(|memory| memory.limit_bytes) } else { None };
+        let limit_bytes = if is_own { cgroupfs::memory_limit(&self.directory) } else { None };
         (kills > 0).then_some(OutOfMemory { by: Killer::Kernel, limit_bytes, kills })
     }
 }
@@ -85,7 +84,7 @@ impl Supervisor {
     pub(super) fn begin_memory(&mut self) {
         let directory = self.cgroup.as_ref().map(|group| group.path().to_owned());
         self.memory = MemoryWatch { watched: directory.and_then(Watched::open) };
-        self.request.record.oom = None;
+        (self.request.record.oom, self.request.record.spent) = (None, None);
     }
 
     /// Looks at what happened, if the kernel told of something.
@@ -128,5 +127,38 @@ impl Supervisor {
         if let Some(reason) = self.request.record.out_of_memory(code) {
             self.clients.tell_waiting_for_end(&FromSupervisor::Notice(reason), but);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn events(oom: u64, oom_kill: u64) -> String {
+        format!("low 0\nhigh 0\nmax 9\noom {oom}\noom_kill {oom_kill}\noom_group_kill 0\n")
+    }
+
+    #[test]
+    fn kills_since_the_start_count() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+        assert!(Watched::open(dir.path().to_owned()).is_none());
+        write("memory.max", "67108864\n");
+        write("memory.events", &events(1, 2));
+        let watched = Watched::open(dir.path().to_owned()).unwrap();
+        assert_eq!(watched.killed(), None);
+        // At its limit, but something could be taken back after all.
+        write("memory.events", &events(2, 2));
+        assert_eq!(watched.killed(), None);
+        write("memory.events", &events(2, 5));
+        let expected = OutOfMemory { by: Killer::Kernel, limit_bytes: Some(64 << 20), kills: 3 };
+        assert_eq!(watched.killed(), Some(expected));
+        // Not for its own limit.
+        write("memory.events", &events(1, 3));
+        assert_eq!(watched.killed(), Some(OutOfMemory { limit_bytes: None, kills: 1, ..expected }));
+        write("memory.events", "");
+        assert_eq!(watched.killed(), None);
+        std::fs::write(dir.path().join("memory.events"), "oom_kill 1\n".repeat(1000)).unwrap();
+        assert_eq!(watched.killed(), None);
     }
 }

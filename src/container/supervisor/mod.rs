@@ -444,6 +444,7 @@ impl Supervisor {
 
     /// The container is over.
     fn end(&mut self, code: i32, error: Option<String>) -> Result<()> {
+        self.count_up();
         self.leave_cgroup();
         self.leave_network();
         let written = self.finish(code, error);

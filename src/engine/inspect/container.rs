@@ -11,6 +11,7 @@ use super::host_config;
 use crate::container::health::{Check, Health, Log, State};
 use crate::container::log::{self, Driver};
 use crate::container::record::{Mounted, Record, Status};
+use crate::container::spent::Spent;
 use crate::engine::list::Sizes;
 use crate::engine::options::namespaces::Choice;
 use crate::engine::request::RunRequest;
@@ -38,6 +39,8 @@ pub struct Facts<'a> {
     pub lowers: &'a [PathBuf],
     /// Its last health checks.
     pub health: &'a Log,
+    /// What it has taken, as far as that is known; of one that runs, until now.
+    pub spent: Option<Spent>,
     /// What it takes, if that was asked for.
     pub sizes: Option<Sizes>,
 }
@@ -58,7 +61,7 @@ pub fn document(facts: &Facts<'_>) -> Value {
         "Created": time(record.created_ns),
         "Path": record.command.first().map_or("", String::as_str),
         "Args": record.command.get(1..).unwrap_or_default(),
-        "State": state(record, facts.health),
+        "State": state(record, facts),
         "Image": record.image_id,
         "ResolvConfPath": file("resolv.conf"),
         "HostnamePath": file("hostname"),
@@ -83,7 +86,7 @@ pub fn document(facts: &Facts<'_>) -> Value {
     })
 }
 
-fn state(record: &Record, log: &Log) -> Value {
+fn state(record: &Record, facts: &Facts<'_>) -> Value {
     let (status, unstarted) = (&record.status, record.start_failure.as_ref());
     let (pid, code, started, finished) = match status {
         Status::Created => (0, unstarted.map_or(0, |failure| failure.code), NEVER.to_owned(), NEVER.to_owned()),
@@ -107,7 +110,25 @@ fn state(record: &Record, log: &Log) -> Value {
         "Error": error,
         "StartedAt": started,
         "FinishedAt": finished,
-        "Health": health(record, log),
+        "Health": health(record, facts.health),
+        // Neither docker nor podman has these two.
+        "OOMReason": record.out_of_memory(code).unwrap_or_default(),
+        "Resources": facts.spent.as_ref().map(resources),
+    })
+}
+
+/// What it has taken. What nobody knows is null.
+fn resources(spent: &Spent) -> Value {
+    json!({
+        "CPUNanoseconds": spent.cpu_ns,
+        "CPUUserNanoseconds": spent.cpu_user_ns,
+        "CPUThrottledNanoseconds": spent.throttled_ns,
+        "MemoryPeakBytes": spent.memory_peak_bytes,
+        "LargestProcessBytes": spent.largest_process_bytes,
+        "OOMKills": spent.oom_kills,
+        "PidsPeak": spent.tasks_peak,
+        "BlockReadBytes": spent.block_read_bytes,
+        "BlockWrittenBytes": spent.block_written_bytes,
     })
 }
 
@@ -290,6 +311,7 @@ fn time(nanoseconds: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::container::oom::{Killer, OutOfMemory};
     use crate::process::identity::Identity;
 
     fn of(record: &Record) -> Value {
@@ -300,6 +322,7 @@ mod tests {
             run_directory: Path::new("/run/containers/ID"),
             lowers: &["/top".into(), "/base".into()],
             health: &Log::default(),
+            spent: None,
             sizes: None,
         })
     }
@@ -338,5 +361,34 @@ mod tests {
         assert_eq!(value["HostsPath"], "/run/containers/ID/hosts");
         assert_eq!((&value["State"]["Running"], &value["State"]["Paused"]), (&json!(true), &json!(true)));
         assert!(value["NetworkSettings"]["Networks"]["host"].is_object());
+    }
+
+    #[test]
+    fn why_it_was_killed_is_there() {
+        let mut record = Record::new("ab".repeat(32), "web".to_owned());
+        assert_eq!(
+            (&of(&record)["State"]["OOMKilled"], &of(&record)["State"]["OOMReason"]),
+            (&json!(false), &json!(""))
+        );
+        record.oom = Some(OutOfMemory { by: Killer::Kernel, limit_bytes: Some(64 << 20), kills: 1 });
+        let mut ended = |code, stopped_by_user| {
+            record.stopped_by_user = stopped_by_user;
+            record.status = Status::Exited { code, started_ns: 0, finished_ns: 0, error: None };
+            let state = of(&record)["State"].take();
+            assert_eq!(state["OOMKilled"], true);
+            state["OOMReason"].as_str().unwrap().to_owned()
+        };
+        assert_eq!(ended(137, false), "the kernel killed it: out of memory at its limit of 64 MiB");
+        // That was somebody else.
+        assert_eq!(ended(137, true), "the kernel killed a process of it: out of memory at its limit of 64 MiB");
+        assert_eq!(ended(0, false), ended(137, true));
+    }
+
+    #[test]
+    fn what_it_took_is_there() {
+        let spent = Spent { cpu_ns: Some(5), memory_peak_bytes: Some(7), ..Spent::default() };
+        let value = resources(&spent);
+        assert_eq!((&value["CPUNanoseconds"], &value["MemoryPeakBytes"]), (&json!(5), &json!(7)));
+        assert_eq!(value.get("PidsPeak"), Some(&Value::Null));
     }
 }

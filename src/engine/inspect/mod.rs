@@ -16,6 +16,7 @@ use super::list::{self, Sizes};
 use super::request::Stored;
 use super::{inventory, lifecycle, pack};
 use crate::container::health::Log;
+use crate::container::spent::Spent;
 use crate::container::store::Container;
 use crate::error::Result;
 use crate::paths::Paths;
@@ -45,6 +46,8 @@ pub fn container(paths: &Paths, name: &str, size: bool) -> Result<Value> {
         run_directory: &paths.found_container_run(&record.id),
         lowers: &lowers,
         health: &Log::load(directory),
+        // While it lives, its cgroup knows; to sum processes up is for `stats`.
+        spent: record.spent.or_else(|| record.cgroup.as_deref().map(Spent::of_cgroup)),
         sizes,
     }))
 }

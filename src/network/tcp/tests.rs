@@ -83,7 +83,8 @@ impl Stage {
         let mut packet = vec![0; ip.buffer_len()];
         ip.emit(&mut packet, &ChecksumCapabilities::default());
         repr.emit(&mut TcpPacket::new_unchecked(&mut packet[20..]), &from, &to, &ChecksumCapabilities::ignored());
-        (&self.device).write_vectored(&[IoSlice::new(&[0; 10]), IoSlice::new(&packet)]).unwrap();
+        let written = (&self.device).write_vectored(&[IoSlice::new(&[0; 10]), IoSlice::new(&packet)]).unwrap();
+        assert_eq!(written, 10 + packet.len());
     }
 
     fn receive(&mut self) -> Option<Seen> {

@@ -189,10 +189,11 @@ pub(super) fn enable(directory: &Path, wanted: &[String]) -> Result<Option<Failu
         return Ok(None);
     }
     // One that cannot be given takes no other along.
-    let each = missing
+    let mut refused: Vec<Failure> = missing
         .iter()
-        .filter_map(|name| fs::write(&file, name).doing(|| format!("write {name} to {}", file.display())).err());
-    Ok(each.last())
+        .filter_map(|name| fs::write(&file, name).doing(|| format!("write {name} to {}", file.display())).err())
+        .collect();
+    Ok(refused.pop())
 }
 
 pub(super) fn words(path: &Path) -> Result<Vec<String>> {

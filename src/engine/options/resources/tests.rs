@@ -1,3 +1,5 @@
+//! Each option's texts against the files that it becomes, and what is refused.
+
 use std::path::Path;
 
 use proptest::prelude::*;
