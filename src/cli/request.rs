@@ -304,10 +304,6 @@ pub(super) fn request(arguments: RequestArguments) -> Result<RunRequest> {
     let (network, network_options) = network_of(&network)?;
     let resources = resources::resources(resources, Some(resources_at_start))?;
     resources.check()?;
-    let restart = restart::parse(&life.restart)?;
-    if rm && restart != RestartPolicy::No {
-        return Err(Failure::usage("--rm and --restart exclude each other"));
-    }
     let (source, command) = source(rootfs, words)?;
     Ok(RunRequest {
         source,
@@ -347,7 +343,7 @@ pub(super) fn request(arguments: RequestArguments) -> Result<RunRequest> {
         capabilities_added: isolation.cap_add,
         capabilities_dropped: isolation.cap_drop,
         security: security::parse(&isolation.security_opt)?,
-        restart,
+        restart: restart_policy(&life, rm)?,
         health: health_check(&health)?,
         log: log(&life)?,
         stop_timeout_s: life.stop_timeout,
@@ -355,6 +351,15 @@ pub(super) fn request(arguments: RequestArguments) -> Result<RunRequest> {
         platform: image.platform.as_deref().map(Platform::parse).transpose()?,
         pull: pull(image.pull),
     })
+}
+
+fn restart_policy(life: &LifeArguments, is_removed: bool) -> Result<RestartPolicy> {
+    match restart::parse(&life.restart)? {
+        policy if is_removed && policy != RestartPolicy::No => {
+            Err(Failure::usage("--rm and --restart exclude each other"))
+        }
+        policy => Ok(policy),
+    }
 }
 
 fn pull(when: PullWhen) -> Pull {
