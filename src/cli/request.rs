@@ -251,9 +251,6 @@ struct NetworkArguments {
     /// Have this address
     #[arg(long, value_name = "IPV6")]
     ip6: Option<String>,
-    /// Refused: the device has no such address
-    #[arg(long, value_name = "MAC", hide = true)]
-    mac_address: Option<String>,
     /// Reach what listens on the host's loopback, or only these ports of it
     #[arg(long, value_name = "PORT,...", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     allow_host_loopback: Option<String>,
@@ -381,7 +378,6 @@ fn network_of(arguments: &NetworkArguments) -> Result<(network::Mode, network::O
             hosts: &arguments.add_host,
             ipv4: arguments.ip.as_deref(),
             ipv6: arguments.ip6.as_deref(),
-            mac: arguments.mac_address.as_deref(),
             host_loopback: arguments.allow_host_loopback.as_deref(),
             egress: arguments.egress.as_deref(),
         },

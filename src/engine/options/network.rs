@@ -106,8 +106,6 @@ pub struct Typed<'a> {
     pub ipv4: Option<&'a str>,
     /// `--ip6`.
     pub ipv6: Option<&'a str>,
-    /// `--mac-address`.
-    pub mac: Option<&'a str>,
     /// `--allow-host-loopback`; empty means all.
     pub host_loopback: Option<&'a str>,
     /// `--egress`.
@@ -117,10 +115,6 @@ pub struct Typed<'a> {
 /// Reads all of them for a network of this mode; one that would have no effect
 /// is refused.
 pub fn parse(mode: &Mode, typed: &Typed<'_>) -> Result<Options> {
-    if typed.mac.is_some() {
-        return Err(Failure::usage("--mac-address has no effect: a container's device carries IP, not Ethernet")
-            .hint("leave it out; --ip and --ip6 give it addresses"));
-    }
     let options = Options {
         dns: each(typed.dns, "--dns", address)?,
         dns_search: match typed.dns_search {
@@ -252,7 +246,6 @@ mod tests {
         hosts: &[],
         ipv4: None,
         ipv6: None,
-        mac: None,
         host_loopback: None,
         egress: None,
     };
@@ -315,8 +308,6 @@ mod tests {
         for bad in ["0", "65536", "80,", "http"] {
             assert!(parse(&Mode::Unsaid, &Typed { host_loopback: Some(bad), ..NOTHING }).is_err(), "{bad:?}");
         }
-        let mac = Typed { mac: Some("02:42:ac:11:00:02"), ..NOTHING };
-        assert!(refusal(&Mode::Unsaid, &mac).contains("IP, not Ethernet"));
     }
 
     #[test]
