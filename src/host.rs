@@ -4,11 +4,13 @@
 //! host pays nothing. A failed command and every notice about the host take
 //! their sentence from here.
 
+pub mod bus;
 pub mod cgroup;
 mod facts;
 pub mod machine;
 pub mod mountinfo;
 pub mod session;
+mod unit;
 
 pub use cgroup::{Cgroup, CgroupMount, CgroupVersion, own_cgroup};
 pub use facts::{Facts, Level, Shortfall, facts, shortfalls};

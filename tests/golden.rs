@@ -16,7 +16,7 @@ use kelp::engine::options::volumes_from::ImageVolumes;
 use kelp::engine::options::{device, mount, security, tmpfs, volume};
 use kelp::engine::plan::{self, HostFacts, Input};
 use kelp::engine::request::{Pull, RootSource, RunRequest, Stored};
-use kelp::host::cgroup::{Cgroup, CgroupVersion, Manager};
+use kelp::host::cgroup::{Cgroup, CgroupVersion, UserSystemd};
 use kelp::host::machine::Machine;
 use kelp::image::config::RunConfig;
 use kelp::network::lease::{Leases, Subnets, Wish};
@@ -24,7 +24,7 @@ use kelp::network::terms::HostAddress;
 use kelp::process::identity::Identity;
 use kelp::process::idmap::{Extent, IdMap};
 use kelp::sandbox::cgroup::limits::{Bound, Disk};
-use kelp::sandbox::cgroup::placement::Cgroups;
+use kelp::sandbox::cgroup::placement::{Cgroups, Parent};
 use kelp::sandbox::rlimits;
 use kelp::sandbox::spec::{Attributes, ContainerPath, HostPath, Mount, Namespace, Root, Source};
 
@@ -91,7 +91,7 @@ fn login() -> Cgroup {
         path: Some("/user.slice/user-1001.slice/session-2.scope".into()),
         directory: Some(slice.join("session-2.scope")),
         controllers: ["cpu", "memory", "pids"].map(str::to_owned).to_vec(),
-        manager: Some(Manager {
+        manager: Some(UserSystemd {
             socket: "/run/user/1001/bus".into(),
             directory: slice.join("user@1001.service"),
             controllers: ["cpu", "pids"].map(str::to_owned).to_vec(),
@@ -270,6 +270,25 @@ fn limited() -> Resources {
         ..Typed::default()
     };
     resources::parse(&typed).expect("legal")
+}
+
+/// A cgroup of a container that may make others in it, below a slice of the user's.
+#[test]
+fn a_cgroup_that_can_be_written() {
+    let security = security::parse(&["writable-cgroups".to_owned()]).expect("options");
+    let parent = Some(Parent::Slice("batch.slice".to_owned()));
+    let asked = RunRequest { security, cgroup_parent: parent, ..request() };
+    check("writable-cgroup", &asked, &RunConfig::default(), &full_map());
+    let asked = RunRequest { cgroup: Choice::Host, ..asked };
+    check("refused-writable-cgroup", &asked, &RunConfig::default(), &full_map());
+}
+
+#[test]
+fn no_cgroup() {
+    let disabled = |resources| RunRequest { cgroups: Cgroups::Disabled, resources, ..request() };
+    check("disabled-cgroup", &disabled(Resources::default()), &RunConfig::default(), &full_map());
+    let resources = Resources { pids: Some(Bound::At(7)), ..Resources::default() };
+    check("refused-disabled-cgroup", &disabled(resources), &RunConfig::default(), &full_map());
 }
 
 #[test]

@@ -346,25 +346,8 @@ pub(super) fn request(arguments: RequestArguments) -> Result<RunRequest> {
         stop_timeout_s: life.stop_timeout,
         stop_signal: life.stop_signal.as_deref().map(stop_signal::parse).transpose()?,
         platform: image.platform.as_deref().map(Platform::parse).transpose()?,
-        pull: pull(image.pull),
+        pull: image.pull.into(),
     })
-}
-
-fn restart_policy(life: &LifeArguments, is_removed: bool) -> Result<RestartPolicy> {
-    match restart::parse(&life.restart)? {
-        policy if is_removed && policy != RestartPolicy::No => {
-            Err(Failure::usage("--rm and --restart exclude each other"))
-        }
-        policy => Ok(policy),
-    }
-}
-
-fn pull(when: PullWhen) -> Pull {
-    match when {
-        PullWhen::Always => Pull::Always,
-        PullWhen::Missing => Pull::Missing,
-        PullWhen::Never => Pull::Never,
-    }
 }
 
 fn network_of(arguments: &NetworkArguments) -> Result<(network::Mode, network::Options)> {
@@ -383,6 +366,24 @@ fn network_of(arguments: &NetworkArguments) -> Result<(network::Mode, network::O
         },
     )?;
     Ok((mode, options))
+}
+
+impl From<PullWhen> for Pull {
+    fn from(when: PullWhen) -> Self {
+        match when {
+            PullWhen::Always => Self::Always,
+            PullWhen::Missing => Self::Missing,
+            PullWhen::Never => Self::Never,
+        }
+    }
+}
+
+fn restart_policy(life: &LifeArguments, rm: bool) -> Result<RestartPolicy> {
+    let restart = restart::parse(&life.restart)?;
+    if rm && restart != RestartPolicy::No {
+        return Err(Failure::usage("--rm and --restart exclude each other"));
+    }
+    Ok(restart)
 }
 
 /// With `--rootfs` all words are the command, else the first is the image.

@@ -265,6 +265,6 @@ mod tests {
             assert_eq!(find(alias).map(|verb| verb.name), Some(*name), "{alias}");
             assert!(ALL.iter().all(|verb| verb.name != *alias), "{alias}");
         }
-        assert!(group("volume").render_help().to_string().contains("[aliases: list]"));
+        assert!(group("volume").find_subcommand("list").is_some());
     }
 }

@@ -54,6 +54,12 @@ pub struct Attachment {
     pub detach_keys: DetachKeys,
 }
 
+impl Attachment {
+    fn signals(&self) -> &'static [Signal] {
+        if self.forwards_signals { &FORWARDED } else { &[Signal::SIGWINCH] }
+    }
+}
+
 /// How it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
@@ -77,10 +83,16 @@ pub fn follow_start(channel: &Channel, observer: &mut dyn Observer) -> Result<()
     }
 }
 
+/// Keeps signals that are to be passed on until [`attach`] reads them. To be
+/// called before the program can run: it may be heard of, and be sent one,
+/// before its command has got as far as that.
+pub fn hold_signals(attachment: &Attachment) -> Result<()> {
+    Ok(Signals::block(attachment.signals()).map(drop)?)
+}
+
 /// Stays with a container until it ends or the user goes.
 pub fn attach(channel: &Channel, attachment: &Attachment, observer: &mut dyn Observer) -> Result<End> {
-    let blocked: &[Signal] = if attachment.forwards_signals { &FORWARDED } else { &[Signal::SIGWINCH] };
-    let signals = Signals::block(blocked)?;
+    let signals = Signals::block(attachment.signals())?;
     let mut session = Session { channel, attachment, relay: None, insisted: 0, notices: Vec::new(), observer };
     loop {
         if let Some(end) = session.turn(&signals)? {

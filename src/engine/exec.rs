@@ -69,17 +69,20 @@ pub fn find(paths: &Paths, text: &str) -> Result<Found> {
 pub fn exec(found: &Found, request: &ExecRequest, observer: &mut dyn Observer) -> Result<End> {
     let exec = plan(request)?;
     run::check_streams()?;
-    send(&found.channel, request, exec).doing(|| format!("run a program in container \"{}\"", found.name))?;
-    let ended = || format!("container \"{}\" has ended, without a word from its supervisor", found.name);
-    if request.detached {
-        return follow_start(&found.channel)?.ok_or_else(|| Failure::user(ended()));
-    }
     let attachment = Attachment {
         stdin: request.interactive,
         forwards_signals: true,
         is_owner: true,
         detach_keys: request.detach_keys.clone(),
     };
+    if !request.detached {
+        attach::hold_signals(&attachment)?;
+    }
+    send(&found.channel, request, exec).doing(|| format!("run a program in container \"{}\"", found.name))?;
+    let ended = || format!("container \"{}\" has ended, without a word from its supervisor", found.name);
+    if request.detached {
+        return follow_start(&found.channel)?.ok_or_else(|| Failure::user(ended()));
+    }
     // A supervisor that is just ending does not get to the last who knock.
     attach::attach(&found.channel, &attachment, observer)
         .map_err(|failure| if failure == attach::killed() { Failure::user(ended()) } else { failure })

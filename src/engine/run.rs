@@ -226,15 +226,19 @@ fn start(
         debug: observer.wants_steps(),
         network,
     };
-    hand_over(launched, request, made.lock)?;
-    failpoint::reach(paths, "start: handed over");
-    match mode {
-        Mode::Detached => attach::follow_start(&launched.channel, observer).map(|()| End::Detached),
+    let attachment = match mode {
+        Mode::Detached => None,
         Mode::Foreground { detach_keys, forwards_signals } => {
             let detach_keys = detach_keys.clone();
-            let attachment = Attachment { stdin, forwards_signals: *forwards_signals, is_owner: true, detach_keys };
-            attach::attach(&launched.channel, &attachment, observer)
+            Some(Attachment { stdin, forwards_signals: *forwards_signals, is_owner: true, detach_keys })
         }
+    };
+    attachment.iter().try_for_each(attach::hold_signals)?;
+    hand_over(launched, request, made.lock)?;
+    failpoint::reach(paths, "start: handed over");
+    match attachment {
+        None => attach::follow_start(&launched.channel, observer).map(|()| End::Detached),
+        Some(attachment) => attach::attach(&launched.channel, &attachment, observer),
     }
 }
 

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use nix::unistd::AccessFlags;
 use serde::{Deserialize, Serialize};
 
-use super::mountinfo;
+use super::{mountinfo, unit};
 use crate::kernel::file;
 use crate::limits;
 
@@ -32,12 +32,13 @@ pub struct Cgroup {
     /// Whether the caller may make cgroups below its own (delegation).
     pub is_delegated: bool,
     /// Whether who made it has marked it so: then all of it is the caller's to
-    /// arrange (systemd's attribute `user.delegate`).
+    /// arrange (systemd's attribute `user.delegate`, or `Delegate=` of a unit that
+    /// only kelp is in).
     pub is_marked: bool,
     /// Its own and those above it that are delegated, nearest first.
     pub subtrees: Vec<Subtree>,
     /// The user's own systemd, where there is one.
-    pub manager: Option<Manager>,
+    pub manager: Option<UserSystemd>,
 }
 
 /// Which hierarchies there are.
@@ -81,7 +82,7 @@ impl Subtree {
 
 /// The user's own systemd.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Manager {
+pub struct UserSystemd {
     /// Where it is spoken to: its own socket, or the user's bus.
     pub socket: PathBuf,
     /// Its cgroup.
@@ -130,7 +131,7 @@ pub fn look() -> Cgroup {
     let version = if has_v1 { CgroupVersion::Hybrid } else { CgroupVersion::V2 };
     let read_only = mount.is_read_only();
     let mount = CgroupMount::of(mount.clone());
-    let manager = manager(&mount).filter(|_| !read_only);
+    let manager = user_systemd(&mount).filter(|_| !read_only);
     let Some(path) = own_cgroup(&own) else {
         return Cgroup { version, manager, mount: Some(mount), ..Cgroup::default() };
     };
@@ -143,7 +144,7 @@ pub fn look() -> Cgroup {
         path: Some(PathBuf::from(path)),
         controllers: words(&directory.join("cgroup.controllers")),
         is_delegated: subtrees.first().is_some_and(|subtree| subtree.directory == directory),
-        is_marked: is_marked(&directory),
+        is_marked: is_marked(&directory) || is_own_unit(&directory, subtrees.first(), manager.as_ref()),
         subtrees,
         manager,
         mount: Some(mount),
@@ -232,19 +233,32 @@ fn is_marked(directory: &Path) -> bool {
     file::attribute(directory.as_fd(), c"user.delegate").is_ok_and(|value| value.as_deref() == Some(b"1"))
 }
 
+/// A user's systemd marks nothing, and all that it has is the user's to write: it
+/// is asked, of a unit that has kelp in it and nobody else. Who does not answer
+/// has not said so.
+fn is_own_unit(directory: &Path, nearest: Option<&Subtree>, manager: Option<&UserSystemd>) -> bool {
+    let (Some(nearest), Some(manager)) = (nearest, manager) else { return false };
+    let is_alone = nearest.directory == directory && nearest.has_kelp && nearest.others.is_empty();
+    let name = directory.file_name().and_then(|name| name.to_str());
+    let name = name.filter(|_| is_alone && directory.starts_with(&manager.directory));
+    name.is_some_and(|name| unit::delegates(&manager.socket, name).unwrap_or(false))
+}
+
 /// It is there if it has a cgroup and a socket: whether it answers is found out
 /// by who asks.
-fn manager(mount: &CgroupMount) -> Option<Manager> {
+fn user_systemd(mount: &CgroupMount) -> Option<UserSystemd> {
     let uid = nix::unistd::getuid();
     let directory = mount.directory(Path::new(&format!("/user.slice/user-{uid}.slice/user@{uid}.service")));
-    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map_or_else(|| format!("/run/user/{uid}").into(), PathBuf::from);
     if !directory.is_dir() {
         return None;
     }
+    // Who came by su(1) has none, or another's; systemd's is where it always is.
+    let named = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let runtimes = named.into_iter().chain([format!("/run/user/{uid}").into()]);
     // Its own takes half the time: no bus stands between, and none need be installed.
-    let sockets = ["systemd/private", "bus"].map(|name| runtime.join(name));
-    let socket = sockets.into_iter().find(|socket| socket.exists())?;
-    Some(Manager { socket, controllers: words(&directory.join("cgroup.controllers")), directory })
+    let mut sockets = runtimes.flat_map(|runtime| ["systemd/private", "bus"].map(|name| runtime.join(name)));
+    let socket = sockets.find(|socket| socket.exists())?;
+    Some(UserSystemd { socket, controllers: words(&directory.join("cgroup.controllers")), directory })
 }
 
 fn words(path: &Path) -> Vec<String> {

@@ -283,7 +283,7 @@ fn version(release: &str) -> Option<(u32, u32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::cgroup::{Manager, Subtree};
+    use crate::host::cgroup::{Subtree, UserSystemd};
 
     fn good() -> Facts {
         Facts {
@@ -292,9 +292,9 @@ mod tests {
                 version: CgroupVersion::V2,
                 path: Some("/user.slice".into()),
                 directory: Some("/sys/fs/cgroup/user.slice".into()),
-                manager: Some(Manager {
+                manager: Some(UserSystemd {
                     controllers: ["cpu", "memory", "pids"].map(str::to_owned).to_vec(),
-                    ..Manager::default()
+                    ..UserSystemd::default()
                 }),
                 ..Cgroup::default()
             },
@@ -316,7 +316,7 @@ mod tests {
         check(|facts| facts.cgroup.version = CgroupVersion::Hybrid, &["D14"]);
         check(|facts| facts.cgroup.manager = None, &["D15"]);
         let controllers = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-        let poor = || Some(Manager { controllers: controllers(&["memory", "pids"]), ..Manager::default() });
+        let poor = || Some(UserSystemd { controllers: controllers(&["memory", "pids"]), ..UserSystemd::default() });
         check(|facts| facts.cgroup.manager = poor(), &["D15"]);
         let rich = || vec![Subtree { controllers: controllers(&["cpu", "memory", "pids"]), ..Subtree::default() }];
         let set_rich = |facts: &mut Facts| (facts.cgroup.manager, facts.cgroup.subtrees) = (poor(), rich());

@@ -106,6 +106,8 @@ fn state(record: &Record, facts: &Facts<'_>) -> Value {
         "OOMKilled": record.oom.is_some(),
         "Dead": false,
         "Pid": pid,
+        // podman's.
+        "CgroupPath": record.cgroup.as_ref().map(|path| path.display().to_string()).unwrap_or_default(),
         "ExitCode": code,
         "Error": error,
         "StartedAt": started,

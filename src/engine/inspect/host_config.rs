@@ -18,6 +18,7 @@ use crate::engine::options::security::{Seccomp, Security, Unmask};
 use crate::engine::plan::SHM_BYTES;
 use crate::engine::request::RunRequest;
 use crate::sandbox::cgroup::limits::Bound;
+use crate::sandbox::cgroup::placement::{Cgroups, Parent};
 use crate::sandbox::rlimits;
 
 /// The document; of a container whose request is not known, what its record
@@ -97,6 +98,17 @@ fn asked(request: &RunRequest) -> Map<String, Value> {
         "VolumesFrom": list(&lenders),
         "CapAdd": list(&request.capabilities_added),
         "CapDrop": list(&request.capabilities_dropped),
+        "CgroupParent": match &request.cgroup_parent {
+            None => String::new(),
+            Some(Parent::Slice(slice)) => slice.clone(),
+            Some(Parent::Path(path)) => path.display().to_string(),
+        },
+        // podman's.
+        "Cgroups": match request.cgroups {
+            Cgroups::Usual => "default",
+            Cgroups::Enabled => "enabled",
+            Cgroups::Disabled => "disabled",
+        },
         "CgroupnsMode": request.cgroup.docker_word(),
         "GroupAdd": list(&request.groups),
         "IpcMode": request.ipc.docker_word(),
@@ -237,6 +249,7 @@ fn mounts(all: &[Mount]) -> Map<String, Value> {
 fn confinement(security: &Security) -> Map<String, Value> {
     let mut options: Vec<String> = Vec::new();
     options.extend(security.no_new_privileges.then(|| "no-new-privileges".to_owned()));
+    options.extend(security.writable_cgroups.then(|| "writable-cgroups=true".to_owned()));
     match &security.seccomp {
         Seccomp::Default => {}
         Seccomp::Unconfined => options.push("seccomp=unconfined".to_owned()),

@@ -83,8 +83,14 @@ impl Stage {
         let mut packet = vec![0; ip.buffer_len()];
         ip.emit(&mut packet, &ChecksumCapabilities::default());
         repr.emit(&mut TcpPacket::new_unchecked(&mut packet[20..]), &from, &to, &ChecksumCapabilities::ignored());
-        let written = (&self.device).write_vectored(&[IoSlice::new(&[0; 10]), IoSlice::new(&packet)]).unwrap();
-        assert_eq!(written, 10 + packet.len());
+        let parts = [IoSlice::new(&[0; 10]), IoSlice::new(&packet)];
+        // A device has a queue, which the router is to empty.
+        let mut written = (&self.device).write_vectored(&parts);
+        while written.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock) {
+            self.turn();
+            written = (&self.device).write_vectored(&parts);
+        }
+        assert_eq!(written.unwrap(), 10 + packet.len());
     }
 
     fn receive(&mut self) -> Option<Seen> {

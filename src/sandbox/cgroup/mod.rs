@@ -5,7 +5,6 @@
 //! Without a controller a cgroup still freezes, kills and counts time, since
 //! that is the tree's own; so there is one wherever it can be had cheaply.
 
-mod bus;
 mod group;
 pub mod limits;
 mod own;

@@ -23,6 +23,10 @@ use crate::host::cgroup::{self, CgroupVersion};
 /// The slice that scopes are put into.
 const SLICE: &str = "kelp.slice";
 
+/// What the rungs are called where one failed.
+pub(super) const SCOPE: &str = "as a scope of systemd";
+pub(super) const SUBTREE: &str = "in a delegated cgroup";
+
 /// What an admin does so that systemd can hand controllers on.
 const DELEGATE: &str = "an admin writes the lines [Service] and Delegate=cpu cpuset io memory pids to \
                         /etc/systemd/system/user@.service.d/delegate.conf; it counts from your next login";
@@ -81,6 +85,9 @@ pub struct Placement {
     /// The container may make cgroups in its own.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_writable: bool,
+    /// Rungs that cannot be tried though one is required, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<String>,
 }
 
 /// A scope of the user's systemd.
@@ -137,14 +144,17 @@ pub fn decide(facts: &Cgroup, wish: &Wish<'_>) -> Result<Placement> {
     let is_own_first = facts.is_marked || facts.manager.is_none() || matches!(wish.parent, Some(Parent::Path(_)));
     let is_own = |found: &&Subtree| Some(&found.directory) == facts.directory.as_ref() || wish.parent.is_some();
     let scope = match subtree.as_ref().ok().filter(is_own).filter(|_| is_own_first) {
-        Some(_) => Err("it is not needed".to_owned()),
+        Some(_) => Err("kelp was started in a cgroup that is delegated already".to_owned()),
         None => scope(facts, wish),
     };
     match (scope, subtree) {
         (Err(no_scope), Err(no_subtree)) if is_required => Err(refuse(facts, wish, &no_scope, &no_subtree)),
         (scope, subtree) => {
             let is_writable = wish.is_writable;
-            Ok(Placement { scope: scope.ok(), subtree: subtree.ok(), is_required, is_writable })
+            let reasons = [(SCOPE, scope.as_ref().err()), (SUBTREE, subtree.as_ref().err())];
+            let reasons = reasons.into_iter().filter(|_| is_required);
+            let refused = reasons.filter_map(|(rung, why)| Some(format!("{rung}: {}", why?))).collect();
+            Ok(Placement { scope: scope.ok(), subtree: subtree.ok(), is_required, is_writable, refused })
         }
     }
 }
@@ -281,8 +291,7 @@ fn refuse(facts: &Cgroup, wish: &Wish<'_>, no_scope: &str, no_subtree: &str) -> 
         true => format!("{} needs a cgroup, which cannot be had", what_needs_one(wish).unwrap_or_default()),
         false => format!("{} cannot hold", flags.join(", ")),
     };
-    let failure =
-        Failure::host(format!("{what}: as a scope of systemd: {no_scope}; in a delegated cgroup: {no_subtree}"));
+    let failure = Failure::host(format!("{what}: {SCOPE}: {no_scope}; {SUBTREE}: {no_subtree}"));
     let failure = way_out(facts, wish).into_iter().fold(failure, Failure::hint);
     match flags.is_empty() {
         true => failure,

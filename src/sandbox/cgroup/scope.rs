@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use zbus::Variant;
 
-use super::bus::{Bus, Call, Message};
 use super::own;
 use super::placement::Placement;
 use crate::error::{Failure, Result};
+use crate::host::bus::{self, Bus, Call, Message, SYSTEMD};
 use crate::limits;
 
 /// How many names are tried: the last supervisor of a container lingers in the
@@ -32,13 +32,6 @@ pub enum Scoped {
     Refused(String),
 }
 
-const BUS: Call<'_> = Call {
-    destination: "org.freedesktop.DBus",
-    path: "/org/freedesktop/DBus",
-    interface: "org.freedesktop.DBus",
-    member: "Hello",
-};
-const SYSTEMD: &str = "org.freedesktop.systemd1";
 const START: Call<'_> = Call {
     destination: SYSTEMD,
     path: "/org/freedesktop/systemd1",
@@ -77,10 +70,8 @@ impl Asked {
     /// Returns the name that it got.
     fn make(&self, id: &str, deadline: Instant) -> Result<String> {
         let mut bus = Bus::connect(&self.socket)?;
-        // systemd's own socket has nobody to greet or to subscribe with.
-        if self.socket.ends_with("bus") {
-            bus.call(&BUS, &())?;
-            bus.call(&Call { member: "AddMatch", ..BUS }, &(SIGNALS))?;
+        if bus::is_shared(&self.socket) {
+            bus.call(&Call { member: "AddMatch", ..bus::BUS }, &(SIGNALS))?;
         }
         for number in 1..=NAMES {
             let unit = own::scope_name(id, number);
@@ -123,7 +114,7 @@ fn wait(bus: &mut Bus, call: u32, unit: &str, deadline: Instant) -> Result<bool>
                     result => Err(Failure::host(format!("systemd's job for {unit} ended with \"{result}\""))),
                 };
             }
-            Message::Reply(_) | Message::Signal(..) => {}
+            Message::Reply(..) | Message::Signal(..) => {}
         }
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::group::{Group, enable, words};
 use super::limits::Limits;
 use super::own;
-use super::placement::{Placement, Subtree};
+use super::placement::{Placement, SCOPE, SUBTREE, Subtree};
 use super::scope::Scoped;
 use crate::error::{Context, Failure, Result};
 use crate::host::cgroup::{self, Resident};
@@ -40,19 +40,19 @@ pub fn make(
         made.map_err(|failure| reasons.push(format!("{rung}: {failure}"))).ok()
     };
     let group = match scoped {
-        Scoped::Made(unit) => attempt("as a scope of systemd", enter_scope(unit), own::CONTAINER, None),
-        Scoped::Refused(why) => attempt("as a scope of systemd", Err(Failure::host(why.as_str())), "", None),
+        Scoped::Made(unit) => attempt(SCOPE, enter_scope(unit), own::CONTAINER, None),
+        Scoped::Refused(why) => attempt(SCOPE, Err(Failure::host(why.as_str())), "", None),
         Scoped::Unasked => None,
     };
     let group = group.or_else(|| {
         let subtree = placement.subtree.as_ref()?;
-        attempt("in a delegated cgroup", enter_subtree(subtree), &own::name(id), Some(&subtree.controllers))
+        attempt(SUBTREE, enter_subtree(subtree), &own::name(id), Some(&subtree.controllers))
     });
     match group {
         None if placement.is_required => {
             let flags = limits.entries().first().map_or("what was asked for", |entry| entry.flag);
-            let tried = if reasons.is_empty() { "there is nowhere to make one".to_owned() } else { reasons.join("; ") };
-            Err(Failure::host(tried).doing(format!("make a cgroup, without which {flags} cannot hold")))
+            reasons.extend(placement.refused.iter().cloned());
+            Err(Failure::host(reasons.join("; ")).doing(format!("make a cgroup, without which {flags} cannot hold")))
         }
         group => {
             reasons.into_iter().for_each(passed);

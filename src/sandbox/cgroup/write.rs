@@ -5,6 +5,7 @@ use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
 use super::limits::{Bound, Limits};
+use super::own;
 use crate::error::{Failure, Result};
 
 /// Writes `limits` into the new cgroup at `directory`. A failure names the file
@@ -42,19 +43,31 @@ impl Undo {
 
 fn put_all(directory: &Path, limits: &Limits) -> Result<Undo> {
     let mut before = Undo::default();
-    for (file, value) in limits.files() {
-        let path = directory.join(&file);
+    let files = limits.files();
+    let places =
+        files.iter().flat_map(|(file, value)| places(directory, file).into_iter().map(move |path| (file, value, path)));
+    for (file, value, path) in places {
         let earlier = fs::read_to_string(&path);
-        match put(&path, &value) {
-            Ok(()) => before.0.extend(earlier.map(|text| (path, earlier_value(&text, &value)))),
-            Err(error) if error.kind() == ErrorKind::NotFound && limits.may_lack(&file) => {}
+        match put(&path, value) {
+            Ok(()) => before.0.extend(earlier.map(|text| (path, earlier_value(&text, value)))),
+            Err(error) if error.kind() == ErrorKind::NotFound && limits.may_lack(file) => {}
             Err(error) => {
                 before.undo();
-                return Err(explain(&file, &value, error).doing(format!("write \"{value}\" to {}", path.display())));
+                return Err(explain(file, value, error).doing(format!("write \"{value}\" to {}", path.display())));
             }
         }
     }
     Ok(before)
+}
+
+/// Where `file` is written: in the cgroup, and what is a share among siblings
+/// (cgroup-v2, "Weights", "Protections") in the scope around it as well, which
+/// is what has siblings.
+fn places(directory: &Path, file: &str) -> Vec<PathBuf> {
+    let is_share = matches!(file, "cpu.weight" | "cpu.weight.nice" | "cpu.idle" | "io.weight" | "io.bfq.weight")
+        || matches!(file, "memory.low" | "memory.min");
+    let scope = directory.parent().filter(|_| is_share && directory.ends_with(own::CONTAINER));
+    scope.into_iter().chain([directory]).map(|place| place.join(file)).collect()
 }
 
 /// Memory that the kernel cannot just drop: what no file is behind, and what
@@ -125,6 +138,19 @@ mod tests {
 
     fn limits() -> Limits {
         Limits { memory_max: Some(Bound::At(5)), pids_max: Some(Bound::MAX), ..Limits::default() }
+    }
+
+    #[test]
+    fn shares_are_of_the_scope_as_well() {
+        let names = |directory: &str, file: &str| -> Vec<String> {
+            places(Path::new(directory), file).iter().map(|path| path.display().to_string()).collect()
+        };
+        assert_eq!(
+            names("/g/x.scope/container", "cpu.weight"),
+            ["/g/x.scope/cpu.weight", "/g/x.scope/container/cpu.weight"]
+        );
+        assert_eq!(names("/g/x.scope/container", "cpu.max"), ["/g/x.scope/container/cpu.max"]);
+        assert_eq!(names("/g/kelp-ab", "memory.low"), ["/g/kelp-ab/memory.low"]);
     }
 
     #[test]

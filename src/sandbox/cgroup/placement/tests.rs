@@ -1,5 +1,7 @@
+//! Which rung is taken, from what the host is like.
+
 use super::*;
-use crate::host::cgroup::{self, Manager};
+use crate::host::cgroup::{self, UserSystemd};
 use crate::sandbox::cgroup::limits::Bound;
 
 fn names(text: &str) -> Vec<String> {
@@ -14,7 +16,7 @@ fn host(own: &str, controllers: &str) -> Cgroup {
         version: CgroupVersion::V2,
         path: Some(own.into()),
         directory: Some(format!("/sys/fs/cgroup{own}").into()),
-        manager: Some(Manager {
+        manager: Some(UserSystemd {
             socket: "/run/user/1000/systemd/private".into(),
             directory: format!("{SLICE_OF_USER}/user@1000.service").into(),
             controllers: names(controllers),

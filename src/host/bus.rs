@@ -43,19 +43,41 @@ mod field {
     pub(super) const SIGNATURE: u8 = 8;
 }
 
+/// The user's systemd.
+pub const SYSTEMD: &str = "org.freedesktop.systemd1";
+
+/// The bus itself, with the call that has to come first.
+pub const BUS: Call<'_> = Call {
+    destination: "org.freedesktop.DBus",
+    path: "/org/freedesktop/DBus",
+    interface: "org.freedesktop.DBus",
+    member: "Hello",
+};
+
+/// Whether there is a bus at `path`, with others on it: systemd's own socket has
+/// nobody to greet or to subscribe with.
+pub fn is_shared(path: &Path) -> bool {
+    path.ends_with("bus")
+}
+
 /// Who is called, and what.
-pub(super) struct Call<'a> {
-    pub(super) destination: &'a str,
-    pub(super) path: &'a str,
-    pub(super) interface: &'a str,
-    pub(super) member: &'a str,
+pub struct Call<'a> {
+    /// Whom, by name.
+    pub destination: &'a str,
+    /// Which object of theirs.
+    pub path: &'a str,
+    /// Which of its interfaces.
+    pub interface: &'a str,
+    /// Which method.
+    pub member: &'a str,
 }
 
 /// What came in.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Message {
-    /// The call of this number was answered.
-    Reply(u32),
+pub enum Message {
+    /// The call of this number was answered; the value is kept if it is one that
+    /// says yes or no.
+    Reply(u32, Option<bool>),
     /// It was refused: the error's name, and what was said.
     Refused(u32, String, String),
     /// A signal: its name, and its arguments if they are of the shape of
@@ -64,7 +86,7 @@ pub(super) enum Message {
 }
 
 /// A connection.
-pub(super) struct Bus {
+pub struct Bus {
     stream: UnixStream,
     /// The number of the last call.
     serial: u32,
@@ -76,7 +98,7 @@ pub(super) struct Bus {
 impl Bus {
     /// Connects to the bus at `path`, which must be one of this user's and of
     /// this pid namespace: a pid that is sent there must mean the same process.
-    pub(super) fn connect(path: &Path) -> Result<Self> {
+    pub fn connect(path: &Path) -> Result<Self> {
         let doing = || format!("connect to {}", path.display());
         let stream = UnixStream::from(socket::connect_now(path)?);
         let uid = nix::unistd::getuid().as_raw();
@@ -88,11 +110,15 @@ impl Bus {
         }
         let identity: String = uid.to_string().bytes().map(|digit| format!("{digit:02x}")).collect();
         let outgoing = format!("\0AUTH EXTERNAL {identity}\r\nBEGIN\r\n").into_bytes();
-        Ok(Self { stream, serial: 0, outgoing, incoming: Vec::new(), is_open: false })
+        let mut bus = Self { stream, serial: 0, outgoing, incoming: Vec::new(), is_open: false };
+        if is_shared(path) {
+            bus.call(&BUS, &())?;
+        }
+        Ok(bus)
     }
 
     /// Puts a call behind those that were not sent yet; returns its number.
-    pub(super) fn call<B: Serialize + DynamicType>(&mut self, call: &Call<'_>, body: &B) -> Result<u32> {
+    pub fn call<B: Serialize + DynamicType>(&mut self, call: &Call<'_>, body: &B) -> Result<u32> {
         self.serial += 1;
         let message = message(self.serial, call, body).map_err(|error| Failure::bug(error.to_string()))?;
         self.outgoing.extend(message);
@@ -100,7 +126,7 @@ impl Bus {
     }
 
     /// Sends the calls.
-    pub(super) fn send(&mut self, deadline: Instant) -> Result<()> {
+    pub fn send(&mut self, deadline: Instant) -> Result<()> {
         while !self.outgoing.is_empty() {
             match self.stream.write(&self.outgoing) {
                 Ok(count) => drop(self.outgoing.drain(..count)),
@@ -113,7 +139,7 @@ impl Bus {
     }
 
     /// The next message that is an answer, a refusal or a signal.
-    pub(super) fn next(&mut self, deadline: Instant) -> Result<Message> {
+    pub fn next(&mut self, deadline: Instant) -> Result<Message> {
         loop {
             if !self.is_open {
                 self.is_open = take_welcome(&mut self.incoming)?;
@@ -258,7 +284,14 @@ fn read(bytes: &[u8]) -> zbus::Result<Option<Message>> {
     // A body starts anew where alignment is concerned.
     let body = Data::new(bytes.get(size.next_multiple_of(8)..).unwrap_or_default(), Context::new(endian, 0));
     Ok(match kind {
-        2 => Some(Message::Reply(answered)),
+        2 => {
+            let value = match signature.as_str() {
+                "v" => Some(body.deserialize::<Variant<'_>>()?.0),
+                _ => None,
+            };
+            let is_so = value.and_then(|value| if let Variant::Bool(is_so) = value { Some(is_so) } else { None });
+            Some(Message::Reply(answered, is_so))
+        }
         3 => {
             let said = if signature.starts_with('s') { body.deserialize::<&str>()?.0 } else { "" };
             Some(Message::Refused(answered, text(field::ERROR_NAME), said.to_owned()))
@@ -308,7 +341,11 @@ mod tests {
     #[test]
     fn what_comes_in_is_understood() {
         let serial = || (field::REPLY_SERIAL, Field::Value(Variant::from(3_u32)));
-        assert_eq!(read(&incoming(2, vec![serial()], b"")).unwrap(), Some(Message::Reply(3)));
+        assert_eq!(read(&incoming(2, vec![serial()], b"")).unwrap(), Some(Message::Reply(3, None)));
+        let types = (field::SIGNATURE, Field::Arguments("v".to_owned()));
+        let body = to_bytes(Context::new(LE, 0), &Variant::from(true)).unwrap();
+        let reply = read(&incoming(2, vec![serial(), types], body.bytes())).unwrap();
+        assert_eq!(reply, Some(Message::Reply(3, Some(true))));
         let name = (field::ERROR_NAME, Field::Value(Variant::from("a.b.C")));
         let types = (field::SIGNATURE, Field::Arguments("s".to_owned()));
         let body = to_bytes(Context::new(LE, 0), "no").unwrap();
