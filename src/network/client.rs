@@ -90,13 +90,15 @@ impl AsFd for Client {
     }
 }
 
-/// Asks, and waits for the answer; the process may end just then.
-pub fn attach(paths: &Paths, name: &str, attach: &Attach) -> Result<(Client, Lease)> {
+/// Waits for the answer to what `client` has just asked ([`Client::ask`] with
+/// the same arguments). The process may have ended just then: another one is
+/// asked.
+pub fn attach(mut client: Client, paths: &Paths, name: &str, attach: &Attach) -> Result<(Client, Lease)> {
     for _ in 0..TRIES {
-        let client = Client::ask(paths, name, attach)?;
         if let Some(lease) = client.answer()? {
             return Ok((client, lease));
         }
+        client = Client::ask(paths, name, attach)?;
     }
     Err(Failure::host("its process ends as soon as it was started"))
 }

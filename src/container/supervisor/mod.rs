@@ -214,10 +214,11 @@ impl Supervisor {
         let listener = control::listen(&self.paths, &self.request.spec.id)?;
         self.clients.listen(listener);
         failpoint::reach(&self.paths, "supervisor: listening");
-        self.open_log()?;
         // Before the container's own cgroup: a network's process that is launched here serves others, too.
-        self.attach_network()?;
+        let asked = self.ask_network()?;
+        self.open_log()?;
         self.enter_cgroup()?;
+        self.attach_network(asked)?;
         let started = self.start()?;
         if self.owner == Some(FIRST) {
             self.clients.expect_end(FIRST);

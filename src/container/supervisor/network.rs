@@ -45,6 +45,13 @@ pub(super) struct Attachment {
     resolver: Option<Inotify>,
 }
 
+/// A place that was asked for.
+pub(super) struct Asked {
+    join: Join,
+    attach: Attach,
+    client: Client,
+}
+
 impl Attachment {
     /// The descriptors to wait for.
     pub(super) fn interests(&self) -> Vec<PollFd<'_>> {
@@ -130,13 +137,20 @@ fn attach_of(join: &Join, wish: Wish, id: &str, name: &str) -> Attach {
 }
 
 impl Supervisor {
-    /// Takes a place in the network, if one is asked for, and tells the plan
-    /// what it is.
-    pub(super) fn attach_network(&mut self) -> Result<()> {
-        let Some(join) = self.request.network.clone() else { return Ok(()) };
-        let doing = || format!("attach to the network \"{}\"", join.network);
+    /// Asks for a place in the network, if it is to have one.
+    pub(super) fn ask_network(&self) -> Result<Option<Asked>> {
+        let Some(join) = self.request.network.clone() else { return Ok(None) };
         let attach = attach_of(&join, join.wish.clone(), &self.request.spec.id, &self.request.record.name);
-        let (client, lease) = client::attach(&self.paths, &join.network, &attach).doing(doing)?;
+        let client = Client::ask(&self.paths, &join.network, &attach)
+            .doing(|| format!("attach to the network \"{}\"", join.network))?;
+        Ok(Some(Asked { join, attach, client }))
+    }
+
+    /// Takes the place, and tells the plan what it is.
+    pub(super) fn attach_network(&mut self, asked: Option<Asked>) -> Result<()> {
+        let Some(Asked { join, attach, client }) = asked else { return Ok(()) };
+        let doing = || format!("attach to the network \"{}\"", join.network);
+        let (client, lease) = client::attach(client, &self.paths, &join.network, &attach).doing(doing)?;
         let spec = &mut self.request.spec;
         let link = spec.link.as_mut().ok_or_else(|| Failure::bug("a place in a network, and no device"))?;
         (link.addresses, link.gateways) = (lease.addresses(), lease.gateways());
