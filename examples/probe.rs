@@ -96,6 +96,8 @@ fn act(action: &str, words: &[&str]) {
             std::process::exit(1);
         }
         "must-exist" => {}
+        "addresses" => answer(addresses()),
+        "connect" => answer(connect(word(0))),
         "forever" => loop {
             std::thread::sleep(Duration::from_secs(3600));
         },
@@ -148,6 +150,27 @@ fn rename(name: &str) -> io::Result<String> {
 
 fn eprintln_line(text: &str) {
     writeln!(io::stderr(), "{text}").ok();
+}
+
+/// Addresses of all devices but loopback, each once.
+fn addresses() -> io::Result<String> {
+    let all = nix::ifaddrs::getifaddrs()?.filter(|one| one.interface_name != "lo");
+    let addresses = all.filter_map(|one| {
+        let address = one.address?;
+        let ipv4 = address.as_sockaddr_in().map(|address| address.ip().to_string());
+        let address = ipv4.or_else(|| address.as_sockaddr_in6().map(|address| address.ip().to_string()))?;
+        Some(format!("{} {address}", one.interface_name))
+    });
+    Ok(addresses.collect::<Vec<_>>().join(", "))
+}
+
+/// What somebody at `ADDRESS:PORT` says until the connection ends.
+fn connect(address: &str) -> io::Result<String> {
+    use std::io::Read;
+    let address: std::net::SocketAddr = address.parse().unwrap();
+    let mut said = String::new();
+    std::net::TcpStream::connect_timeout(&address, Duration::from_secs(10))?.read_to_string(&mut said)?;
+    Ok(said.trim_end().to_owned())
 }
 
 fn answer(result: io::Result<String>) {

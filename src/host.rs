@@ -56,6 +56,28 @@ fn in_seccomp_filter() -> bool {
     fs::read_to_string("/proc/self/status").is_ok_and(|status| status.lines().any(|line| line == "Seccomp:\t2"))
 }
 
+/// Why a container cannot have a network namespace, if it is so.
+pub fn no_network_namespaces() -> Option<String> {
+    (sysctl("user/max_net_namespaces").as_deref() == Some("0"))
+        .then(|| "network namespaces are disabled (user.max_net_namespaces is 0)".to_owned())
+}
+
+/// Why no tun device can be made, if it is so.
+pub fn no_tun() -> Option<Failure> {
+    const PATH: &str = "/dev/net/tun";
+    let opened = fs::File::options().read(true).write(true).open(PATH);
+    opened.err().map(|error| Failure::from(error).doing(format!("open {PATH}")))
+}
+
+/// Explains why no tun device can be made.
+pub fn explain_tun(error: impl Into<Failure>) -> Failure {
+    error
+        .into()
+        .doing("make a network device")
+        .hint("an admin runs modprobe tun; chmod 0666 /dev/net/tun (the kernel checks rights on its own)")
+        .hint("until then --network host shares the host's network, --network none has only a loopback device")
+}
+
 /// Explains why a container's namespaces could not be made.
 pub fn explain_namespaces(error: impl Into<Failure>) -> Failure {
     let failure = error.into();

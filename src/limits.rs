@@ -113,6 +113,22 @@ pub const NAME_BYTES_MAX: usize = 128;
 /// start finds the base user namespace still mapped (docs/processes.md).
 pub const BASE_LINGER_MS: u64 = 15_000;
 
+/// How long a network's process lives on after its last container, so that the
+/// next one need not launch it.
+pub const NETWORK_LINGER_MS: u64 = 5_000;
+
+/// Connections to a network's process: one for each container, and commands.
+/// Each container costs it two descriptors, of which it has as many as its user
+/// may ask for (RLIMIT_NOFILE's hard limit; often 4,096, else far more).
+pub const NETWORK_PEERS_MAX: usize = 4_096;
+
+/// Servers, domains, options and names that one container is told of its
+/// network's: each becomes a line of a file that every lookup reads.
+pub const NETWORK_NAMES_MAX: usize = 4_096;
+
+/// The host's resolv.conf. Real ones have some hundred bytes.
+pub const RESOLV_CONF_BYTES_MAX: u64 = 64 << 10;
+
 /// How long a program may take to end after it was asked to (docker's number).
 pub const STOP_TIMEOUT_S: i64 = 10;
 

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use kelp::process::stage::Stage;
-use kelp::{cli, container, sandbox, storage};
+use kelp::{cli, container, network, sandbox, storage};
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os();
@@ -18,6 +18,7 @@ fn main() -> ExitCode {
         Some(Stage::Copy) => container::copy::main(),
         Some(Stage::Sweep) => storage::sweep::stage(),
         Some(Stage::Census) => storage::census::main(),
+        Some(Stage::Network) => network::process::main(),
         Some(Stage::View) => sandbox::view::main(),
     };
     match result {

@@ -22,6 +22,7 @@
 //! $KELP_RUN, else $XDG_RUNTIME_DIR/kelp, else /tmp/kelp-UID           (0700)
 //!   containers/KEY/ID/         while it lives: where its root is mounted, files that are bound into it; control:
 //!                              its supervisor's socket. KEY: the data directory's device and inode
+//!   networks/NAME/             control: the socket of a network's process; lock: held while it is launched
 //!   holders/PID                live processes in the base user namespace: a link to the start time
 //!   image/                     empty; where a program of `image mount` sees the image
 //!   base.lock                  held while a base user namespace is being made
@@ -179,6 +180,12 @@ impl Paths {
     /// directory it was in.
     pub fn earlier_container_run(&self, id: &str) -> PathBuf {
         self.run.join("containers").join(id)
+    }
+
+    /// Where a network's process listens; holds the lock that is taken to
+    /// launch it, after a container's own; nothing may be locked after it.
+    pub fn network_run(&self, name: &str) -> PathBuf {
+        self.run.join("networks").join(name)
     }
 
     /// Where a container's is: of one that an earlier kelp started and that still

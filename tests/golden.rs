@@ -10,6 +10,7 @@ use kelp::container::restart::RestartPolicy;
 use kelp::engine::inspect::{Facts, of_container};
 use kelp::engine::list::Sizes;
 use kelp::engine::options::namespaces::{Choice, UserChoice};
+use kelp::engine::options::network;
 use kelp::engine::options::resources::{self, Mode, Resources, Typed};
 use kelp::engine::options::volumes_from::ImageVolumes;
 use kelp::engine::options::{device, mount, security, tmpfs, volume};
@@ -18,6 +19,8 @@ use kelp::engine::request::{Pull, RootSource, RunRequest, Stored};
 use kelp::host::cgroup::{Cgroup, CgroupVersion, UserSystemd};
 use kelp::host::machine::Machine;
 use kelp::image::config::RunConfig;
+use kelp::network::lease::{Leases, Subnets, Wish};
+use kelp::network::terms::HostAddress;
 use kelp::process::identity::Identity;
 use kelp::process::idmap::{Extent, IdMap};
 use kelp::sandbox::cgroup::limits::{Bound, Disk};
@@ -45,7 +48,8 @@ fn request() -> RunRequest {
         pid: Choice::Private,
         ipc: Choice::Private,
         uts: Choice::Private,
-        network: Choice::None,
+        network: network::Mode::Unsaid,
+        network_options: network::Options::default(),
         cgroup: Choice::Private,
         cgroups: Cgroups::Usual,
         cgroup_parent: None,
@@ -109,6 +113,8 @@ fn planned(request: &RunRequest, image: &RunConfig, base_map: &IdMap) -> serde_j
         hosts: "127.0.0.1 localhost\n10.0.0.1 host\n".to_owned(),
         resolv_conf: "nameserver 10.0.0.53\n".to_owned(),
         has_mqueue: true,
+        no_tun: None,
+        no_network_namespaces: None,
         cgroup: login(),
         machine: Machine {
             processors: "0-3".to_owned(),
@@ -117,6 +123,7 @@ fn planned(request: &RunRequest, image: &RunConfig, base_map: &IdMap) -> serde_j
             counts_by_namespace: true,
         },
     };
+    let chosen = kelp::engine::network::choose(&request.network, &host).expect("this host gives all");
     let stored = Stored::new(request, Path::new("/home/alice"), None).expect("a request without a root directory");
     let spec = plan::plan(Input {
         request: &stored.request,
@@ -132,6 +139,7 @@ fn planned(request: &RunRequest, image: &RunConfig, base_map: &IdMap) -> serde_j
         disks: &|_| Ok(Disk { major: 8, minor: 16 }),
         profile: None,
         host: &host,
+        network: &chosen.mode,
         is_kept: true,
     });
     match spec {
@@ -190,7 +198,7 @@ fn as_much_of_the_host_as_possible() {
         pid: Choice::Host,
         ipc: Choice::Host,
         uts: Choice::Host,
-        network: Choice::Host,
+        network: network::Mode::Host,
         cgroup: Choice::Host,
         ..request()
     };
@@ -200,8 +208,22 @@ fn as_much_of_the_host_as_possible() {
 #[test]
 fn namespaces_of_another_container() {
     let other = || Choice::Container("web".to_owned());
-    let joined = RunRequest { pid: other(), ipc: other(), uts: other(), network: other(), ..request() };
+    let joined = RunRequest {
+        pid: other(),
+        ipc: other(),
+        uts: other(),
+        network: network::Mode::Container("web".to_owned()),
+        ..request()
+    };
     check("joined", &joined, &RunConfig::default(), &full_map());
+}
+
+#[test]
+fn no_network_but_names() {
+    let hosts = vec![("db".to_owned(), HostAddress::Ip("192.0.2.7".parse().expect("an address")))];
+    let network_options = network::Options { hosts, ..network::Options::default() };
+    let none = RunRequest { network: network::Mode::None, network_options, ..request() };
+    check("no-network", &none, &RunConfig::default(), &full_map());
 }
 
 #[test]
@@ -322,7 +344,8 @@ fn recorded(asked: &RunRequest) -> Record {
     record.command = vec!["/entry".to_owned(), "postgres".to_owned()];
     record.restart = asked.restart;
     record.restarts = 2;
-    record.network = asked.network.docker_word();
+    record.network = "default".to_owned();
+    record.lease = Leases::new(Subnets::choose(&[])).take(&Wish::default()).ok();
     record.stop_signal = Some("SIGINT".to_owned());
     record.stop_timeout_s = Some(30);
     record.config = RunConfig {

@@ -47,6 +47,7 @@ mod logout;
 mod logs;
 mod man;
 mod manifest;
+mod network;
 mod ns;
 mod openmetrics;
 mod pause;

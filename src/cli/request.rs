@@ -9,8 +9,8 @@ use crate::container::log::Config;
 use crate::container::restart::RestartPolicy;
 use crate::engine::options::environment::Variable;
 use crate::engine::options::{
-    cgroup, device, environment, health, hostname, label, log, mount, name, namespaces, restart, security, size,
-    stop_signal, time_offset, tmpfs, volume, volumes_from,
+    cgroup, device, environment, health, hostname, label, log, mount, name, namespaces, network, restart, security,
+    size, stop_signal, time_offset, tmpfs, volume, volumes_from,
 };
 use crate::engine::request::{Pull, RootSource, RunRequest};
 use crate::error::{Context, Failure, Result};
@@ -58,6 +58,8 @@ pub(super) struct RequestArguments {
     resources_at_start: StartArguments,
     #[command(flatten)]
     isolation: IsolationArguments,
+    #[command(flatten)]
+    network: NetworkArguments,
     #[command(flatten)]
     image: ImageArguments,
 }
@@ -198,9 +200,6 @@ struct IsolationArguments {
     /// UTS namespace: private, host or container:NAME
     #[arg(long, value_name = "MODE", default_value = "private")]
     uts: String,
-    /// Network: none, host or container:NAME
-    #[arg(long, visible_alias = "net", value_name = "MODE", default_value = "none")]
-    network: String,
     /// Cgroup namespace: private, host or container:NAME
     #[arg(long, value_name = "MODE", default_value = "private")]
     cgroupns: String,
@@ -225,6 +224,39 @@ struct IsolationArguments {
     /// Set a kernel parameter of the container's namespaces
     #[arg(long, value_name = "NAME=VALUE")]
     sysctl: Vec<String>,
+}
+
+/// What it reaches, and by which names.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Network")]
+struct NetworkArguments {
+    /// Network: default, host, none or container:NAME
+    #[arg(long, visible_alias = "net", value_name = "MODE")]
+    network: Option<String>,
+    /// Ask this server for names instead of the host's
+    #[arg(long, value_name = "ADDRESS")]
+    dns: Vec<String>,
+    /// Look short names up in this domain; . for none
+    #[arg(long, value_name = "DOMAIN")]
+    dns_search: Vec<String>,
+    /// Set an option of resolv.conf, such as ndots:2
+    #[arg(long, visible_alias = "dns-opt", value_name = "OPTION")]
+    dns_option: Vec<String>,
+    /// Give a name an address; host-gateway is the host's
+    #[arg(long, value_name = "NAME:ADDRESS")]
+    add_host: Vec<String>,
+    /// Have this address
+    #[arg(long, value_name = "IPV4")]
+    ip: Option<String>,
+    /// Have this address
+    #[arg(long, value_name = "IPV6")]
+    ip6: Option<String>,
+    /// Reach what listens on the host's loopback, or only these ports of it
+    #[arg(long, value_name = "PORT,...", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    allow_host_loopback: Option<String>,
+    /// What it reaches outside: all or none
+    #[arg(long, value_name = "WHAT")]
+    egress: Option<String>,
 }
 
 /// Which image, and when to fetch it.
@@ -262,12 +294,13 @@ pub(super) fn request(arguments: RequestArguments) -> Result<RunRequest> {
         resources,
         resources_at_start,
         isolation,
+        network,
         image,
         ..
     } = arguments;
+    let (network, network_options) = network_of(&network)?;
     let resources = resources::resources(resources, Some(resources_at_start))?;
     resources.check()?;
-    let restart = restart_policy(&life, rm)?;
     let (source, command) = source(rootfs, words)?;
     Ok(RunRequest {
         source,
@@ -288,7 +321,8 @@ pub(super) fn request(arguments: RequestArguments) -> Result<RunRequest> {
         pid: namespaces::pid(&isolation.pid)?,
         ipc: namespaces::ipc(&isolation.ipc)?,
         uts: namespaces::uts(&isolation.uts)?,
-        network: namespaces::network(&isolation.network)?,
+        network,
+        network_options,
         cgroup: namespaces::cgroup(&isolation.cgroupns)?,
         cgroups: isolation.cgroups.as_deref().map(cgroup::parse).transpose()?.unwrap_or_default(),
         cgroup_parent: isolation.cgroup_parent.as_deref().map(cgroup::parse_parent).transpose()?,
@@ -306,7 +340,7 @@ pub(super) fn request(arguments: RequestArguments) -> Result<RunRequest> {
         capabilities_added: isolation.cap_add,
         capabilities_dropped: isolation.cap_drop,
         security: security::parse(&isolation.security_opt)?,
-        restart,
+        restart: restart_policy(&life, rm)?,
         health: health_check(&health)?,
         log: log(&life)?,
         stop_timeout_s: life.stop_timeout,
@@ -314,6 +348,24 @@ pub(super) fn request(arguments: RequestArguments) -> Result<RunRequest> {
         platform: image.platform.as_deref().map(Platform::parse).transpose()?,
         pull: image.pull.into(),
     })
+}
+
+fn network_of(arguments: &NetworkArguments) -> Result<(network::Mode, network::Options)> {
+    let mode = arguments.network.as_deref().map_or(Ok(network::Mode::Unsaid), network::mode)?;
+    let options = network::parse(
+        &mode,
+        &network::Typed {
+            dns: &arguments.dns,
+            dns_search: &arguments.dns_search,
+            dns_options: &arguments.dns_option,
+            hosts: &arguments.add_host,
+            ipv4: arguments.ip.as_deref(),
+            ipv6: arguments.ip6.as_deref(),
+            host_loopback: arguments.allow_host_loopback.as_deref(),
+            egress: arguments.egress.as_deref(),
+        },
+    )?;
+    Ok((mode, options))
 }
 
 impl From<PullWhen> for Pull {

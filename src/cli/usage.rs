@@ -114,5 +114,5 @@ mod tests {
         check(&["run", "-p80", "a"], &format!("kelp run has no -p: {PORTS}"), 2);
     }
 
-    const PORTS: &str = "containers have no network of their own yet, so there is no port to publish";
+    const PORTS: &str = "ports cannot be published yet";
 }

@@ -6,6 +6,7 @@ use super::manifest::{
     add as manifest_add, annotate as manifest_annotate, create as manifest_create, inspect as manifest_inspect,
     ls as manifest_ls, push as manifest_push, rm as manifest_rm,
 };
+use super::network::{inspect as network_inspect, ls as network_ls};
 use super::volume::{
     create as volume_create, exists as volume_exists, export as volume_export, import as volume_import,
     inspect as volume_inspect, ls as volume_ls, prune as volume_prune, rm as volume_rm,
@@ -57,6 +58,7 @@ const GROUPS: &[(&str, &str)] = &[
     ("healthcheck", "Ask containers whether they are well"),
     ("image", "Work with images"),
     ("manifest", "Make lists of images for several platforms"),
+    ("network", "Look at the networks that containers are in"),
     ("volume", "Work with directories that outlive containers"),
     ("system", "Look after what kelp keeps"),
 ];
@@ -69,6 +71,7 @@ const ALIASES: &[(&str, &str)] = &[
     ("image list", "image ls"),
     ("image remove", "image rm"),
     ("image umount", "image unmount"),
+    ("network list", "network ls"),
     ("volume list", "volume ls"),
     ("volume remove", "volume rm"),
 ];
@@ -169,6 +172,8 @@ pub(super) const ALL: &[Verb] = &[
     verb!("manifest inspect", "Print the document that a name stands for", manifest_inspect),
     verb!("manifest push", "Send a list and its images to a registry", manifest_push),
     verb!("manifest rm", "Remove lists", manifest_rm),
+    verb!("network ls", "List networks", network_ls),
+    verb!("network inspect", "Print all about networks as JSON", network_inspect),
     verb!("volume create", "Make a volume", volume_create),
     verb!("volume ls", "List volumes", volume_ls),
     verb!("volume inspect", "Print all about volumes as JSON", volume_inspect),

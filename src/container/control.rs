@@ -39,11 +39,14 @@ use super::exec::Exec;
 use super::record::Record;
 use super::restart::RestartPolicy;
 use crate::error::{Context, Failure, Result};
+use crate::kernel::socket;
 use crate::kernel::terminal::Size;
-use crate::kernel::{open, socket};
+use crate::network::lease::Wish;
+use crate::network::terms::Terms;
 use crate::paths::Paths;
 use crate::process::channel::Channel;
 use crate::process::identity::Identity;
+use crate::process::meeting;
 use crate::process::steps;
 use crate::sandbox::cgroup::{Limits, Scoped};
 use crate::sandbox::enforcement::{Enforced, Substitutes};
@@ -73,6 +76,20 @@ pub struct Request {
     pub is_new: bool,
     /// Size of the command's terminal, if it has one.
     pub size: Option<Size>,
+    /// What it is to have of the network, if it has a way out of its own.
+    #[serde(default)]
+    pub network: Option<Join>,
+}
+
+/// The network that a container is attached to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Join {
+    /// Its name.
+    pub network: String,
+    /// Addresses it is to have.
+    pub wish: Wish,
+    /// What it may do.
+    pub terms: Terms,
 }
 
 /// What becomes of the program's standard streams.
@@ -207,10 +224,7 @@ const SOCKET: &str = "control";
 /// Opens the socket that commands connect to. The caller holds the container's
 /// lock, so one that is there was left by a supervisor that was killed.
 pub(super) fn listen(paths: &Paths, id: &str) -> Result<OwnedFd> {
-    let directory = open::open_dir(&paths.container_run(id))?;
-    let path = below(&directory);
-    std::fs::remove_file(&path).ok();
-    socket::listen(&path).doing(|| "open the control socket")
+    meeting::listen(&paths.container_run(id), SOCKET).doing(|| "open the control socket")
 }
 
 /// Removes it: nobody listens any more.
@@ -226,24 +240,7 @@ pub fn connect(paths: &Paths, id: &str) -> Result<Option<Channel>> {
 
 /// The same, where the supervisor's socket is in `directory`.
 pub(super) fn connect_in(directory: &Path) -> Result<Option<Channel>> {
-    let directory = match open::open_dir(directory) {
-        Err(error) if error.errno == crate::kernel::Errno::ENOENT => return Ok(None),
-        result => result?,
-    };
-    match socket::connect(&below(&directory)) {
-        Ok(socket) => Ok(Some(Channel::new(socket))),
-        Err(error) if matches!(error.errno, crate::kernel::Errno::ENOENT | crate::kernel::Errno::ECONNREFUSED) => {
-            Ok(None)
-        }
-        Err(error) => Err(Failure::from(error).doing("reach the container's supervisor")),
-    }
-}
-
-/// A socket's path may have 107 bytes (unix(7)); a runtime directory may be
-/// longer than that.
-fn below(directory: &OwnedFd) -> PathBuf {
-    use std::os::fd::AsRawFd;
-    Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(SOCKET)
+    meeting::connect(directory, SOCKET).doing(|| "reach the container's supervisor")
 }
 
 /// Sends a message and waits for the answer, as [`answer`] does.
@@ -268,11 +265,6 @@ pub fn answer(channel: &Channel) -> Result<Option<FromSupervisor>> {
 /// listens, whether it reads or not.
 pub fn supervisor(channel: &Channel) -> Option<Identity> {
     Identity::of(socket::peer_pid(channel.as_fd()).ok()?).ok()
-}
-
-/// Whether who is at the other end is this user.
-pub(super) fn is_own(socket: &OwnedFd) -> bool {
-    socket::peer_uid(socket.as_fd()).is_ok_and(|uid| uid == nix::unistd::getuid().as_raw())
 }
 
 /// The container's lock, as it came with a start.

@@ -20,6 +20,7 @@ use super::spent::Spent;
 use crate::error::{Context, Failure, Result};
 use crate::image::config::RunConfig;
 use crate::limits;
+use crate::network::lease::Lease;
 use crate::process::identity::Identity;
 use crate::process::idmap::IdMap;
 use crate::sandbox::enforcement::Enforced;
@@ -83,9 +84,13 @@ pub struct Record {
     /// Why it could not be started; only of one that never ran.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_failure: Option<StartFailure>,
-    /// Its network, in docker's words: `none`, `host`, `container:NAME`.
+    /// Its network, in docker's words: `default`, `none`, `host`,
+    /// `container:NAME`.
     #[serde(default)]
     pub network: String,
+    /// Its addresses there while it lives, where it has any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<Lease>,
     /// What a commit makes its image's config of: the image's own, with what
     /// was asked for at the start.
     #[serde(default)]
@@ -254,6 +259,7 @@ impl Record {
             stopped_by_user: false,
             start_failure: None,
             network: String::new(),
+            lease: None,
             config: RunConfig::default(),
             log: log::Config::default(),
             files: None,

@@ -10,12 +10,14 @@ use std::path::Path;
 
 use super::options::mount::{Mount, What};
 use super::options::namespaces::{Choice, UserChoice};
-use super::options::resources::{Mode, Resources};
+use super::options::network::{Mode, Options, host_text};
+use super::options::resources::{self, Resources};
 use super::options::security::{Seccomp, Security, Unmask};
 use super::options::volumes_from::ImageVolumes;
 use super::request::{Pull, RootSource, RunRequest};
 use crate::error::{Context, Failure, Result};
 use crate::image::config::Healthcheck;
+use crate::network::egress::{Loopback, Outside};
 use crate::sandbox::cgroup::limits::Bound;
 use crate::sandbox::cgroup::placement::{Cgroups, Parent};
 use crate::sandbox::rlimits;
@@ -73,7 +75,7 @@ const _: fn(RunRequest) = |RunRequest {
     groups: _, hostname: _, name: _, auto_remove: _, labels: _, id_file: _, pid: _, ipc: _, uts: _, network: _,
     cgroup: _, cgroups: _, cgroup_parent: _, user_namespace: _, time_offsets: _, mounts: _, volumes_from: _,
     image_volumes: _, devices: _, shm_bytes: _, directory: _, limits: _, resources: _, sysctls: _,
-    capabilities_added: _, capabilities_dropped: _, security: _,
+    capabilities_added: _, capabilities_dropped: _, security: _, network_options: _,
     stop_signal: _, platform: _, pull: _, restart: _, stop_timeout_s: _, health: _, log: _,
 }| {};
 
@@ -162,7 +164,6 @@ impl Words {
             ("pid", &request.pid, Choice::Private),
             ("ipc", &request.ipc, Choice::Private),
             ("uts", &request.uts, Choice::Private),
-            ("network", &request.network, Choice::None),
             ("cgroupns", &request.cgroup, Choice::Private),
         ] {
             match choice {
@@ -173,6 +174,7 @@ impl Words {
                 Choice::Container(other) => self.option(name, format!("container:{other}")),
             }
         }
+        self.network(&request.network, &request.network_options);
         match request.cgroups {
             Cgroups::Usual => {}
             Cgroups::Enabled => self.option("cgroups", "enabled"),
@@ -200,6 +202,34 @@ impl Words {
         self.each("cap-add", &request.capabilities_added);
         self.each("cap-drop", &request.capabilities_dropped);
         self.each("sysctl", &request.sysctls);
+    }
+
+    fn network(&mut self, mode: &Mode, options: &Options) {
+        if *mode != Mode::Unsaid {
+            self.option("network", mode.docker_word());
+        }
+        let Options { dns, dns_search, dns_options, hosts, ipv4, ipv6, host_loopback, egress } = options;
+        dns.iter().for_each(|server| self.option("dns", server.to_string()));
+        match dns_search.as_deref() {
+            None => {}
+            Some([]) => self.option("dns-search", "."),
+            Some(domains) => self.each("dns-search", domains),
+        }
+        self.each("dns-option", dns_options);
+        hosts.iter().for_each(|host| self.option("add-host", host_text(host)));
+        self.some("ip", ipv4);
+        self.some("ip6", ipv6);
+        match host_loopback {
+            Loopback::Closed => {}
+            Loopback::Open => self.switch("allow-host-loopback", true),
+            Loopback::Ports(ports) => {
+                let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
+                self.option("allow-host-loopback", ports.join(","));
+            }
+        }
+        if *egress == Outside::None {
+            self.option("egress", "none");
+        }
     }
 
     fn resources(&mut self, resources: &Resources) -> Result<()> {
@@ -236,7 +266,7 @@ impl Words {
             }
         }
         conf.iter().for_each(|(file, value)| self.option("cgroup-conf", format!("{file}={value}")));
-        if *mode == Mode::BestEffort {
+        if *mode == resources::Mode::BestEffort {
             self.option("limits", "best-effort");
         }
         Ok(())

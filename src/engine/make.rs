@@ -10,10 +10,12 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::fetch::{self, Owner};
+use super::network::{self, Chosen};
 use super::options::environment;
 use super::options::health;
 use super::options::mount::What;
 use super::options::namespaces::Choice;
+use super::options::network::Mode;
 use super::options::security::Seccomp;
 use super::pack;
 use super::plan::{self, HostFacts, Input};
@@ -22,6 +24,7 @@ use super::rootfs;
 use super::unpack;
 use super::volumes::{self, Askers, Wanted};
 use crate::container::attach::Observer;
+use crate::container::control::Join;
 use crate::container::namespaces;
 use crate::container::record::{Files, Record, Status};
 use crate::container::store::{self, Container};
@@ -33,6 +36,7 @@ use crate::image::config::{ImageConfig, RunConfig};
 use crate::image::digest::Digest;
 use crate::image::registry::Progress;
 use crate::limits;
+use crate::network::resolv_conf;
 use crate::paths::Paths;
 use crate::process::base::Base;
 use crate::process::idmap::IdMap;
@@ -89,6 +93,17 @@ struct Prepared {
     image_id: String,
     root: (Root, Vec<Step>),
     host: HostFacts,
+    network: Chosen,
+}
+
+/// A start, ready to be handed to a supervisor.
+pub(super) struct Planned {
+    /// What is started.
+    pub(super) spec: SandboxSpec,
+    /// The record, as it is to be.
+    pub(super) record: Record,
+    /// What it is to have of the network.
+    pub(super) network: Option<Join>,
 }
 
 impl Prepared {
@@ -102,13 +117,14 @@ impl Prepared {
     ) -> Result<Self> {
         let request = &stored.request;
         let host = host_facts(request);
+        let network = network::choose(&request.network, &host)?;
         let (volatile, read_only) = (request.auto_remove, request.read_only);
         let text = match &request.source {
             RootSource::Directory(rootfs) => {
                 let root = rootfs::of_directory(rootfs, &container.directory, volatile, read_only, effort)?;
                 let image_name = rootfs.display().to_string();
                 let (image, image_id) = (RunConfig::default(), String::new());
-                return Ok(Self { image, image_name, image_id, root, host });
+                return Ok(Self { image, image_name, image_id, root, host, network });
             }
             RootSource::Image(text) => text,
         };
@@ -122,7 +138,7 @@ impl Prepared {
             let file = HostPath(paths.container_run(&container.record.id).join("host.json"));
             root.1.push(super::host_view::step(file, base, &root.0)?);
         }
-        Ok(Self { image: config.config, image_name: text.clone(), image_id: id.to_string(), root, host })
+        Ok(Self { image: config.config, image_name: text.clone(), image_id: id.to_string(), root, host, network })
     }
 
     /// The mounts of the user, of other containers and of the image.
@@ -167,6 +183,7 @@ impl Prepared {
             disks: &|path| host::machine::disk(path).map(|(major, minor)| Disk { major, minor }),
             profile: stored.profile.as_deref().map(str::as_bytes),
             host: &self.host,
+            network: &self.network.mode,
             is_kept,
         })
     }
@@ -218,7 +235,7 @@ pub(super) fn prepare(
     is_kept: bool,
     progress: &dyn Progress,
     observer: &mut dyn Observer,
-) -> Result<(SandboxSpec, Record)> {
+) -> Result<Planned> {
     let request = &stored.request;
     let mut record = container.record.clone();
     let prepared = Prepared::of(paths, stored, base, container, Effort::Make, progress)?;
@@ -228,11 +245,14 @@ pub(super) fn prepare(
     let wanted = prepared.wanted(paths, request, &record, &name)?;
     let spec = prepared.plan(paths, stored, base, &record.id, &wanted, is_kept)?;
     tell_of_degradations(request, &spec, observer);
+    if let Some(notice) = &prepared.network.notice {
+        observer.notice(notice);
+    }
     make_missing_sources(request)?;
     write_contents(&spec)?;
     record.image = prepared.image_name;
     record.image_id = prepared.image_id;
-    record.network = request.network.docker_word();
+    record.network = prepared.network.mode.docker_word();
     record.config = config(request, &prepared.image)?;
     record.files = Some(files(request, &base.map, &spec)?);
     record.command = spec.process.arguments.clone();
@@ -258,7 +278,8 @@ pub(super) fn prepare(
         // From here on they are seen to be used.
         Record { unfinished: container.record.files.is_none(), ..record.clone() }.save(&container.directory)?;
     }
-    Ok((spec, record))
+    let network = network::join(&prepared.network.mode, &request.network_options);
+    Ok(Planned { spec, record, network })
 }
 
 /// The image's config with what was asked for over it, as docker keeps it for
@@ -392,10 +413,13 @@ fn tell_of_degradations(request: &RunRequest, spec: &SandboxSpec, observer: &mut
 
 fn host_facts(request: &RunRequest) -> HostFacts {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    let shares_network = request.network == Choice::Host;
+    let may_have_own = matches!(request.network, Mode::Unsaid | Mode::Default);
+    let may_share = matches!(request.network, Mode::Unsaid | Mode::Host);
     HostFacts {
-        hosts: if shares_network { read("/etc/hosts") } else { String::new() },
-        resolv_conf: if shares_network { read("/etc/resolv.conf") } else { String::new() },
+        hosts: if may_share { read("/etc/hosts") } else { String::new() },
+        resolv_conf: if may_share || may_have_own { resolv_conf::read() } else { String::new() },
+        no_tun: if may_have_own { host::no_tun() } else { None },
+        no_network_namespaces: if may_have_own { host::no_network_namespaces() } else { None },
         cgroup: cgroups(request),
         machine: if request.resources.that_limit().is_empty() { Machine::default() } else { Machine::look() },
         has_mqueue: request.ipc == Choice::Host && fs::metadata("/dev/mqueue").is_ok_and(|status| status.is_dir()),

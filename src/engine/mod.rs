@@ -28,6 +28,8 @@ pub mod logs;
 mod make;
 pub mod manifest;
 pub mod naming;
+pub mod network;
+pub mod networks;
 pub mod options;
 mod pack;
 pub mod plan;

@@ -10,8 +10,10 @@ use std::path::Path;
 
 use super::base_steps::{self, Choices, MASKED, READ_ONLY};
 use super::limiting::{self, Decision, Surroundings};
+use super::network;
 use super::options::mount::What;
 use super::options::namespaces::{Choice, UserChoice};
+use super::options::network::Mode;
 use super::options::security::{Seccomp, Unmask};
 use super::options::{environment, mount, sysctl};
 use super::request::RunRequest;
@@ -67,6 +69,8 @@ pub struct Input<'a> {
     pub profile: Option<&'a [u8]>,
     /// What is known of the host.
     pub host: &'a HostFacts,
+    /// The network, as this host can give it ([`network::choose`]).
+    pub network: &'a Mode,
     /// It goes on without the command that starts it.
     pub is_kept: bool,
 }
@@ -76,8 +80,12 @@ pub struct Input<'a> {
 pub struct HostFacts {
     /// The host's /etc/hosts, for `--network host`.
     pub hosts: String,
-    /// The host's /etc/resolv.conf, for `--network host`.
+    /// The host's /etc/resolv.conf, for `--network host` and the default network.
     pub resolv_conf: String,
+    /// Why no tun device can be made, if one is needed.
+    pub no_tun: Option<Failure>,
+    /// Why no network namespace can be made, if one is needed.
+    pub no_network_namespaces: Option<String>,
     /// Whether there is a /dev/mqueue.
     pub has_mqueue: bool,
     /// Control groups; with `--cgroup-parent`, below that.
@@ -121,6 +129,7 @@ pub fn plan(input: Input<'_>) -> Result<SandboxSpec> {
         id: input.id.to_owned(),
         hostname,
         namespaces,
+        link: network::link(input.network),
         id_map,
         root: input.root.0,
         steps,
@@ -146,7 +155,11 @@ fn namespaces(input: &Input<'_>) -> Result<Namespaces> {
         pid: choose(&request.pid, "pid")?,
         ipc: choose(&request.ipc, "ipc")?,
         uts: choose(&request.uts, "uts")?,
-        network: choose(&request.network, "net")?,
+        network: match input.network {
+            Mode::Unsaid | Mode::Default | Mode::None => Namespace::Private,
+            Mode::Host => Namespace::Host,
+            Mode::Container(name) => choose(&Choice::Container(name.clone()), "net")?,
+        },
         cgroup: choose(&request.cgroup, "cgroup")?,
         time: Some(request.time_offsets.unwrap_or_default()),
     })
@@ -259,15 +272,11 @@ fn generated_files(input: &Input<'_>, namespaces: &Namespaces, hostname: Option<
         Namespace::Join(identity) => {
             files.extend(["hosts", "resolv.conf"].map(|name| (name, Source::Shared(*identity))));
         }
-        Namespace::Host => {
-            files.push(("hosts", content("hosts", input.host.hosts.clone())));
-            files.push(("resolv.conf", content("resolv.conf", input.host.resolv_conf.clone())));
-        }
-        Namespace::Private => {
-            let own = hostname.map(|name| format!("127.0.0.1\t{name}\n")).unwrap_or_default();
-            let hosts = format!("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n{own}");
+        _ => {
+            let (mode, options) = (network_of(input, namespaces), &input.request.network_options);
+            let hosts = network::hosts(mode, options, input.host, hostname);
             files.push(("hosts", content("hosts", hosts)));
-            files.push(("resolv.conf", content("resolv.conf", String::new())));
+            files.push(("resolv.conf", content("resolv.conf", network::resolv_conf(mode, options, input.host))));
         }
     }
     let is_free = |target: &ContainerPath| !input.mounts.iter().any(|mount| mount.target == *target);
@@ -277,6 +286,11 @@ fn generated_files(input: &Input<'_>, namespaces: &Namespaces, hostname: Option<
         .filter(|(target, _)| is_free(target))
         .map(|(target, source)| Step::Mount(Mount { target, source, attributes: Attributes::default() }))
         .collect()
+}
+
+/// A container that joins one with the host's network has that, too.
+fn network_of<'a>(input: &Input<'a>, namespaces: &Namespaces) -> &'a Mode {
+    if namespaces.network == Namespace::Host { &Mode::Host } else { input.network }
 }
 
 /// Volumes, binds, tmpfs and devices; parents before what is mounted in them.

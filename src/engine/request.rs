@@ -9,6 +9,7 @@ use super::options::device::Device;
 use super::options::environment::Variable;
 use super::options::mount::{Mount, What};
 use super::options::namespaces::{Choice, UserChoice};
+use super::options::network;
 use super::options::resources::Resources;
 use super::options::security::{Seccomp, Security};
 use super::options::volumes_from::{ImageVolumes, Lender};
@@ -83,8 +84,11 @@ pub struct RunRequest {
     pub ipc: Choice,
     /// The UTS namespace.
     pub uts: Choice,
-    /// The network namespace.
-    pub network: Choice,
+    /// Which network.
+    pub network: network::Mode,
+    /// What it does for the container.
+    #[serde(default)]
+    pub network_options: network::Options,
     /// The cgroup namespace.
     pub cgroup: Choice,
     /// Whether it has a cgroup of its own.

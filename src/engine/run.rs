@@ -7,14 +7,13 @@
 use std::fs;
 use std::os::fd::AsFd;
 
-use super::make;
+use super::make::{self, Planned};
 use super::options::name;
 use super::request::{RunRequest, Stored};
 use crate::container::attach::{self, Attachment, DetachKeys, End, Observer};
 use crate::container::control::{Request, StreamsWanted, ToSupervisor};
 use crate::container::events::{self, Action};
 use crate::container::log::Driver;
-use crate::container::record::Record;
 use crate::container::store::{self, Made};
 use crate::error::{Context, Failure, Result};
 use crate::failpoint;
@@ -81,13 +80,13 @@ pub fn run(
     steps.mark("plan");
     failpoint::reach(paths, "run: planned");
     let result = match prepared {
-        Ok((spec, record)) => {
-            let scoped = scope::make(&spec.placement, &id, &record.name, launched.pid);
+        Ok(planned) => {
+            let scoped = scope::make(&planned.spec.placement, &id, &planned.record.name, launched.pid);
             if scoped != Scoped::Unasked {
                 steps.mark("have a scope made");
             }
             failpoint::reach(paths, "start: scope made");
-            start(paths, mode, &launched, made, (spec, record, scoped), request.log.is_some(), observer)
+            start(paths, mode, &launched, made, (planned, scoped), request.log.is_some(), observer)
         }
         Err(failure) => abandon(paths, &made).and(Err(failure)),
     };
@@ -119,7 +118,9 @@ pub fn create(
     let directory = &made.container.directory;
     let done = write_down(paths, &stored, &made)
         .and_then(|()| make::prepare(paths, &stored, &mut base, &made.container, true, progress, observer))
-        .and_then(|(_, record)| record.save(directory).map(|()| events::tell(paths, &record, Action::Create)));
+        .and_then(|Planned { record, .. }| {
+            record.save(directory).map(|()| events::tell(paths, &record, Action::Create))
+        });
     match done {
         Ok(()) => Ok(made.container.record.id),
         Err(failure) => {
@@ -199,7 +200,7 @@ fn start(
     mode: &Mode,
     launched: &Launched,
     made: Made,
-    (spec, mut record, scoped): (SandboxSpec, Record, Scoped),
+    (Planned { spec, mut record, network }, scoped): (Planned, Scoped),
     is_logged: bool,
     observer: &mut dyn Observer,
 ) -> Result<End> {
@@ -223,6 +224,7 @@ fn start(
         is_new: true,
         size: terminal::size(std::io::stdin().as_fd()).ok(),
         debug: observer.wants_steps(),
+        network,
     };
     let attachment = match mode {
         Mode::Detached => None,

@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 
-use super::make;
+use super::make::{self, Planned};
 use super::request::Stored;
 use super::run::hand_over;
 use crate::container::attach::{self, Attachment, End, Observer};
@@ -62,7 +62,8 @@ fn start_locked(
     if let Some(notice) = &base.notice {
         observer.notice(notice);
     }
-    let (spec, record) = make::prepare(paths, &stored, &mut base, &container, true, progress, observer)?;
+    let Planned { spec, record, network } =
+        make::prepare(paths, &stored, &mut base, &container, true, progress, observer)?;
     let scoped = scope::make(&spec.placement, &record.id, &record.name, launched.pid);
     failpoint::reach(paths, "start: scope made");
     let streams = match attachment {
@@ -80,6 +81,7 @@ fn start_locked(
         is_new: false,
         size: terminal::size(std::io::stdin().as_fd()).ok(),
         debug: observer.wants_steps(),
+        network,
     };
     hand_over(&launched, request, lock)?;
     failpoint::reach(paths, "start: handed over");

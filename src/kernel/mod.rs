@@ -16,6 +16,7 @@ pub mod landlock;
 pub mod memory;
 pub mod mount;
 pub mod namespace;
+pub mod netlink;
 pub mod network;
 pub mod open;
 pub mod process;

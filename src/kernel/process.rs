@@ -324,9 +324,11 @@ pub fn grow_pipe(fd: BorrowedFd<'_>, bytes: i32) -> Result<()> {
     fcntl(fd, FcntlArg::F_SETPIPE_SZ(bytes)).map(drop).named("fcntl", || "F_SETPIPE_SZ".to_owned())
 }
 
-/// Lets the calling process have as many descriptors as it may ask for.
-pub fn raise_descriptor_limit() -> Result<()> {
+/// Lets the calling process have as many descriptors as it may ask for; how
+/// many that is.
+pub fn raise_descriptor_limit() -> Result<u64> {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).named("getrlimit", || "RLIMIT_NOFILE".to_owned())?;
-    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).named("setrlimit", || "RLIMIT_NOFILE".to_owned())
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).named("setrlimit", || "RLIMIT_NOFILE".to_owned())?;
+    Ok(hard)
 }

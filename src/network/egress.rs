@@ -9,10 +9,12 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 
 /// Which of the host's loopback ports a container reaches, by the gateway's
 /// address and by the host's own.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Loopback {
     /// None.
     #[default]
@@ -34,7 +36,8 @@ impl Loopback {
 }
 
 /// How much of the outside a container reaches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Outside {
     /// All of it.
     #[default]
@@ -44,7 +47,8 @@ pub enum Outside {
 }
 
 /// What one container may reach.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Policy {
     /// The outside.
     pub outside: Outside,

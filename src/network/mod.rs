@@ -21,24 +21,37 @@
 //! the destination sent one, an ICMP error where the kernel said one.
 //!
 //! [`router::Router`] is a library: it knows devices, addresses and policies
-//! ([`attachment::Attachment`]), and nothing of who asked for them.
+//! ([`attachment::Attachment`]), and nothing of who asked for them. That is
+//! [`process`]'s, the one process of each network, which holds the router:
+//! supervisors attach their containers to it by the dialogue of [`control`],
+//! with [`client`]; [`lease`] has the addresses, and [`terms`] what each may do.
 //!
 //! # Invariants
 //! - No byte of a frame is believed: [`frame::Frame`] is a checked view, and
 //!   nothing panics on any of them.
 //! - What one flow costs is independent of how many others there are.
+//! - No container is known but by its lease and terms, no namespace of one is
+//!   entered, and once the process serves no file is opened ([`confine`]).
 //! - Everything is bounded, in `limits.rs`; what comes above a bound is
 //!   refused, not queued.
 //! - Data is never dropped to make room: a full ring is a closed window.
 
 pub mod attachment;
 pub mod checksum;
+pub mod client;
+mod confine;
+pub mod control;
 pub mod egress;
 pub mod frame;
+mod host_addresses;
+pub mod lease;
 pub mod link;
 pub mod poller;
+pub mod process;
 pub mod refusal;
+pub mod resolv_conf;
 pub mod router;
 pub mod slots;
 pub mod tcp;
+pub mod terms;
 mod timers;

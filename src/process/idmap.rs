@@ -76,6 +76,12 @@ impl IdMap {
         (owner(&self.uids), owner(&self.gids))
     }
 
+    /// The last group id that is mapped.
+    pub fn last_gid(&self) -> u32 {
+        let last = |extent: &Extent| extent.inside.saturating_add(extent.count.saturating_sub(1));
+        self.gids.iter().map(last).max().unwrap_or(0)
+    }
+
     /// Gives the new user namespace of `pid` this map: one write(2) a file,
     /// uids first (user_namespaces(7)).
     pub fn write_for(&self, pid: i32) -> Result<()> {

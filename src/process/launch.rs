@@ -30,6 +30,7 @@ use super::idmap::{Extent, IdMap};
 use super::stage::{CHANNEL_FD, Stage};
 use super::subids::Full;
 use crate::error::{Context, EXIT_OWN_FAILURE, Failure, Result};
+use crate::kernel::clone::{Side, clone3_sibling};
 use crate::kernel::process::Fork;
 use crate::kernel::{mount, namespace, open, process};
 
@@ -53,6 +54,29 @@ pub fn launch(stage: Stage, base: &mut Base, title: &str, handed: &[BorrowedFd<'
             try_launch(stage, base, title, handed).map_err(|failure| failure.failure)
         }
         result => result.map_err(|failure| failure.failure),
+    }
+}
+
+/// Starts `stage` from a stage, as [`launch`] does from a command: in the same
+/// user namespace, from the same file, which nobody can write. It is a child of
+/// the caller's own parent: it outlives the caller, and is none of the processes
+/// that the caller looks after. Its standard streams are /dev/null. The caller
+/// must be single-threaded.
+pub fn launch_beside(stage: Stage, title: &str, handed: &[BorrowedFd<'_>]) -> Result<Channel> {
+    let (ours, theirs) = Channel::pair()?;
+    match clone3_sibling()? {
+        Side::Child => {
+            drop(ours);
+            let executable = open::open(Path::new("/proc/self/exe"), libc::O_PATH);
+            let placed = process::silence_standard_streams()
+                .and(executable)
+                .map_err(Failure::from)
+                .and_then(|executable| place_descriptors(executable, &theirs, handed));
+            let failure = placed.map_or_else(|failure| failure, |program| execute(stage, title, &program));
+            theirs.send(&StageFailed { failed: failure }, &[]).ok();
+            process::exit_now(EXIT_OWN_FAILURE)
+        }
+        Side::Parent(_) => Ok(ours),
     }
 }
 
@@ -142,12 +166,15 @@ fn become_stage(
     });
     match prepared {
         Err(failure) => failure,
-        Ok(program) => {
-            let name = CString::new(stage.name()).unwrap_or_default();
-            let title = CString::new(title).unwrap_or_default();
-            process::execve_file(program.as_fd(), &[name, title], &[]).into()
-        }
+        Ok(program) => execute(stage, title, &program),
     }
+}
+
+/// Becomes `stage`. Returns only a failure.
+fn execute(stage: Stage, title: &str, program: &OwnedFd) -> Failure {
+    let name = CString::new(stage.name()).unwrap_or_default();
+    let title = CString::new(title).unwrap_or_default();
+    process::execve_file(program.as_fd(), &[name, title], &[]).into()
 }
 
 /// Joins or makes the base user namespace.

@@ -6,6 +6,7 @@ pub mod channel;
 pub mod identity;
 pub mod idmap;
 pub mod launch;
+pub mod meeting;
 pub mod stage;
 pub mod steps;
 pub mod subids;

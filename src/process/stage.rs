@@ -30,14 +30,25 @@ pub enum Stage {
     Sweep,
     /// Looks into unpacked layers (storage/census).
     Census,
+    /// Carries the packets of one network (network/process).
+    Network,
     /// Becomes a program that sees an image's files (sandbox/view).
     View,
 }
 
 impl Stage {
     /// All of them.
-    pub const ALL: [Self; 8] =
-        [Self::Supervisor, Self::Unpack, Self::Pack, Self::Fill, Self::Copy, Self::Sweep, Self::Census, Self::View];
+    pub const ALL: [Self; 9] = [
+        Self::Supervisor,
+        Self::Unpack,
+        Self::Pack,
+        Self::Fill,
+        Self::Copy,
+        Self::Sweep,
+        Self::Census,
+        Self::Network,
+        Self::View,
+    ];
 
     /// The stage's argv[0], as ps(1) shows it.
     pub fn name(self) -> &'static str {
@@ -49,6 +60,7 @@ impl Stage {
             Self::Copy => "kelp-copy",
             Self::Sweep => "kelp-sweep",
             Self::Census => "kelp-census",
+            Self::Network => "kelp-network",
             Self::View => "kelp-view",
         }
     }

@@ -112,8 +112,9 @@ fn prepare(parent: &Channel, id_map: &IdMap, capabilities: u64, work: &mut impl 
 }
 
 /// Makes an empty read-only file system the root: no path of the host can be
-/// reached, even if the work could be fooled.
-fn empty_root() -> Result<()> {
+/// reached, even if the work could be fooled. The caller is root of a mount
+/// namespace of its own.
+pub fn empty_root() -> Result<()> {
     let context = mount::Context::new(c"tmpfs")?;
     let empty = context.mount(mount::RDONLY | mount::NOSUID | mount::NODEV | mount::NOEXEC)?;
     let here = open::open_dir(Path::new("/tmp"))?;

@@ -6,6 +6,7 @@
 //! [`Source::Cgroup2`] and [`Source::Overlay`]. A path to mask or to make
 //! read-only that is not there is no failure: there is nothing to hide.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -81,6 +82,10 @@ pub struct SandboxSpec {
     pub hostname: Option<String>,
     /// One choice a namespace.
     pub namespaces: Namespaces,
+    /// What leads out of a private network namespace; `None` is a loopback
+    /// device and no more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<Link>,
     /// The container's ids onto the base namespace's.
     pub id_map: IdMap,
     /// What `/` is.
@@ -143,6 +148,23 @@ pub struct TimeOffsets {
     pub monotonic_s: i64,
     /// Added to CLOCK_BOOTTIME.
     pub boottime_s: i64,
+}
+
+/// A network device in the container whose other end is a descriptor: a tun
+/// device, with offloads (docs/reference/network.md).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// The device's name.
+    pub device: String,
+    /// The largest packet, in bytes.
+    pub mtu: u32,
+    /// Its addresses with their prefixes' lengths. A plan has none: the
+    /// supervisor adds those of the container's lease.
+    #[serde(default)]
+    pub addresses: Vec<(IpAddr, u8)>,
+    /// Where everything else goes, one for each family.
+    #[serde(default)]
+    pub gateways: Vec<IpAddr>,
 }
 
 /// What `/` is: an overlay, or with no lowers the plain directory `upper`.

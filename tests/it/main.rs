@@ -26,6 +26,7 @@ mod logs;
 mod manifest;
 mod mounts;
 mod namespaces;
+mod network;
 mod network_path;
 mod push;
 mod refusals;

@@ -154,9 +154,9 @@ fn kernel_parameters_are_set_where_they_are_the_containers_own() {
 }
 
 #[test]
-fn the_network_is_loopback_alone() {
+fn no_network_is_loopback_alone() {
     let home = Home::new();
-    let devices = &home.lines(&[], &["list", "/sys/class/net"])[0];
+    let devices = &home.lines(&["--network", "none"], &["list", "/sys/class/net"])[0];
     assert!(devices.split(' ').any(|name| name == "lo"), "{devices}");
     assert!(!devices.contains("eth") && !devices.contains("en"), "{devices}");
 }

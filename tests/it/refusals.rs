@@ -49,7 +49,7 @@ fn what_docker_and_podman_have_is_refused_with_the_reason() {
     home.kelp(&["run", "--privileged", "web"]).refuse(125, &["no --privileged: ", "--cap-add"]);
     home.kelp(&["create", "--gpus", "all", "web"]).refuse(125, &["kelp create has no --gpus: ", "--device"]);
     home.kelp(&["build", "."]).refuse(125, &["kelp has no \"build\": ", "kelp commit"]);
-    home.kelp(&["network", "ls"]).refuse(125, &["kelp has no \"network\": ", "--network host"]);
+    home.kelp(&["network", "create"]).refuse(125, &["kelp has no \"network create\": ", "--network container:NAME"]);
     home.kelp(&["container", "checkpoint", "web"]).refuse(125, &["kelp has no \"container checkpoint\": "]);
     home.kelp(&["volumes", "ls"]).refuse(125, &["no command \"volumes\"", "did you mean \"volume\"?"]);
 }

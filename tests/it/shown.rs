@@ -45,7 +45,12 @@ fn events(home: &Home, options: &[&str]) -> Vec<String> {
 fn ps_has_dockers_columns_filters_and_fields() {
     let home = Home::new();
     home.run_kept(&["--name", "ended", "-l", "role=job", "--restart", "on-failure:1"], &["exit", "0"]).succeed();
-    create(&home, &["--name", "made", "-v", "data:/srv", "-v", "/etc:/conf:ro"], &["exit", "0"]);
+    let network = ["--network", "none"];
+    create(
+        &home,
+        &[&["--name", "made", "-v", "data:/srv", "-v", "/etc:/conf:ro"], &network[..]].concat(),
+        &["exit", "0"],
+    );
     detached(&home, &["--name", "runs", "-l", "role=web", "--network", "host", "--restart", "always"], &["forever"]);
     let table = home.kelp(&["ps"]).succeed();
     let heading: Vec<&str> =
@@ -153,6 +158,8 @@ fn inspect_tells_what_was_asked_for_and_what_is() {
         "/tmp",
         "-e",
         "A=b",
+        "--network",
+        "none",
     ];
     let id = detached(&home, &options, &["forever"]);
     let document = inspected(&home, &["one"]);

@@ -20,9 +20,18 @@ pub(super) const COMMANDS: &[Refused] = &[
         "kelp run starts its services one by one; --network container:NAME shares a network",
     ),
     row(
-        &["network"],
-        "networks of containers' own are not there yet",
-        "kelp run --network host shares the host's network, --network container:NAME another container's",
+        &[
+            "network create",
+            "network connect",
+            "network disconnect",
+            "network rm",
+            "network prune",
+            "network reload",
+            "network update",
+            "network exists",
+        ],
+        "there is one network for each user, and networks of one's own making are not there yet",
+        "kelp run --network container:NAME shares another container's",
     ),
     row(
         &["pod", "kube", "play", "generate kube"],

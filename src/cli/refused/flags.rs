@@ -21,8 +21,6 @@ const ACT: &[&str] = &["stop", "restart", "kill", "pause", "unpause", "rm"];
 const REGISTRY: &[&str] =
     &["run", "create", "pull", "push", "search", "login", "manifest create", "manifest add", "manifest push"];
 
-const NO_NETWORK: &str = "containers have no network of their own yet";
-const USE_HOST: &str = "--network host shares the host's, with its addresses, ports and names";
 const PERSONS: &str = "it is the host's ids that are mapped, all that you have, in one way for all containers";
 const SIGNATURES: &str = "signatures of images are neither made nor checked";
 
@@ -32,20 +30,26 @@ pub(super) const FLAGS: &[Refused] = &[
     row(
         MAKE,
         &["-p", "--publish", "-P", "--publish-all", "--expose"],
-        "containers have no network of their own yet, so there is no port to publish",
+        "ports cannot be published yet",
         "--network host shares the host's network: what listens in the container listens on the host",
     ),
     row(
         MAKE,
-        &["--dns", "--dns-opt", "--dns-option", "--dns-search", "--add-host", "--no-hosts", "--hosts-file"],
-        NO_NETWORK,
-        "with --network host names mean what they mean on the host; -v FILE:/etc/hosts:ro gives others",
+        &["--no-hosts", "--hosts-file"],
+        "the container's /etc/hosts is written for it",
+        "-v FILE:/etc/hosts:ro gives it another one, --add-host adds names",
     ),
     row(
         MAKE,
-        &["--ip", "--ip6", "--link-local-ip", "--mac-address", "--network-alias", "--net-alias", "--link"],
-        NO_NETWORK,
-        USE_HOST,
+        &["--mac-address"],
+        "a container's device carries IP, not Ethernet, so there is no such address",
+        "--ip and --ip6 give it addresses",
+    ),
+    row(
+        MAKE,
+        &["--link-local-ip", "--network-alias", "--net-alias", "--link"],
+        "containers do not see each other on the one network there is yet",
+        "--network container:NAME shares another container's",
     ),
     row(MAKE, &["--domainname"], "a host name is all the name that a container has", "--hostname takes dots"),
     row(

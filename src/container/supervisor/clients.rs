@@ -8,11 +8,12 @@ use std::time::Instant;
 
 use nix::poll::{PollFd, PollFlags};
 
-use super::super::control::{self, FromSupervisor, ToSupervisor};
+use super::super::control::{FromSupervisor, ToSupervisor};
 use crate::error::Failure;
 use crate::kernel::socket;
 use crate::limits;
 use crate::process::channel::{Channel, Incoming, Received, Taken};
+use crate::process::meeting;
 
 /// The command that launched this supervisor.
 pub(super) const FIRST: u64 = 0;
@@ -136,7 +137,7 @@ impl Clients {
         let Some(listener) = self.listener.take() else { return };
         while !self.is_full {
             match socket::accept(listener.as_fd()) {
-                Ok(Some(socket)) if control::is_own(&socket) => self.add(Channel::new(socket)),
+                Ok(Some(socket)) if meeting::is_own(&socket) => self.add(Channel::new(socket)),
                 Ok(Some(_)) => {}
                 Ok(None) => break,
                 // EMFILE: who waits gets in when somebody has left.

@@ -22,6 +22,7 @@ mod files;
 mod health;
 mod linger;
 mod memory;
+mod network;
 mod output;
 mod pause;
 mod requests;
@@ -41,6 +42,7 @@ use self::exec::Sessions;
 use self::files::Files;
 use self::health::Prober;
 use self::memory::MemoryWatch;
+use self::network::Attachment;
 use self::output::Output;
 use self::requests::Stopping;
 use self::starting::Starting;
@@ -114,6 +116,8 @@ struct Supervisor {
     mounts: Option<File>,
     /// The container's own cgroup, where it can have one.
     cgroup: Option<Group>,
+    /// Its place in a network, if it is to have one.
+    network: Option<Attachment>,
     memory: MemoryWatch,
     /// A limit that its cgroup cannot hold.
     memory_limit: Option<MemoryLimit>,
@@ -163,6 +167,7 @@ impl Supervisor {
             stdin: None,
             mounts: None,
             cgroup: None,
+            network: None,
             memory: MemoryWatch::default(),
             memory_limit: None,
             stopping: None,
@@ -209,8 +214,11 @@ impl Supervisor {
         let listener = control::listen(&self.paths, &self.request.spec.id)?;
         self.clients.listen(listener);
         failpoint::reach(&self.paths, "supervisor: listening");
+        // Before the container's own cgroup: a network's process that is launched here serves others, too.
+        let asked = self.ask_network()?;
         self.open_log()?;
         self.enter_cgroup()?;
+        self.attach_network(asked)?;
         let started = self.start()?;
         if self.owner == Some(FIRST) {
             self.clients.expect_end(FIRST);
@@ -376,12 +384,14 @@ impl Supervisor {
         let kill_at = self.stopping.as_ref().and_then(|stopping| stopping.kill_at).filter(|_| payload.is_some());
         let at_once = self.clients.has_lost().then(Instant::now);
         let probe_at = self.prober.deadline(self.is_paused() || self.stopping.is_some());
+        let attach_at = self.network.as_ref().and_then(Attachment::deadline);
         let session_at = self.sessions.deadline().filter(|_| !self.is_paused());
         let room_at = self.clients.deadline(|client| self.is_engaged(client));
         let limit_at = self.substitutes_deadline().filter(|_| payload.is_some());
         let (output_at, memory_at) = (self.output.deadline(), self.memory.deadline());
-        let timers = [until, kill_at, output_at, at_once, probe_at, memory_at, limit_at, room_at, session_at];
-        let deadline = timers.into_iter().flatten().min();
+        let own = [until, kill_at, output_at, at_once, probe_at];
+        let timers = own.into_iter().chain([memory_at, limit_at, room_at, session_at, attach_at]);
+        let deadline = timers.flatten().min();
         let mut fds: Vec<PollFd<'_>> =
             payload.iter().map(|started| PollFd::new(started.pidfd.as_fd(), PollFlags::POLLIN)).collect();
         let memory_place = fds.len();
@@ -391,6 +401,7 @@ impl Supervisor {
         fds.extend(self.prober.interests());
         fds.extend(self.files.interests());
         fds.extend(self.output.interests());
+        fds.extend(self.network.iter().flat_map(Attachment::interests));
         wait(&mut fds, deadline)?;
         let has_ended = payload.is_some() && fds.first().and_then(PollFd::any) == Some(true);
         let is_memory_told = is_memory_watched && fds.get(memory_place).and_then(PollFd::any) == Some(true);
@@ -412,6 +423,7 @@ impl Supervisor {
         self.turn_health(payload);
         self.files.turn();
         self.output.turn();
+        self.turn_network();
         Ok(Happened { has_ended, is_late: until.is_some_and(|until| now >= until) })
     }
 
@@ -435,6 +447,7 @@ impl Supervisor {
     fn end(&mut self, code: i32, error: Option<String>) -> Result<()> {
         self.count_up();
         self.leave_cgroup();
+        self.leave_network();
         let written = self.finish(code, error);
         self.steps.mark("write the end down");
         failpoint::reach(&self.paths, "end: written down");
@@ -457,6 +470,7 @@ impl Supervisor {
     fn give_up(&mut self, failure: Failure) -> Result<()> {
         let failure = self.explain(failure);
         self.leave_cgroup();
+        self.leave_network();
         control::close(&self.paths, &self.request.spec.id);
         self.tell_failed_start(start_status(&failure));
         let written = match self.request.record.auto_remove {

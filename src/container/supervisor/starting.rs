@@ -76,6 +76,10 @@ impl Supervisor {
                 let master = received.descriptors.into_iter().next();
                 self.take_terminal(master.ok_or_else(|| Failure::bug("a terminal without a descriptor"))?)?;
             }
+            FromInit::Link => {
+                let device = received.descriptors.into_iter().next();
+                self.take_device(device.ok_or_else(|| Failure::bug("a network without a descriptor"))?)?;
+            }
             FromInit::Steps(steps) => self.steps.done.extend(steps),
             FromInit::Failed(failure) => return Err(failure),
         }

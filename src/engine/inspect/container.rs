@@ -15,6 +15,7 @@ use crate::container::spent::Spent;
 use crate::engine::list::Sizes;
 use crate::engine::options::namespaces::Choice;
 use crate::engine::request::RunRequest;
+use crate::network::lease::Lease;
 use crate::sandbox::enforcement::Enforced;
 use crate::sandbox::spec::{Propagation, Source};
 
@@ -246,35 +247,48 @@ fn config(facts: &Facts<'_>) -> Value {
     })
 }
 
-/// A container has no addresses: its network is the host's, another
-/// container's, or nothing but a loopback device.
+/// Addresses are those of the one network it is in. There is no hardware
+/// address: its device carries IP, not Ethernet.
 fn network(record: &Record) -> Value {
     let mut networks = Map::new();
-    if matches!(record.network.as_str(), "none" | "host") {
-        networks.insert(record.network.clone(), endpoint());
+    let lease = record.lease.as_ref().filter(|_| record.status.is_live());
+    let endpoint = endpoint(lease);
+    if matches!(record.network.as_str(), "default" | "none" | "host") {
+        networks.insert(record.network.clone(), endpoint.clone());
     }
     let key = match &record.status {
         Status::Running { payload, .. } => format!("/proc/{}/ns/net", payload.pid),
         _ => String::new(),
     };
-    json!({
+    let mut settings = json!({
         "Bridge": "",
         "SandboxID": "",
         "SandboxKey": key,
         "Ports": {},
-        "EndpointID": "",
-        "Gateway": "",
-        "GlobalIPv6Address": "",
-        "GlobalIPv6PrefixLen": 0,
-        "IPAddress": "",
-        "IPPrefixLen": 0,
-        "IPv6Gateway": "",
-        "MacAddress": "",
         "Networks": networks,
-    })
+    });
+    // Docker repeats those of the default network here.
+    for field in ADDRESSES {
+        settings[field] = endpoint[field].clone();
+    }
+    settings
 }
 
-fn endpoint() -> Value {
+/// What `NetworkSettings` has of its default network.
+const ADDRESSES: [&str; 8] = [
+    "EndpointID",
+    "Gateway",
+    "GlobalIPv6Address",
+    "GlobalIPv6PrefixLen",
+    "IPAddress",
+    "IPPrefixLen",
+    "IPv6Gateway",
+    "MacAddress",
+];
+
+fn endpoint(lease: Option<&Lease>) -> Value {
+    let text = |of: &dyn Fn(&Lease) -> String| lease.map(of).unwrap_or_default();
+    let number = |of: &dyn Fn(&Lease) -> u8| lease.map_or(0, of);
     json!({
         "IPAMConfig": Value::Null,
         "Links": Value::Null,
@@ -282,12 +296,12 @@ fn endpoint() -> Value {
         "MacAddress": "",
         "NetworkID": "",
         "EndpointID": "",
-        "Gateway": "",
-        "IPAddress": "",
-        "IPPrefixLen": 0,
-        "IPv6Gateway": "",
-        "GlobalIPv6Address": "",
-        "GlobalIPv6PrefixLen": 0,
+        "Gateway": text(&|lease| lease.subnets.gateway4().to_string()),
+        "IPAddress": text(&|lease| lease.ipv4.to_string()),
+        "IPPrefixLen": number(&|lease| lease.subnets.ipv4.prefix_len()),
+        "IPv6Gateway": text(&|lease| lease.subnets.gateway6().to_string()),
+        "GlobalIPv6Address": text(&|lease| lease.ipv6.to_string()),
+        "GlobalIPv6PrefixLen": number(&|lease| lease.subnets.ipv6.prefix_len()),
         "DNSNames": Value::Null,
     })
 }

@@ -12,6 +12,7 @@ use crate::container::restart::RestartPolicy;
 use crate::engine::base_steps::{MASKED, READ_ONLY};
 use crate::engine::options::mount::{Mount, What};
 use crate::engine::options::namespaces::{Choice, UserChoice};
+use crate::engine::options::network::{Options, host_text};
 use crate::engine::options::resources::Resources;
 use crate::engine::options::security::{Seccomp, Security, Unmask};
 use crate::engine::plan::SHM_BYTES;
@@ -30,14 +31,14 @@ pub(super) fn document(record: &Record, request: Option<&RunRequest>) -> Value {
     let mut document = json!({
         "NetworkMode": record.network,
         "PortBindings": {},
-        "RestartPolicy": {"Name": record.restart.name(), "MaximumRetryCount": max},
-        "AutoRemove": record.auto_remove,
-        "LogConfig": {"Type": record.log.driver.name(), "Config": record.log.options},
-        "VolumeDriver": "",
         "Dns": [],
         "DnsOptions": [],
         "DnsSearch": [],
         "ExtraHosts": Value::Null,
+        "RestartPolicy": {"Name": record.restart.name(), "MaximumRetryCount": max},
+        "AutoRemove": record.auto_remove,
+        "LogConfig": {"Type": record.log.driver.name(), "Config": record.log.options},
+        "VolumeDriver": "",
         "Links": Value::Null,
         "Privileged": false,
         "PublishAllPorts": false,
@@ -59,6 +60,7 @@ pub(super) fn document(record: &Record, request: Option<&RunRequest>) -> Value {
     }
     if let (Some(request), Some(fields)) = (request, document.as_object_mut()) {
         fields.extend(asked(request));
+        fields.extend(names(&request.network_options));
         fields.extend(mounts(&request.mounts));
         fields.extend(confinement(&request.security));
     }
@@ -119,6 +121,21 @@ fn asked(request: &RunRequest) -> Map<String, Value> {
         "Devices": devices.collect::<Vec<_>>(),
         "Ulimits": request.limits.iter().map(ulimit).collect::<Vec<_>>(),
         "Init": request.init,
+    });
+    match fields {
+        Value::Object(fields) => fields,
+        _ => Map::new(),
+    }
+}
+
+/// What it is told of names.
+fn names(options: &Options) -> Map<String, Value> {
+    let hosts: Vec<String> = options.hosts.iter().map(host_text).collect();
+    let fields = json!({
+        "Dns": options.dns,
+        "DnsOptions": options.dns_options,
+        "DnsSearch": options.dns_search.as_deref().unwrap_or_default(),
+        "ExtraHosts": if hosts.is_empty() { Value::Null } else { json!(hosts) },
     });
     match fields {
         Value::Object(fields) => fields,

@@ -21,6 +21,7 @@ pub mod moment;
 pub mod mount;
 pub mod name;
 pub mod namespaces;
+pub mod network;
 pub mod prune_filter;
 pub mod resources;
 pub mod restart;

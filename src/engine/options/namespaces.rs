@@ -1,5 +1,5 @@
-//! Which namespaces are shared: `--pid`, `--ipc`, `--uts`, `--network`,
-//! `--cgroupns` and `--userns`.
+//! Which namespaces are shared: `--pid`, `--ipc`, `--uts`, `--cgroupns` and
+//! `--userns`. The network is [`super::network`]'s.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +14,7 @@ pub enum Choice {
     Private,
     /// The host's.
     Host,
-    /// One of its own with nothing in it: no network, or no /dev/shm.
+    /// One of its own with nothing in it: no /dev/shm.
     None,
     /// That of another container, by name or id.
     Container(String),
@@ -63,19 +63,6 @@ pub fn ipc(text: &str) -> Result<Choice> {
 /// Reads `--uts`.
 pub fn uts(text: &str) -> Result<Choice> {
     one_of("uts", text, &["private", "host", "container:NAME"])
-}
-
-/// Reads `--network`; `none` is what a container has that asks for nothing.
-pub fn network(text: &str) -> Result<Choice> {
-    match text {
-        "private" | "bridge" | "default" | "slirp4netns" | "pasta" => {
-            Err(Failure::usage("a private network with a way out is not supported yet")
-                .hint("--network host shares the host's network, --network none has only a loopback device")
-                .doing(format!("use --network \"{text}\"")))
-        }
-        "" => Ok(Choice::None),
-        _ => one_of("network", text, &["none", "host", "container:NAME"]),
-    }
 }
 
 /// Reads `--cgroupns`.
@@ -170,22 +157,13 @@ mod tests {
         check(pid("container:web"), Ok("Container(\"web\")"));
         check(ipc("shareable"), Ok("Private"));
         check(ipc("none"), Ok("None"));
-        check(network("host"), Ok("Host"));
-        check(network("none"), Ok("None"));
         check(cgroup("private"), Ok("Private"));
         check(uts("host"), Ok("Host"));
     }
 
     #[test]
-    fn says_that_there_is_no_private_network_with_a_way_out() {
-        let refusal = "use --network \"bridge\": a private network with a way out is not supported yet";
-        check(network("bridge"), Err(refusal));
-    }
-
-    #[test]
     fn refuses_what_a_kind_does_not_know() {
         check(pid("none"), Err("use --pid \"none\": unknown namespace \"none\""));
-        check(network("mynet"), Err("use --network \"mynet\": unknown namespace \"mynet\""));
         check(pid("ns:/proc/1/ns/pid"), Err("use --pid \"ns:/proc/1/ns/pid\": namespaces by path are not supported"));
         check(uts("container"), Err("use --uts \"container\": it needs a container: container:NAME"));
         assert!(pid("container:../x").is_err());

@@ -12,10 +12,10 @@ use std::path::Path;
 use nix::sched::CloneFlags;
 use serde::{Deserialize, Serialize};
 
-use super::{payload, reaper};
+use super::{network, payload, reaper};
 use crate::error::{Context, Failure, Result};
 use crate::kernel::terminal::Size;
-use crate::kernel::{file, mount, namespace, network, open, process, signal, terminal};
+use crate::kernel::{self, file, mount, namespace, open, process, signal, terminal};
 use crate::process::channel::Channel;
 use crate::process::steps::{self, Steps};
 use crate::sandbox::mounts::{self, Outcome, Sources};
@@ -30,6 +30,8 @@ pub enum FromInit {
     Notice(String),
     /// The terminal's master comes along.
     Console,
+    /// The other end of the network device comes along.
+    Link,
     /// What was done and how long it took.
     Steps(Vec<steps::Step>),
     /// It went wrong; nothing of the image has run.
@@ -104,7 +106,12 @@ fn prepare(
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     steps.run("enter time namespace", || enter_time(spec.namespaces.time))?;
     if spec.namespaces.network == Namespace::Private {
-        steps.run("bring up loopback", || Ok(network::loopback_up()?))?;
+        steps.run("bring up loopback", || Ok(kernel::network::loopback_up()?))?;
+    }
+    if let Some(link) = &spec.link {
+        // Before the host's /dev is out of reach.
+        let device = steps.run("set up network", || network::set_up(link))?;
+        channel.send(&FromInit::Link, &[device.as_fd()])?;
     }
     let mut sources = steps.run("open sources", || {
         let mut all = mounts::open_sources(&spec.steps)?;
@@ -115,6 +122,10 @@ fn prepare(
     let mount_point = open::open_dir(mount_point.as_path())?;
     steps.run("wait for id maps", || wait_for_maps(channel))?;
     steps.run("become root", || become_root(spec.id_map.is_single()))?;
+    if spec.link.is_some() {
+        // The image cannot reach this /proc either (as in `write_sysctls`).
+        steps.run("open ping", || network::open_ping(spec.id_map.last_gid()))?;
+    }
     let root = steps.run("mount root", || root::mount(&spec.root, &opened))?;
     steps.run("attach root", || Ok(mount::attach(root.as_fd(), mount_point.as_fd(), "/")?))?;
     drop((opened, mount_point));

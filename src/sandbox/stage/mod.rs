@@ -3,6 +3,7 @@
 //! ```text
 //!      init (child)                    supervisor (parent, sandbox/start.rs)
 //!  1   loopback, host sources open     write id maps
+//!      network device           ->     Link(fd)
 //!  2                            <-     Mapped
 //!  3   root, mounts, terminal   ->     Console(fd)
 //!  4                            ->     Notice, Steps
@@ -22,5 +23,6 @@
 
 pub mod init;
 pub mod join;
+mod network;
 pub mod payload;
 pub mod reaper;

@@ -1,0 +1,4 @@
+//! `kelp network …`: the networks that containers are in.
+
+pub(super) mod inspect;
+pub(super) mod ls;
