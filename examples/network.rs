@@ -34,10 +34,12 @@ use std::time::{Duration, Instant};
 use kelp::kernel::socket::{self, Patience};
 use kelp::kernel::{process, tun};
 use kelp::network::attachment::{Addresses, Attachment};
+use kelp::network::dns;
 use kelp::network::egress::{Loopback, Network, Outside, Policy};
 use kelp::network::link::Link;
 use kelp::network::poller::{Interest, Source};
 use kelp::network::router::{Config, Router};
+use kelp::network::terms::Dns;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -87,17 +89,19 @@ fn route(arguments: &[&str]) {
     };
     let mut router = Router::new(Config { network, flows_max: soft_to_hard as usize - 64 }).unwrap();
     let loopback = if has("--closed") { Loopback::Closed } else { Loopback::Open };
+    let addresses = Addresses {
+        v4: ADDRESSES[0].parse().unwrap(),
+        gateway_v4: ADDRESSES[1].parse().unwrap(),
+        v6: ADDRESSES[2].parse().unwrap(),
+        gateway_v6: ADDRESSES[3].parse().unwrap(),
+    };
     let key = router
         .add(Attachment {
-            addresses: Addresses {
-                v4: ADDRESSES[0].parse().unwrap(),
-                gateway_v4: ADDRESSES[1].parse().unwrap(),
-                v6: ADDRESSES[2].parse().unwrap(),
-                gateway_v6: ADDRESSES[3].parse().unwrap(),
-            },
+            addresses,
             policy: Policy { outside: Outside::All, loopback },
             mtu: mtu.parse().unwrap(),
             link: Link::new(device).unwrap(),
+            dns: dns::Client::new(&Dns::default(), addresses, "inside"),
         })
         .unwrap();
     drop(ours);
