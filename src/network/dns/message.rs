@@ -254,3 +254,153 @@ pub(super) fn address_of(name: &ParsedName<&[u8]>) -> Option<IpAddr> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::tests::{edns, query};
+    use super::*;
+
+    fn refusal(bytes: &[u8]) -> Option<Rcode> {
+        match Query::parse(bytes) {
+            Ok(_) => panic!("it is taken"),
+            Err(Refused::Silence) => None,
+            Err(Refused::Answer(answer)) => {
+                assert_eq!(answer[..2], bytes[..2]);
+                Some(Message::from_octets(answer).unwrap().header().rcode())
+            }
+        }
+    }
+
+    #[test]
+    fn a_query_is_one_question() {
+        let bytes = query(7, "WwW.Example", Rtype::AAAA);
+        let parsed = Query::parse(&bytes).unwrap();
+        assert_eq!((parsed.id(), parsed.name().to_string(), parsed.rtype), (7, "WwW.Example".to_owned(), Rtype::AAAA));
+        assert_eq!(parsed.takes, 512);
+        assert_eq!(parsed.with_id(9)[2..], bytes[2..]);
+        for (said, takes) in [(100, 512), (1232, 1232), (u16::MAX, 65_507)] {
+            assert_eq!(Query::parse(&edns(7, "a.example", Rtype::A, said)).unwrap().takes, takes);
+        }
+        // 255 bytes with the lengths: the longest name (RFC 1035 section 2.3.4).
+        let longest = [&"a".repeat(63)[..], &"b".repeat(63), &"c".repeat(63), &"d".repeat(61)].join(".");
+        assert!(Query::parse(&query(7, &longest, Rtype::A)).is_ok());
+    }
+
+    #[test]
+    fn what_is_no_query_is_refused() {
+        let good = query(7, "a.example", Rtype::A);
+        let with = |at: usize, byte: u8| {
+            let mut bytes = good.clone();
+            bytes[at] = byte;
+            bytes
+        };
+        assert_eq!(refusal(&good[..11]), None);
+        assert_eq!(refusal(&with(2, 0x80)), None);
+        assert_eq!(refusal(&with(2, 5 << 3)), Some(Rcode::NOTIMP));
+        assert_eq!(refusal(&with(5, 0)), Some(Rcode::FORMERR));
+        assert_eq!(refusal(&with(5, 2)), Some(Rcode::FORMERR));
+        assert_eq!(refusal(&good[..good.len() - 1]), Some(Rcode::FORMERR));
+        assert_eq!(refusal(&query(7, "a.example", Rtype::AXFR)), Some(Rcode::REFUSED));
+        // A label of 64 bytes, a pointer to itself, one into the header, a name of 300 bytes.
+        assert_eq!(refusal(&with(12, 64)), Some(Rcode::FORMERR));
+        assert_eq!(refusal(&[&good[..12], &[0xc0, 12, 0, 1, 0, 1]].concat()), Some(Rcode::FORMERR));
+        assert_eq!(refusal(&[&good[..12], &[0xc0, 4, 0, 1, 0, 1]].concat()), Some(Rcode::FORMERR));
+        let long = [&good[..12], &[b"\x31".as_slice(), &[b'a'; 49]].concat().repeat(6), &[0, 0, 1, 0, 1]].concat();
+        assert_eq!(refusal(&long), Some(Rcode::FORMERR));
+    }
+
+    #[test]
+    fn answers_repeat_the_question_as_it_is_spelt() {
+        let bytes = edns(7, "DB.example", Rtype::A, 4096);
+        let parsed = Query::parse(&bytes).unwrap();
+        let answer = parsed.answer(&[Data::Address("192.0.2.1".parse().unwrap())]);
+        let message = Message::from_octets(&answer[..]).unwrap();
+        assert!(message.is_answer(&Message::from_octets(&bytes[..]).unwrap()));
+        assert_eq!(answer[12..27], bytes[12..27]);
+        let header = message.header();
+        assert!(header.qr() && header.aa() && header.ra() && header.rd() && !header.tc());
+        assert_eq!((message.header_counts().ancount(), message.opt().is_some()), (1, true));
+        assert_eq!(Message::from_octets(parsed.failed()).unwrap().header().rcode(), Rcode::SERVFAIL);
+        assert!(Message::from_octets(parsed.no_such_name()).unwrap().header().aa());
+    }
+
+    #[test]
+    fn what_is_cut_says_so() {
+        let bytes = edns(7, "a.example", Rtype::A, 4096);
+        let addresses = (0..100).map(|last| Data::Address(Ipv4Addr::new(192, 0, 2, last).into()));
+        let answer = Query::parse(&bytes).unwrap().answer(&addresses.collect::<Vec<_>>());
+        let cut = truncate(&answer).unwrap();
+        assert!(answer.len() > 512 && cut.len() < 64);
+        assert_eq!(Reply::of(&answer, &bytes), Reply::Answer);
+        assert_eq!(Reply::of(&cut, &bytes), Reply::Truncated);
+        let message = Message::from_octets(&cut[..]).unwrap();
+        assert!(message.header().aa() && message.header().ra() && message.opt().is_some());
+    }
+
+    #[test]
+    fn only_an_answer_to_the_question_is_one() {
+        let bytes = query(7, "a.example", Rtype::A);
+        let answer = |query: &[u8]| Query::parse(query).unwrap().answer(&[]);
+        assert_eq!(Reply::of(&answer(&query(7, "A.EXAMPLE", Rtype::A)), &bytes), Reply::Answer);
+        for other in
+            [query(8, "a.example", Rtype::A), query(7, "b.example", Rtype::A), query(7, "a.example", Rtype::MX)]
+        {
+            assert_eq!(Reply::of(&answer(&other), &bytes), Reply::Foreign);
+        }
+        assert_eq!(Reply::of(&bytes, &bytes), Reply::Foreign);
+        assert_eq!(Reply::of(&Query::parse(&bytes).unwrap().failed(), &bytes), Reply::Failed);
+        let bare = error(&Message::from_octets(&bytes[..]).unwrap(), Rcode::FORMERR);
+        assert_eq!(Reply::of(&bare, &bytes), Reply::FailedWithoutQuestion);
+        let silent = error(&Message::from_octets(&bytes[..]).unwrap(), Rcode::NOERROR);
+        assert_eq!(Reply::of(&silent, &bytes), Reply::Foreign);
+    }
+
+    #[test]
+    fn reverse_names_are_read() {
+        let address = |name: &str| {
+            let bytes = query(1, name, Rtype::PTR);
+            let parsed = Query::parse(&bytes).unwrap();
+            address_of(parsed.name()).map(|address| address.to_string())
+        };
+        assert_eq!(address("1.0.87.10.in-addr.ARPA").as_deref(), Some("10.87.0.1"));
+        let v6 = format!("1.{}0.0.0.7.c.6.5.6.b.6.d.f.ip6.arpa", "0.".repeat(19));
+        assert_eq!(address(&v6).as_deref(), Some("fd6b:656c:7000::1"));
+        for none in ["0.87.10.in-addr.arpa", "256.0.87.10.in-addr.arpa", "1.ip6.arpa", "in-addr.arpa", "example"] {
+            assert_eq!(address(none), None, "{none}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_panics(
+            bytes in prop::collection::vec(any::<u8>(), 0..200),
+            counts in prop::option::of(prop::collection::vec(0u8..3, 4)),
+            other in prop::collection::vec(any::<u8>(), 0..60),
+        ) {
+            let mut bytes = bytes;
+            // Else hardly any would get beyond the header.
+            if let Some(counts) = counts && bytes.len() >= 12 {
+                bytes[2] &= 0x07;
+                counts.iter().enumerate().for_each(|(at, count)| (bytes[4 + 2 * at], bytes[5 + 2 * at]) = (0, *count));
+            }
+            match Query::parse(&bytes) {
+                Ok(query) => {
+                    prop_assert!(query.with_id(1)[2..] == bytes[2..]);
+                    for answer in [query.answer(&[]), query.failed(), query.refused(), query.no_such_name()] {
+                        prop_assert!(answer.len() <= 512 && Message::from_octets(&answer[..]).unwrap().header().qr());
+                    }
+                    address_of(query.name());
+                }
+                Err(Refused::Answer(answer)) => prop_assert_eq!(&answer[..2], &bytes[..2]),
+                Err(Refused::Silence) => {}
+            }
+            Reply::of(&bytes, &other);
+            Reply::of(&other, &bytes);
+            if let Some(cut) = truncate(&bytes) {
+                prop_assert!(Message::from_octets(&cut[..]).unwrap().header().tc());
+            }
+        }
+    }
+}

@@ -12,13 +12,13 @@ use crate::limits;
 /// The host's servers and how they are asked, as its resolv.conf(5) has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Servers {
-    addresses: Vec<SocketAddr>,
+    pub(super) addresses: Vec<SocketAddr>,
     /// How long the first round takes (`timeout:`).
     pub(super) patience: Duration,
     /// Rounds (`attempts:`).
     pub(super) rounds: u32,
     /// Whether the first server is another one each time (`rotate`).
-    rotate: bool,
+    pub(super) rotate: bool,
 }
 
 impl Servers {
@@ -114,5 +114,66 @@ fn reach(server: SocketAddr, policy: &Policy, decide: &impl Fn(SocketAddr) -> Ve
     match decide(server) {
         Verdict::Reach(address) => Some(address),
         Verdict::Prohibited | Verdict::Nothing | Verdict::Ignored => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::egress::Loopback;
+    use super::*;
+
+    fn shown(servers: &[SocketAddr]) -> Vec<String> {
+        servers.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn the_hosts_file_says_who_is_asked_and_how() {
+        let text = "nameserver 192.0.2.1\nnameserver fe80::1%3\nnameserver fe80::2%eth0\nnameserver 127.0.0.53\n\
+                    nameserver 192.0.2.4\noptions timeout:3 attempts:9 rotate timeout:x\noptions timeout:2\n";
+        let servers = Servers::parse(text);
+        assert_eq!(shown(&servers.addresses), ["192.0.2.1:53", "[fe80::1%3]:53", "127.0.0.53:53"]);
+        assert_eq!((servers.patience, servers.rounds, servers.rotate), (Duration::from_secs(2), 5, true));
+        let unsaid = Servers::parse("# nothing\n");
+        assert_eq!(shown(&unsaid.addresses), ["127.0.0.1:53"]);
+        assert_eq!((unsaid.patience, unsaid.rounds, unsaid.rotate), (Duration::from_secs(5), 2, false));
+    }
+
+    #[test]
+    fn servers_that_are_silent_are_asked_last_for_a_while() {
+        let (now, policy) = (Instant::now(), Policy::default());
+        let mut choice = Choice::new(Servers::parse("nameserver 192.0.2.1\nnameserver 192.0.2.2\n"));
+        let first =
+            |choice: &mut Choice, now| choice.choose(&[], &policy, |_| Verdict::Nothing, now)[0].to_string();
+        assert_eq!(first(&mut choice, now), "192.0.2.1:53");
+        choice.note_silent("192.0.2.1:53".parse().unwrap(), now);
+        assert_eq!(first(&mut choice, now), "192.0.2.2:53");
+        assert_eq!(first(&mut choice, now + limits::DNS_SILENT), "192.0.2.1:53");
+        choice.note_answer("192.0.2.1:53".parse().unwrap());
+        assert_eq!(first(&mut choice, now), "192.0.2.1:53");
+        choice.host.rotate = true;
+        assert_ne!(first(&mut choice, now), first(&mut choice, now));
+    }
+
+    #[test]
+    fn servers_that_the_user_named_are_reached_as_the_container_reaches_them() {
+        let now = Instant::now();
+        let mut choice = Choice::new(Servers::parse("nameserver 192.0.2.1\n"));
+        let own = ["192.0.2.9", "127.0.0.53", "10.0.0.1"].map(|server| server.parse().unwrap());
+        let decide = |server: SocketAddr| match server.ip().to_string().as_str() {
+            "192.0.2.9" => Verdict::Prohibited,
+            _ => Verdict::Reach(server),
+        };
+        let mut check = |own: &[IpAddr], policy: &Policy, expected: &[&str]| {
+            assert_eq!(shown(&choice.choose(own, policy, decide, now)), expected, "{own:?} {policy:?}");
+        };
+        let closed = Policy::default();
+        let alone = Policy { outside: Outside::None, ..Policy::default() };
+        check(&[], &closed, &["192.0.2.1:53"]);
+        check(&[], &alone, &[]);
+        check(&own, &closed, &["10.0.0.1:53"]);
+        for loopback in [Loopback::Open, Loopback::Ports(vec![53])] {
+            check(&own, &Policy { loopback, ..Policy::default() }, &["127.0.0.53:53", "10.0.0.1:53"]);
+        }
+        check(&own, &Policy { loopback: Loopback::Ports(vec![54]), ..Policy::default() }, &["10.0.0.1:53"]);
     }
 }

@@ -121,3 +121,11 @@ impl Stream {
         kind == ErrorKind::Interrupted
     }
 }
+
+#[cfg(test)]
+impl Stream {
+    /// What it keeps.
+    pub(super) fn bytes(&self) -> usize {
+        self.input.len() + self.output.len()
+    }
+}
