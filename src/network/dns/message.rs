@@ -4,6 +4,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use domain::base::header::HeaderSection;
 use domain::base::iana::{Class, Opcode, Rcode, Rtype};
 use domain::base::name::{Name, ParsedName};
 use domain::base::{Header, Message, MessageBuilder, Ttl};
@@ -70,8 +71,10 @@ impl<'a> Query<'a> {
             return Err(refuse(Rcode::NOTIMP));
         }
         let question = message.sole_question().map_err(|_| refuse(Rcode::FORMERR))?;
-        // Before the one question there is nothing that it could point to.
-        if question.qname().is_compressed() {
+        // Before the one question there is nothing that its name could point to. One that begins with a pointer is
+        // not said to be compressed.
+        let begins_elsewhere = bytes.get(size_of::<HeaderSection>()).is_some_and(|first| first & 0xc0 != 0);
+        if begins_elsewhere || question.qname().is_compressed() {
             return Err(refuse(Rcode::FORMERR));
         }
         let (name, rtype, class) = (*question.qname(), question.qtype(), question.qclass());

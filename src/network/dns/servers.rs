@@ -142,8 +142,7 @@ mod tests {
     fn servers_that_are_silent_are_asked_last_for_a_while() {
         let (now, policy) = (Instant::now(), Policy::default());
         let mut choice = Choice::new(Servers::parse("nameserver 192.0.2.1\nnameserver 192.0.2.2\n"));
-        let first =
-            |choice: &mut Choice, now| choice.choose(&[], &policy, |_| Verdict::Nothing, now)[0].to_string();
+        let first = |choice: &mut Choice, now| choice.choose(&[], &policy, |_| Verdict::Nothing, now)[0].to_string();
         assert_eq!(first(&mut choice, now), "192.0.2.1:53");
         choice.note_silent("192.0.2.1:53".parse().unwrap(), now);
         assert_eq!(first(&mut choice, now), "192.0.2.2:53");
