@@ -17,7 +17,8 @@
 //! network refused|unreachable|prohibited ADDRESS:PORT
 //!     nobody listens there, nobody is there, or it is not allowed (IPv6 says so)
 //! network rate ADDRESS:PORT CLIENTS SECONDS
-//!     connections a second: connect, one byte to and fro, close
+//!     connections a second: connect, one byte to and fro, and the server
+//!     closes, so that the ports of clients are free again
 //! network delay ADDRESS:PORT SECONDS
 //!     round trips of one byte: p50 and p99 in microseconds
 //! ```
@@ -225,6 +226,11 @@ fn answer(mut stream: TcpStream) {
             let failed = stream.read(&mut [0; 1]);
             println!("{:?}", failed.map_err(|error| error.kind()));
         }
+        b'o' => {
+            let mut byte = [0; 1];
+            stream.read_exact(&mut byte).unwrap();
+            stream.write_all(&byte).unwrap();
+        }
         b'e' => {
             let mut buffer = [0; 4096];
             while let Ok(read) = stream.read(&mut buffer) {
@@ -311,9 +317,11 @@ fn rate(address: &str, clients: usize, seconds: f64) {
     let client = || {
         let mut count = 0u64;
         while Instant::now() < end {
-            let mut stream = ask(address, b'e', 0);
+            let mut stream = ask(address, b'o', 0);
             stream.write_all(b"x").unwrap();
-            stream.read_exact(&mut [0; 1]).unwrap();
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer).unwrap();
+            assert_eq!(answer, b"x");
             count += 1;
         }
         count
