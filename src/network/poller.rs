@@ -21,6 +21,12 @@ pub enum Source {
     Tcp(Key),
     /// TCP as a whole: it has been quiet for a while.
     TcpQuiet,
+    /// A UDP port of a container.
+    Udp(Key),
+    /// An identifier of a container's echo requests.
+    Echo(Key),
+    /// Fragments: some have waited for too long.
+    Fragments,
     /// Something that is not the router's own: it comes back from
     /// [`super::router::Router::turn`].
     Outside(u64),
