@@ -262,7 +262,7 @@ fn header_v4(head: &Head, [from, to]: [Ipv4Addr; 2], length: usize, part: Option
     let [length_0, length_1] = (length as u16).to_be_bytes();
     let (identification, flags) = match part {
         // The lower half: it is a counter.
-        Some(part) => (part.identification as u16, part.offset / 8 | if part.more { 0x2000 } else { 0 }),
+        Some(part) => (part.identification as u16, (part.offset / 8) | if part.more { 0x2000 } else { 0 }),
         // DF: it will not be fragmented, and so has no need of a name (RFC 6864).
         None => (0, 0x4000),
     };

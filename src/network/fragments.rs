@@ -109,7 +109,7 @@ impl Assembly {
             Some(length) => part.end > length || !more,
             None => !more && self.bytes.len() > part.end,
         };
-        let is_aligned = !more || part.len() % 8 == 0;
+        let is_aligned = !more || part.len().is_multiple_of(8);
         let overlaps = self.parts.iter().any(|other| part.start < other.end && other.start < part.end);
         !part.is_empty()
             && part.end <= most
