@@ -372,6 +372,7 @@ pub fn check_file(file: &str) -> Result<Controller, &'static str> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     match Controller::of_file(file) {
         _ if file.contains('/') => Err("it must be a file's name, without a slash"),
+        _ if file == "cpu.weight.nice" => Err("it is cpu.weight in other numbers: --cpu-weight"),
         _ if file.starts_with("cgroup.") => Err("the files cgroup.* are kelp's own"),
         _ if !file.chars().all(is_plain) => Err("it is no name of a cgroup's file"),
         None => Err("it belongs to none of the controllers cpu, cpuset, hugetlb, io, memory, misc, pids and rdma"),
@@ -505,7 +506,7 @@ mod tests {
         {
             assert_eq!(check_file(file).map(Controller::name), Ok(controller), "{file}");
         }
-        for file in ["", "memory", "a/memory.max", "../memory.max", "cgroup.procs", "memory.max ", "x.max", "memory.\0"]
+        for file in ["", "memory", "a/memory.max", "../memory.max", "cgroup.procs", "memory.max ", "x.max", "memory.\0", "cpu.weight.nice"]
         {
             assert!(check_file(file).is_err(), "{file:?}");
         }

@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
 use super::limits::{Bound, Limits};
-use super::own;
+use super::{own, shares};
 use crate::error::{Failure, Result};
 
 /// Writes `limits` into the new cgroup at `directory`. A failure names the file
@@ -61,12 +61,9 @@ fn put_all(directory: &Path, limits: &Limits) -> Result<Undo> {
 }
 
 /// Where `file` is written: in the cgroup, and what is a share among siblings
-/// (cgroup-v2, "Weights", "Protections") in the scope around it as well, which
-/// is what has siblings.
+/// in the scope around it as well, which is what has siblings.
 fn places(directory: &Path, file: &str) -> Vec<PathBuf> {
-    let is_share = matches!(file, "cpu.weight" | "cpu.weight.nice" | "cpu.idle" | "io.weight" | "io.bfq.weight")
-        || matches!(file, "memory.low" | "memory.min");
-    let scope = directory.parent().filter(|_| is_share && directory.ends_with(own::CONTAINER));
+    let scope = directory.parent().filter(|_| shares::is_share(file) && directory.ends_with(own::CONTAINER));
     scope.into_iter().chain([directory]).map(|place| place.join(file)).collect()
 }
 
