@@ -6,7 +6,7 @@
 //! for the cgroup that it has, and its supervisor does it: all of it, or
 //! nothing.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use super::lifecycle::change;
@@ -25,8 +25,8 @@ use crate::error::{Context, Failure, Result};
 use crate::host;
 use crate::host::machine::{self, Machine};
 use crate::paths::Paths;
-use crate::sandbox::cgroup::limits::Disk;
-use crate::sandbox::cgroup::{Limits, Shares, scope};
+use crate::sandbox::cgroup::limits::{Disk, Entry};
+use crate::sandbox::cgroup::{Limits, Shares, placement, scope};
 use crate::sandbox::enforcement::{Enforced, Holder};
 
 /// How often another command may be faster.
@@ -49,6 +49,8 @@ pub fn update(paths: &Paths, name: &str, wish: &Wish) -> Result<Vec<String>> {
     if container.record.auto_remove && wish.restart.is_some_and(|policy| policy != RestartPolicy::No) {
         return Err(Failure::user("it is removed when it ends (--rm), which excludes a restart policy")).doing(doing);
     }
+    // One after the other: systemd and the cgroup must hear of the same one last.
+    let _lock = lock(&container.directory).doing(doing)?;
     let mut tries = 1;
     let notices = loop {
         match once(paths, &store::find(paths, &container.record.id)?, wish) {
@@ -58,6 +60,12 @@ pub fn update(paths: &Paths, name: &str, wish: &Wish) -> Result<Vec<String>> {
     };
     events::tell(paths, &container.record, Action::Update);
     Ok(notices)
+}
+
+fn lock(directory: &Path) -> Result<File> {
+    let path = directory.join("update.lock");
+    let opened = File::options().create(true).truncate(false).read(true).write(true).open(&path);
+    opened.and_then(|file| file.lock().map(|()| file)).doing(|| format!("lock {}", path.display()))
 }
 
 fn once(paths: &Paths, container: &Container, wish: &Wish) -> Result<Vec<String>> {
@@ -185,8 +193,14 @@ fn fits(record: &Record, limits: &Limits) -> Result<()> {
     let file = directory.join("cgroup.controllers");
     let text = fs::read_to_string(&file).doing(|| format!("read {}", file.display()))?;
     let available: Vec<String> = text.split_ascii_whitespace().map(str::to_owned).collect();
+    let lacks = |file: &str| !limits.may_lack(file) && !directory.join(file).exists();
     match limits.missing(&available).first() {
-        None => Ok(()),
+        None => match limits.entries().iter().find(|entry| lacks(&entry.file)) {
+            None => Ok(()),
+            Some(Entry { flag, file, .. }) => {
+                Err(Failure::host(format!("{flag} cannot hold: {}", placement::without(file))))
+            }
+        },
         Some(entry) => {
             let name = entry.controller.name();
             let cause = format!(

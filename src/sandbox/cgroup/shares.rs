@@ -118,12 +118,17 @@ fn weight(text: &str) -> Option<u64> {
     text.parse().ok().filter(|weight| (1..=10_000).contains(weight))
 }
 
-/// The kernel takes what memparse() reads; systemd has bytes, and all of them.
+/// As the kernel reads it (memparse()), but for numbers to other bases than ten.
 fn bytes(text: &str) -> Option<u64> {
-    match text {
-        "max" => Some(u64::MAX),
-        number => number.parse().ok(),
+    if text == "max" {
+        return Some(u64::MAX);
     }
+    let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let power = match text.get(number.len()..)?.to_ascii_lowercase().as_str() {
+        "" => 0,
+        unit => 1 + ["k", "m", "g", "t", "p", "e"].into_iter().position(|known| known == unit)? as u32,
+    };
+    number.parse::<u64>().ok().filter(|_| !number.starts_with('0') || number == "0")?.checked_mul(1 << (10 * power))
 }
 
 /// What systemd makes `weight` for the disk scheduler BFQ of (its
@@ -169,6 +174,8 @@ mod tests {
     fn files_that_are_named_count_as_well() {
         for (file, value, property) in [
             ("memory.min", "4096", ("MemoryMin", 4096)),
+            ("memory.min", "4k", ("MemoryMin", 4096)),
+            ("memory.low", "2G", ("MemoryLow", 2 << 30)),
             ("memory.low", "max", ("MemoryLow", u64::MAX)),
             ("cpu.idle", "1", ("CPUWeight", 0)),
             ("io.weight", "default 9", ("IOWeight", 9)),
@@ -179,8 +186,10 @@ mod tests {
         }
         assert!(Shares::of(&conf("cpu.idle", "0")).unwrap().is_empty());
         for (file, value) in [
-            ("memory.min", "4k"),
+            ("memory.min", "4kb"),
+            ("memory.min", "99E"),
             ("memory.low", "0x10"),
+            ("memory.low", "010"),
             ("cpu.weight", "0"),
             ("cpu.idle", "2"),
             ("io.weight", "8:0 default"),

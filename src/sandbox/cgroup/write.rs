@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
 use super::limits::{Bound, Limits};
-use super::{own, shares};
+use super::{own, placement, shares};
 use crate::error::{Failure, Result};
 
 /// Writes `limits` into the new cgroup at `directory`. A failure names the file
@@ -114,13 +114,7 @@ fn explain(file: &str, value: &str, error: std::io::Error) -> Failure {
     let (kind, code) = (error.kind(), error.raw_os_error());
     let failure = Failure::from(error);
     match (kind, code) {
-        (ErrorKind::NotFound, _) => failure.hint(match file {
-            "io.weight" => "this kernel has no weights for disks (CONFIG_BLK_CGROUP_IOCOST); with the scheduler BFQ, \
-                            --cgroup-conf io.bfq.weight=NUMBER"
-                .to_owned(),
-            "memory.swap.max" => "this kernel counts no swap: leave --memory-swap out".to_owned(),
-            _ => format!("the cgroup has no file {file}: this kernel does not know it"),
-        }),
+        (ErrorKind::NotFound, _) => failure.hint(placement::without(file)),
         (_, Some(libc::ENODEV)) if file.starts_with("io.") => {
             failure.hint(format!("\"{value}\" names no disk whose use can be limited"))
         }
