@@ -21,6 +21,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use super::attachment::{Attached, Attachment, AttachmentKey, Attachments};
+use super::dns;
 use super::egress::{self, Network, Verdict};
 use super::frame::{Frame, protocol};
 use super::link::Received;
@@ -65,8 +66,12 @@ pub struct Outside {
     pub readiness: Readiness,
 }
 
+/// One in so many descriptors is for a question about a name.
+const DNS_SHARE: usize = 16;
+
 /// The handler of each protocol.
 struct Handlers {
+    dns: dns::Resolver,
     tcp: tcp::Flows,
 }
 
@@ -86,11 +91,13 @@ pub struct Router {
 impl Router {
     /// A router without containers.
     pub fn new(config: Config) -> Result<Self> {
+        let dns = dns::Resolver::new(config.flows_max / DNS_SHARE);
+        let tcp = tcp::Flows::new(config.flows_max - dns.descriptors_max())?;
         Ok(Self {
             network: config.network,
             poller: Poller::new()?,
             attachments: Attachments::default(),
-            handlers: Handlers { tcp: tcp::Flows::new(config.flows_max)? },
+            handlers: Handlers { dns, tcp },
             ready: Vec::new(),
             gone: Vec::new(),
             buffer: vec![0; limits::PACKET_BYTES_MAX],
@@ -105,9 +112,9 @@ impl Router {
 
     /// Takes a container on.
     pub fn add(&mut self, attachment: Attachment) -> Result<AttachmentKey> {
-        let Attachment { addresses, policy, mtu, link } = attachment;
+        let Attachment { addresses, policy, mtu, link, dns } = attachment;
         let tcp = tcp::Stack::new(mtu)?;
-        let attached = Attached { addresses, policy, mtu, link, tcp, token: None, refused: 0 };
+        let attached = Attached { addresses, policy, mtu, link, tcp, dns, token: None, refused: 0 };
         let key = self.attachments.insert(attached);
         if let Some(attached) = self.attachments.get_mut(key) {
             match self.poller.watch(&attached.link, Interest::Readable, Source::Link(key)) {
@@ -125,6 +132,7 @@ impl Router {
     pub fn remove(&mut self, key: AttachmentKey) {
         let mut turn = Turn { poller: &mut self.poller, network: &self.network, now: Instant::now() };
         self.handlers.tcp.detach(key, &mut turn);
+        self.handlers.dns.detach(key, &mut turn);
         if let Some(attached) = self.attachments.remove(key) {
             stop_reading(&attached, &mut self.poller);
         }
@@ -145,6 +153,11 @@ impl Router {
         self.network.host = addresses;
     }
 
+    /// The host's resolv.conf(5), as it is now.
+    pub fn set_resolver(&mut self, text: &str) {
+        self.handlers.dns.set_host(text);
+    }
+
     /// Containers whose device is gone since this was last asked. They stay on
     /// the router, silent, until they are removed.
     pub fn take_gone(&mut self) -> Vec<AttachmentKey> {
@@ -154,7 +167,8 @@ impl Router {
     /// Waits until there is something to do, for `timeout` at most, and does
     /// it. Returns what others registered and is ready.
     pub fn turn(&mut self, timeout: Option<Duration>) -> Result<Vec<Outside>> {
-        let timeout = if self.handlers.tcp.has_more() { Some(Duration::ZERO) } else { timeout };
+        let has_more = self.handlers.tcp.has_more() || self.handlers.dns.has_more();
+        let timeout = if has_more { Some(Duration::ZERO) } else { timeout };
         let mut ready = std::mem::take(&mut self.ready);
         self.poller.wait(timeout, &mut ready)?;
         let mut outside = Vec::new();
@@ -164,6 +178,8 @@ impl Router {
                 Source::Link(_) => {}
                 Source::Tcp(key) => self.handlers.tcp.ready(key, readiness),
                 Source::TcpQuiet => self.handlers.tcp.quiet(turn.poller),
+                Source::DnsQuery(key) => self.handlers.dns.ready(key, readiness, &mut self.attachments, &mut turn),
+                Source::DnsStream(key) => self.handlers.dns.stream_ready(key, readiness),
                 Source::Outside(number) => outside.push(Outside { number, readiness }),
             }
         }
@@ -177,6 +193,7 @@ impl Router {
                 self.gone.push(key);
             }
         }
+        self.handlers.dns.settle(&mut self.attachments, &mut turn);
         self.handlers.tcp.settle(&mut self.attachments, &mut turn);
         self.ready = ready;
         Ok(outside)
@@ -216,7 +233,13 @@ impl Handlers {
             return attached.refuse(frame, Reason::HopLimit);
         }
         match (frame.protocol, frame.fragment) {
-            (protocol::TCP, None) => self.tcp.receive(key, attached, frame, turn),
+            (protocol::UDP, None) if dns::is_query(frame, &attached.addresses) => {
+                self.dns.receive(key, attached, frame, turn);
+            }
+            (protocol::TCP, None) => {
+                self.tcp.receive(key, attached, frame, turn);
+                self.dns.accept(key, attached, turn);
+            }
             _ => attached.refuse(frame, Reason::Protocol),
         }
     }
