@@ -48,6 +48,7 @@ pub mod lease;
 pub mod link;
 pub mod poller;
 pub mod process;
+pub mod publish;
 pub mod refusal;
 pub mod resolv_conf;
 pub mod router;

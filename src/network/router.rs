@@ -25,6 +25,7 @@ use super::egress::{self, Network, Verdict};
 use super::frame::{Frame, protocol};
 use super::link::Received;
 use super::poller::{Interest, Poller, Readiness, Source};
+use super::publish;
 use super::refusal::Reason;
 use super::tcp;
 use crate::error::Result;
@@ -37,6 +38,8 @@ pub struct Config {
     pub network: Network,
     /// Descriptors that flows may take together.
     pub flows_max: usize,
+    /// Descriptors that connections through published ports may take together.
+    pub published_max: usize,
 }
 
 /// What a handler works with in a turn, beside its own.
@@ -67,6 +70,7 @@ pub struct Outside {
 
 /// The handler of each protocol.
 struct Handlers {
+    ports: publish::Ports,
     tcp: tcp::Flows,
 }
 
@@ -90,7 +94,10 @@ impl Router {
             network: config.network,
             poller: Poller::new()?,
             attachments: Attachments::default(),
-            handlers: Handlers { tcp: tcp::Flows::new(config.flows_max)? },
+            handlers: Handlers {
+                ports: publish::Ports::new(config.published_max),
+                tcp: tcp::Flows::new(config.flows_max)?,
+            },
             ready: Vec::new(),
             gone: Vec::new(),
             buffer: vec![0; limits::PACKET_BYTES_MAX],
@@ -130,6 +137,12 @@ impl Router {
         }
     }
 
+    /// The published ports, and what they are worked on with.
+    pub fn ports(&mut self) -> (&mut publish::Ports, Turn<'_>) {
+        let turn = Turn { poller: &mut self.poller, network: &self.network, now: Instant::now() };
+        (&mut self.handlers.ports, turn)
+    }
+
     /// The container of a key.
     pub fn attached(&self, key: AttachmentKey) -> Option<&Attached> {
         self.attachments.get(key)
@@ -154,7 +167,7 @@ impl Router {
     /// Waits until there is something to do, for `timeout` at most, and does
     /// it. Returns what others registered and is ready.
     pub fn turn(&mut self, timeout: Option<Duration>) -> Result<Vec<Outside>> {
-        let timeout = if self.handlers.tcp.has_more() { Some(Duration::ZERO) } else { timeout };
+        let timeout = if self.handlers.has_more() { Some(Duration::ZERO) } else { timeout };
         let mut ready = std::mem::take(&mut self.ready);
         self.poller.wait(timeout, &mut ready)?;
         let mut outside = Vec::new();
@@ -162,6 +175,9 @@ impl Router {
         for (source, readiness) in ready.iter().copied() {
             match source {
                 Source::Link(_) => {}
+                Source::Port(key) => self.handlers.ports.ready_port(key),
+                Source::Published(key, side) => self.handlers.ports.ready(key, side, readiness),
+                Source::Site(key) => self.handlers.ports.ready_site(key, &mut turn),
                 Source::Tcp(key) => self.handlers.tcp.ready(key, readiness),
                 Source::TcpQuiet => self.handlers.tcp.quiet(turn.poller),
                 Source::Outside(number) => outside.push(Outside { number, readiness }),
@@ -178,6 +194,7 @@ impl Router {
             }
         }
         self.handlers.tcp.settle(&mut self.attachments, &mut turn);
+        self.handlers.ports.settle(&mut turn);
         self.ready = ready;
         Ok(outside)
     }
@@ -191,6 +208,11 @@ fn stop_reading(attached: &Attached, poller: &mut Poller) {
 }
 
 impl Handlers {
+    /// Whether there is something to do without waiting.
+    fn has_more(&self) -> bool {
+        self.tcp.has_more() || self.ports.has_more()
+    }
+
     /// Reads a few packets of a container; says whether its device is there.
     fn read(&mut self, key: AttachmentKey, attached: &mut Attached, buffer: &mut [u8], turn: &mut Turn<'_>) -> bool {
         for _ in 0..limits::PACKETS_A_TURN {
