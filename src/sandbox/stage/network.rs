@@ -40,8 +40,7 @@ pub(super) fn set_up(link: &Link) -> Result<(OwnedFd, Marked)> {
     }
     let messages: Vec<RouteNetlinkMessage> = wishes.iter().map(|wish| wish.message.clone()).collect();
     let refusals = ask(&socket, messages)?;
-    let inherits = link.inbound_mark.is_some() && inherit_marks();
-    let mut marked = Marked { ipv4: inherits, ipv6: inherits };
+    let mut marked = if link.inbound_mark.is_some() { inherit_marks() } else { Marked::default() };
     for (wish, errno) in wishes.iter().zip(refusals) {
         match errno {
             None => {}
@@ -55,15 +54,20 @@ pub(super) fn set_up(link: &Link) -> Result<(OwnedFd, Marked)> {
     Ok((device, marked))
 }
 
-/// Has what is accepted marked as what connected (tcp_fwmark_accept, since
-/// Linux 3.16), and ports used again that are only waiting for late packets
-/// (tcp_tw_reuse): all connections of the host's own come from the gateway's
-/// one address. Where /proc is read-only, as in another container, neither.
-fn inherit_marks() -> bool {
-    let write = |name: &str| fs::write(format!("/proc/sys/net/ipv4/{name}"), "1").is_ok();
-    // Without it, there are 28,000 connections of them a minute.
-    write("tcp_tw_reuse");
-    write("tcp_fwmark_accept")
+/// Has answers marked as what they answer (ip-sysctl): of connections that are
+/// accepted (tcp_fwmark_accept, for both families) and of those that are
+/// refused (fwmark_reflect). Where /proc is read-only, as in another container,
+/// in no family. Says in which.
+fn inherit_marks() -> Marked {
+    let write = |name: &str| fs::write(format!("/proc/sys/net/{name}"), "1").is_ok();
+    // Connections of the host's own come from the gateway's one address, and have 28,000 ports there: they are used
+    // again when they only wait for late packets. Without it, that is the bound for a minute.
+    write("ipv4/tcp_tw_reuse");
+    let is_accepted = write("ipv4/tcp_fwmark_accept");
+    Marked {
+        ipv4: is_accepted && write("ipv4/fwmark_reflect"),
+        ipv6: is_accepted && write("ipv6/fwmark_reflect"),
+    }
 }
 
 /// A rule and a route for each family by which answers to marked connections
