@@ -6,7 +6,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use domain::base::header::HeaderSection;
 use domain::base::iana::{Class, Opcode, Rcode, Rtype};
+use domain::base::message_builder::{AdditionalBuilder, StaticCompressor};
 use domain::base::name::{Name, ParsedName};
+use domain::base::wire::Composer;
 use domain::base::{Header, Message, MessageBuilder, Ttl};
 use domain::rdata::{A, Aaaa, Ptr};
 
@@ -127,7 +129,7 @@ impl<'a> Query<'a> {
     }
 
     fn compose(&self, rcode: Rcode, is_own: bool, records: &[Data]) -> Vec<u8> {
-        let mut answer = MessageBuilder::new_vec().start_error(&self.message, rcode);
+        let mut answer = new_message().start_error(&self.message, rcode);
         answer.header_mut().set_aa(is_own);
         answer.header_mut().set_ra(true);
         answer.header_mut().set_cd(self.message.header().cd());
@@ -144,12 +146,26 @@ impl<'a> Query<'a> {
         if let Some(dnssec_ok) = self.edns {
             add_opt(&mut rest, dnssec_ok);
         }
-        rest.finish()
+        rest.finish().into_target()
+    }
+
+    /// An answer to it as a datagram: cut, if it is larger than the client takes.
+    pub fn fit(&self, answer: Vec<u8>) -> Vec<u8> {
+        match answer.len() > self.takes {
+            true => truncate(&answer).unwrap_or_else(|| self.failed()),
+            false => answer,
+        }
     }
 }
 
+/// A message in which a name is written once.
+fn new_message() -> MessageBuilder<StaticCompressor<Vec<u8>>> {
+    // Room that grows has room for a header.
+    MessageBuilder::from_target(StaticCompressor::new(Vec::new())).unwrap_or_else(|error| match error {})
+}
+
 /// Who speaks EDNS is answered in it (RFC 6891 section 7).
-fn add_opt(rest: &mut domain::base::message_builder::AdditionalBuilder<Vec<u8>>, dnssec_ok: bool) {
+fn add_opt<T: Composer>(rest: &mut AdditionalBuilder<T>, dnssec_ok: bool) {
     let pushed = rest.opt(|opt| {
         opt.set_udp_payload_size(BYTES_TAKEN);
         opt.set_dnssec_ok(dnssec_ok);
