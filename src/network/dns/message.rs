@@ -6,7 +6,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use domain::base::header::HeaderSection;
 use domain::base::iana::{Class, Opcode, Rcode, Rtype};
+use domain::base::message_builder::{AdditionalBuilder, StaticCompressor};
 use domain::base::name::{Name, ParsedName};
+use domain::base::wire::Composer;
 use domain::base::{Header, Message, MessageBuilder, Ttl};
 use domain::rdata::{A, Aaaa, Ptr};
 
@@ -127,7 +129,7 @@ impl<'a> Query<'a> {
     }
 
     fn compose(&self, rcode: Rcode, is_own: bool, records: &[Data]) -> Vec<u8> {
-        let mut answer = MessageBuilder::new_vec().start_error(&self.message, rcode);
+        let mut answer = new_message().start_error(&self.message, rcode);
         answer.header_mut().set_aa(is_own);
         answer.header_mut().set_ra(true);
         answer.header_mut().set_cd(self.message.header().cd());
@@ -144,12 +146,26 @@ impl<'a> Query<'a> {
         if let Some(dnssec_ok) = self.edns {
             add_opt(&mut rest, dnssec_ok);
         }
-        rest.finish()
+        rest.finish().into_target()
+    }
+
+    /// An answer to it as a datagram: cut, if it is larger than the client takes.
+    pub fn fit(&self, answer: Vec<u8>) -> Vec<u8> {
+        match answer.len() > self.takes {
+            true => truncate(&answer).unwrap_or_else(|| self.failed()),
+            false => answer,
+        }
     }
 }
 
+/// A message in which a name is written once.
+fn new_message() -> MessageBuilder<StaticCompressor<Vec<u8>>> {
+    // Room that grows has room for a header.
+    MessageBuilder::from_target(StaticCompressor::new(Vec::new())).unwrap_or_else(|error| match error {})
+}
+
 /// Who speaks EDNS is answered in it (RFC 6891 section 7).
-fn add_opt(rest: &mut domain::base::message_builder::AdditionalBuilder<Vec<u8>>, dnssec_ok: bool) {
+fn add_opt<T: Composer>(rest: &mut AdditionalBuilder<T>, dnssec_ok: bool) {
     let pushed = rest.opt(|opt| {
         opt.set_udp_payload_size(BYTES_TAKEN);
         opt.set_dnssec_ok(dnssec_ok);
@@ -216,9 +232,11 @@ pub fn set_id(message: &mut [u8], id: u16) {
 }
 
 /// An answer cut to what says that it was cut (RFC 2181 section 9): its header,
-/// its question, and that it speaks EDNS. `None` for what is no message.
+/// its question, and that it speaks EDNS. `None` for what is not an answer to
+/// one question: others could grow, for pointers in them are written out.
 pub fn truncate(answer: &[u8]) -> Option<Vec<u8>> {
     let answer = Message::from_octets(answer).ok()?;
+    answer.sole_question().ok()?;
     let header = answer.header();
     let mut cut = MessageBuilder::new_vec().start_error(&answer, header.rcode());
     let new: &mut Header = cut.header_mut();
@@ -402,7 +420,7 @@ mod tests {
             Reply::of(&bytes, &other);
             Reply::of(&other, &bytes);
             if let Some(cut) = truncate(&bytes) {
-                prop_assert!(Message::from_octets(&cut[..]).unwrap().header().tc());
+                prop_assert!(cut.len() <= 512 && Message::from_octets(&cut[..]).unwrap().header().tc());
             }
         }
     }

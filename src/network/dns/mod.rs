@@ -259,7 +259,10 @@ impl Resolver {
             Err(Refused::Silence) => return None,
         };
         match from.dns.names.find(&query, &turn.network.subnets) {
-            Found::Records(records) => return Some(query.answer(&records)),
+            Found::Records(records) => {
+                let answer = query.answer(&records);
+                return Some(if matches!(asker, Asker::Stream(_)) { answer } else { query.fit(answer) });
+            }
             Found::Nothing => return Some(query.no_such_name()),
             Found::Unknown => {}
         }
@@ -341,17 +344,14 @@ impl Resolver {
         let Some(attached) = attachments.get_mut(exchange.attachment) else { return };
         attached.dns.open = attached.dns.open.saturating_sub(1);
         let Ok(query) = Query::parse(&exchange.query) else { return };
-        let mut answer = match step {
-            Step::Answer(answer) => answer,
-            Step::Failed | Step::Wait => query.failed(),
+        let mut answer = match (step, exchange.asker) {
+            (Step::Answer(answer), Asker::Datagram { .. }) => query.fit(answer),
+            (Step::Answer(answer), Asker::Stream(_)) => answer,
+            (Step::Failed | Step::Wait, _) => query.failed(),
         };
         message::set_id(&mut answer, exchange.client_id);
         match exchange.asker {
             Asker::Datagram { client, resolver } => {
-                if answer.len() > query.takes {
-                    answer = message::truncate(&answer).unwrap_or_else(|| query.failed());
-                    message::set_id(&mut answer, exchange.client_id);
-                }
                 send(attached, client, resolver.ip(), &answer);
             }
             Asker::Stream(stream) => {

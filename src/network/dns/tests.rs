@@ -97,6 +97,8 @@ impl Stage {
             given("host.kelp.internal", HostAddress::Ip("192.0.2.8".parse().unwrap())),
             given(&"x".repeat(64), HostAddress::Gateway),
         ];
+        let many = (0..100).map(|last| given("all.example", HostAddress::Ip([192, 0, 2, last].into())));
+        let hosts = hosts.into_iter().chain(many).collect();
         let dns = Client::new(&Dns { servers: Vec::new(), hosts }, addresses, "shop");
         let (policy, tcp) = (policy.clone(), tcp::Stack::new(65_520).unwrap());
         let link = Link::as_it_is(ours);
@@ -215,6 +217,10 @@ fn own_names_are_answered_here() {
     ] {
         assert_eq!(stage.own(name, rtype), (Rcode::NOERROR, expected.to_owned()), "{name} {rtype}");
     }
+    // More than a datagram takes is cut here, too.
+    stage.send(0, 40_000, &query(7, "all.example", Rtype::A));
+    let (_, answer) = stage.received(0).unwrap();
+    assert!(answer.len() <= 512 && Message::from_octets(&answer[..]).unwrap().header().tc());
     // Nobody but this network knows of its addresses, and without a way out nothing else is known.
     assert_eq!(stage.own("3.0.87.10.in-addr.arpa", Rtype::PTR).0, Rcode::NXDOMAIN);
     assert_eq!(stage.own("www.example", Rtype::A).0, Rcode::REFUSED);
