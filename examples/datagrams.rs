@@ -180,7 +180,7 @@ fn client(to: &str) -> UdpSocket {
 }
 
 fn pattern(length: usize) -> Vec<u8> {
-    (0..length).map(|at| (at * 31 >> 3) as u8).collect()
+    (0..length).map(|at| ((at * 31) >> 3) as u8).collect()
 }
 
 fn ask(socket: &UdpSocket, question: &[u8]) -> std::io::Result<Vec<u8>> {
@@ -386,7 +386,7 @@ fn arrives(identification: u16, parts: &[Part<'_>], expected: &[u8]) -> bool {
         let mut packet = vec![0x45, 0];
         packet.extend((20 + bytes.len() as u16).to_be_bytes());
         packet.extend(identification.to_be_bytes());
-        packet.extend((offset / 8 | if *more { 0x2000 } else { 0 }).to_be_bytes());
+        packet.extend(((offset / 8) | if *more { 0x2000 } else { 0 }).to_be_bytes());
         packet.extend([64, 17, 0, 0]);
         packet.extend(own.octets());
         packet.extend(to.octets());

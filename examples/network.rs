@@ -8,16 +8,18 @@
 //!     10.87.0.1 and fd6b:656c:7000::1, unless --closed
 //! network serve ADDRESS:PORT
 //!     a server for the following; prints its address (port 0: a free one)
-//! network up|down|after|slow|reset|quit ADDRESS:PORT BYTES
+//! network up|down|after|slow|dawdle|reset|quit ADDRESS:PORT BYTES
 //!     one connection: bytes to the server, from it, from it once the client
-//!     has ended, to one that reads 64 KiB a ms; or the server resets it, or
-//!     the client does; what is received is compared
+//!     has ended, to one that reads 64 KiB a ms, from it to one that does; or
+//!     the server resets it, or the client does; what is received is compared,
+//!     and the longest time that a reader waited is told
 //! network many ADDRESS:PORT COUNT
 //!     so many connections at once, each used and then held, then all used again
 //! network refused|unreachable|prohibited ADDRESS:PORT
 //!     nobody listens there, nobody is there, or it is not allowed (IPv6 says so)
 //! network rate ADDRESS:PORT CLIENTS SECONDS
-//!     connections a second: connect, one byte to and fro, close
+//!     connections a second: connect, one byte to and fro, and the server
+//!     closes, so that the ports of clients are free again
 //! network delay ADDRESS:PORT SECONDS
 //!     round trips of one byte: p50 and p99 in microseconds
 //! ```
@@ -34,10 +36,12 @@ use std::time::{Duration, Instant};
 use kelp::kernel::socket::{self, Patience};
 use kelp::kernel::{process, tun};
 use kelp::network::attachment::{Addresses, Attachment};
+use kelp::network::dns;
 use kelp::network::egress::{Loopback, Network, Outside, Policy};
 use kelp::network::link::Link;
 use kelp::network::poller::{Interest, Source};
 use kelp::network::router::{Config, Router};
+use kelp::network::terms::Dns;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -52,7 +56,7 @@ fn main() {
         ["prohibited", address] => refused(address, ErrorKind::PermissionDenied),
         ["rate", address, clients, seconds] => rate(address, clients.parse().unwrap(), seconds.parse().unwrap()),
         ["delay", address, seconds] => delay(address, seconds.parse().unwrap()),
-        [kind @ ("up" | "down" | "after" | "slow" | "reset" | "quit"), address, bytes] => {
+        [kind @ ("up" | "down" | "after" | "slow" | "dawdle" | "reset" | "quit"), address, bytes] => {
             one(kind, address, bytes.parse().unwrap());
         }
         _ => panic!("network: see its first lines for how it is called"),
@@ -87,17 +91,19 @@ fn route(arguments: &[&str]) {
     };
     let mut router = Router::new(Config { network, flows_max: soft_to_hard as usize - 64 }).unwrap();
     let loopback = if has("--closed") { Loopback::Closed } else { Loopback::Open };
+    let addresses = Addresses {
+        v4: ADDRESSES[0].parse().unwrap(),
+        gateway_v4: ADDRESSES[1].parse().unwrap(),
+        v6: ADDRESSES[2].parse().unwrap(),
+        gateway_v6: ADDRESSES[3].parse().unwrap(),
+    };
     let key = router
         .add(Attachment {
-            addresses: Addresses {
-                v4: ADDRESSES[0].parse().unwrap(),
-                gateway_v4: ADDRESSES[1].parse().unwrap(),
-                v6: ADDRESSES[2].parse().unwrap(),
-                gateway_v6: ADDRESSES[3].parse().unwrap(),
-            },
+            addresses,
             policy: Policy { outside: Outside::All, loopback },
             mtu: mtu.parse().unwrap(),
             link: Link::new(device).unwrap(),
+            dns: dns::Client::new(&Dns::default(), addresses, "inside"),
         })
         .unwrap();
     drop(ours);
@@ -165,17 +171,20 @@ fn send_pattern(stream: &mut TcpStream, bytes: u64) {
     }
 }
 
-/// Reads to the end; how many bytes it was, all as they should be.
-fn expect_pattern(stream: &mut TcpStream, pause: Option<Duration>) -> u64 {
+/// Reads to the end; how many bytes it was, all as they should be, and the
+/// longest time that nothing came.
+fn expect_pattern(stream: &mut TcpStream, pause: Option<Duration>) -> (u64, Duration) {
     let mut pattern = vec![0; 1 << 20];
     fill(&mut pattern, 0);
     let mut buffer = vec![0; 64 << 10];
-    let mut received = 0u64;
+    let (mut received, mut stall) = (0u64, Duration::ZERO);
     loop {
+        let start = Instant::now();
         let read = stream.read(&mut buffer).unwrap();
         if read == 0 {
-            return received;
+            return (received, stall);
         }
+        stall = stall.max(start.elapsed());
         let at = (received % pattern.len() as u64) as usize;
         let first = read.min(pattern.len() - at);
         assert!(buffer[..first] == pattern[at..at + first], "wrong bytes at {received}");
@@ -209,12 +218,13 @@ fn answer(mut stream: TcpStream) {
     match head[0] {
         b'u' | b's' => {
             let pause = (head[0] == b's').then_some(Duration::from_millis(1));
-            let received = expect_pattern(&mut stream, pause);
-            stream.write_all(&received.to_be_bytes()).unwrap();
+            let (received, stall) = expect_pattern(&mut stream, pause);
+            let stall_us = stall.as_micros() as u64;
+            stream.write_all(&[received.to_be_bytes(), stall_us.to_be_bytes()].concat()).unwrap();
         }
         b'd' => send_pattern(&mut stream, bytes),
         b'a' => {
-            let received = expect_pattern(&mut stream, None);
+            let (received, _) = expect_pattern(&mut stream, None);
             assert_eq!(received, bytes);
             send_pattern(&mut stream, bytes);
         }
@@ -224,6 +234,11 @@ fn answer(mut stream: TcpStream) {
         b'q' => {
             let failed = stream.read(&mut [0; 1]);
             println!("{:?}", failed.map_err(|error| error.kind()));
+        }
+        b'o' => {
+            let mut byte = [0; 1];
+            stream.read_exact(&mut byte).unwrap();
+            stream.write_all(&byte).unwrap();
         }
         b'e' => {
             let mut buffer = [0; 4096];
@@ -248,19 +263,27 @@ fn one(kind: &str, address: &str, bytes: u64) {
     let letter = kind.as_bytes()[0];
     let start = Instant::now();
     let mut stream = ask(address, letter, bytes);
+    let mut stall_us = 0;
     match kind {
         "up" | "slow" => {
             send_pattern(&mut stream, bytes);
             stream.shutdown(Shutdown::Write).unwrap();
             let mut received = Vec::new();
             stream.read_to_end(&mut received).unwrap();
-            assert_eq!(received, bytes.to_be_bytes());
+            let (count, stall) = received.split_at(8);
+            assert_eq!(count, bytes.to_be_bytes());
+            stall_us = u64::from_be_bytes(stall.try_into().unwrap());
         }
-        "down" => assert_eq!(expect_pattern(&mut stream, None), bytes),
+        "down" | "dawdle" => {
+            let pause = (kind == "dawdle").then_some(Duration::from_millis(1));
+            let (received, stall) = expect_pattern(&mut stream, pause);
+            assert_eq!(received, bytes);
+            stall_us = stall.as_micros() as u64;
+        }
         "after" => {
             send_pattern(&mut stream, bytes);
             stream.shutdown(Shutdown::Write).unwrap();
-            assert_eq!(expect_pattern(&mut stream, None), bytes);
+            assert_eq!(expect_pattern(&mut stream, None).0, bytes);
         }
         "reset" => assert_eq!(stream.read(&mut [0; 1]).unwrap_err().kind(), ErrorKind::ConnectionReset),
         _ => {
@@ -270,7 +293,8 @@ fn one(kind: &str, address: &str, bytes: u64) {
         }
     }
     let seconds = start.elapsed().as_secs_f64();
-    println!("{kind} {bytes} bytes, {seconds:.3} s, {:.2} Gbit/s", bytes as f64 * 8e-9 / seconds);
+    let rate = bytes as f64 * 8e-9 / seconds;
+    println!("{kind} {bytes} bytes, {seconds:.3} s, {rate:.3} Gbit/s, stall {stall_us} us");
 }
 
 fn many(address: &str, count: usize) {
@@ -311,9 +335,11 @@ fn rate(address: &str, clients: usize, seconds: f64) {
     let client = || {
         let mut count = 0u64;
         while Instant::now() < end {
-            let mut stream = ask(address, b'e', 0);
+            let mut stream = ask(address, b'o', 0);
             stream.write_all(b"x").unwrap();
-            stream.read_exact(&mut [0; 1]).unwrap();
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer).unwrap();
+            assert_eq!(answer, b"x");
             count += 1;
         }
         count

@@ -98,6 +98,7 @@ fn act(action: &str, words: &[&str]) {
         "must-exist" => {}
         "addresses" => answer(addresses()),
         "connect" => answer(connect(word(0))),
+        "lookup" => answer(lookup(word(0), word(1), word(2), word(3), word(4).parse().ok())),
         "forever" => loop {
             std::thread::sleep(Duration::from_secs(3600));
         },
@@ -165,6 +166,65 @@ fn addresses() -> io::Result<String> {
 }
 
 /// What somebody at `ADDRESS:PORT` says until the connection ends.
+/// Asks the DNS server at `address`, by UDP or TCP, and says its answer: code,
+/// flags, the name as it is spelt there, records. `takes`: how many bytes it is
+/// told are taken in a datagram (EDNS).
+fn lookup(by: &str, address: &str, name: &str, rtype: &str, takes: Option<u16>) -> io::Result<String> {
+    use domain::base::iana::Rtype;
+    use domain::base::{Message, MessageBuilder, Name};
+    use std::io::Read;
+    let rtype: Rtype = rtype.parse().unwrap();
+    let mut query = MessageBuilder::new_vec();
+    query.header_mut().set_id(std::process::id() as u16);
+    query.header_mut().set_rd(true);
+    let mut query = query.question();
+    query.push((Name::<Vec<u8>>::vec_from_str(name).unwrap(), rtype)).unwrap();
+    let mut query = query.additional();
+    if let Some(takes) = takes {
+        query
+            .opt(|opt| {
+                opt.set_udp_payload_size(takes);
+                Ok(())
+            })
+            .unwrap();
+    }
+    let query = query.finish();
+    let patience = Some(Duration::from_secs(20));
+    let address = std::net::SocketAddr::new(address.parse().unwrap(), 53);
+    let mut received = vec![0; 65_535];
+    if by == "udp" {
+        let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        let socket = std::net::UdpSocket::bind(any)?;
+        socket.set_read_timeout(patience)?;
+        socket.connect(address)?;
+        socket.send(&query)?;
+        let length = socket.recv(&mut received)?;
+        received.truncate(length);
+    } else {
+        let mut stream = std::net::TcpStream::connect(address)?;
+        stream.set_read_timeout(patience)?;
+        stream.write_all(&[&(query.len() as u16).to_be_bytes()[..], &query].concat())?;
+        let mut length = [0; 2];
+        stream.read_exact(&mut length)?;
+        received.truncate(usize::from(u16::from_be_bytes(length)));
+        stream.read_exact(&mut received)?;
+    }
+    let said = Message::from_octets(&received[..]).unwrap();
+    if !said.is_answer(&Message::from_octets(&query[..]).unwrap()) {
+        return Err(io::Error::other("it is no answer to the question"));
+    }
+    let mut words = vec![said.header().rcode().to_string()];
+    words.extend(said.header().tc().then(|| "cut".to_owned()));
+    words.push(said.sole_question().unwrap().qname().to_string());
+    let records = said.answer().unwrap().map(|record| {
+        let record = record.unwrap().into_any_record::<domain::rdata::AllRecordData<_, _>>().unwrap();
+        record.data().to_string()
+    });
+    let records: Vec<String> = records.collect();
+    words.extend(if records.len() > 4 { vec![format!("{} records", records.len())] } else { records });
+    Ok(words.join(" "))
+}
+
 fn connect(address: &str) -> io::Result<String> {
     use std::io::Read;
     let address: std::net::SocketAddr = address.parse().unwrap();

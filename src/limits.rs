@@ -537,3 +537,42 @@ mod tests {
         assert!(read_file(&file.path().join("x"), 3).unwrap_err().is_errno(libc::ENOTDIR));
     }
 }
+
+/// Servers that one question about a name is asked of: as many as glibc asks
+/// (MAXNS in resolv.h).
+pub const DNS_SERVERS_MAX: usize = 3;
+
+/// Questions of one container that servers are being asked. One that is not
+/// answered takes up to three descriptors for ten seconds.
+pub const DNS_QUERIES_A_CONTAINER: usize = 1_024;
+
+/// The same of all containers, or a sixteenth of the descriptors that there are.
+pub const DNS_QUERIES_MAX: usize = 4_096;
+
+/// One question, with all that EDNS adds: cookies, padding (RFC 8467) and a
+/// signature have room in a quarter of it.
+pub const DNS_QUERY_BYTES_MAX: usize = 4_096;
+
+/// Connections of one container to the resolver: each takes two descriptors.
+pub const DNS_STREAMS_A_CONTAINER: usize = 64;
+
+/// Questions of one connection at the same time; the next is read when one of
+/// them is answered.
+pub const DNS_STREAM_QUERIES: usize = 16;
+
+/// How long a connection to the resolver may be idle (RFC 7766 section 6.2.3:
+/// "on the order of a few seconds").
+pub const DNS_STREAM_IDLE: Duration = Duration::from_secs(20);
+
+/// How long a server is waited for at least, however many there are.
+pub const DNS_PATIENCE_MIN: Duration = Duration::from_millis(500);
+
+/// How long a question may take, whatever resolv.conf(5) says: longer than
+/// programs wait.
+pub const DNS_ANSWER_WITHIN: Duration = Duration::from_secs(30);
+
+/// How long a server that did not answer in time is asked after the others.
+pub const DNS_SILENT: Duration = Duration::from_secs(30);
+
+/// Servers of which that is known; above it all are asked again.
+pub const DNS_SILENT_MAX: usize = 256;

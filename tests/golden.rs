@@ -95,6 +95,7 @@ fn login() -> Cgroup {
             socket: "/run/user/1001/bus".into(),
             directory: slice.join("user@1001.service"),
             controllers: ["cpu", "pids"].map(str::to_owned).to_vec(),
+            lacks: Vec::new(),
         }),
         ..Cgroup::default()
     }

@@ -17,6 +17,7 @@ use std::path::Path;
 
 use super::options::resources::{Mode, Resources};
 use crate::error::{Context, Failure, Result};
+use crate::host::cgroup::OPTIONAL;
 use crate::host::machine::{self, Machine};
 use crate::sandbox::cgroup::Limits;
 use crate::sandbox::cgroup::limits::{Controller, Disk, Entry};
@@ -113,6 +114,13 @@ pub fn most(wanted: &Limits, fits: &dyn Fn(&Limits) -> Result<()>) -> Limits {
     ];
     if fits(wanted).is_ok() {
         return wanted.clone();
+    }
+    let mut wanted = wanted.clone();
+    for file in OPTIONAL {
+        let (off, rest) = wanted.split_off(file);
+        if fits(&off).is_err() {
+            wanted = rest;
+        }
     }
     let needed = wanted.controllers();
     let mut held = BTreeSet::new();
@@ -224,7 +232,10 @@ mod tests {
         assert_eq!((decision.processes, decision.limits.files().len()), (Some(1000), 2));
         let none = decided(&all(), &[]).unwrap();
         assert!(none.limits.is_empty());
-        assert_eq!(none.enforced[0].notice().unwrap(), "--cpus 50000 100000 is not held: it needs a cgroup");
+        assert_eq!(
+            none.enforced[0].notice().unwrap(),
+            "--cpus 50000 100000 is not held: it needs a cgroup with cpu.max"
+        );
         assert!(decided(&all(), &["cpu", "cpuset", "memory", "pids"]).unwrap().substitutes.is_empty());
     }
 

@@ -10,7 +10,7 @@ use crate::error::{Failure, Result};
 use crate::network::control::{DEFAULT, MTU};
 use crate::network::egress::Policy;
 use crate::network::lease::Wish;
-use crate::network::resolv_conf::ResolvConf;
+use crate::network::resolv_conf::{ResolvConf, Server};
 use crate::network::terms::{Dns, HostAddress, Terms};
 use crate::sandbox::spec::Link;
 
@@ -109,7 +109,7 @@ pub(super) fn resolv_conf(mode: &Mode, options: &Options, host: &HostFacts) -> S
         _ => ResolvConf::parse(&host.resolv_conf),
     };
     if !options.dns.is_empty() {
-        servers.clone_from(&options.dns);
+        servers = options.dns.iter().copied().map(Server::from).collect();
     }
     if let Some(domains) = &options.dns_search {
         search.clone_from(domains);
@@ -117,11 +117,12 @@ pub(super) fn resolv_conf(mode: &Mode, options: &Options, host: &HostFacts) -> S
     if !options.dns_options.is_empty() {
         words.clone_from(&options.dns_options);
     }
-    let servers: String = match mode {
+    let conf = ResolvConf { servers, search, options: words };
+    let servers = match mode {
         Mode::Unsaid | Mode::Default => String::new(),
-        _ => servers.iter().map(|server| format!("nameserver {server}\n")).collect(),
+        _ => conf.server_lines(),
     };
-    servers + &ResolvConf { servers: Vec::new(), search, options: words }.lines_without_servers()
+    servers + &conf.lines_without_servers()
 }
 
 fn end_line(text: &str) -> String {

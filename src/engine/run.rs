@@ -81,7 +81,8 @@ pub fn run(
     failpoint::reach(paths, "run: planned");
     let result = match prepared {
         Ok(planned) => {
-            let scoped = scope::make(&planned.spec.placement, &id, &planned.record.name, launched.pid);
+            let scoped =
+                scope::make(&planned.spec.placement, &planned.spec.limits, &id, &planned.record.name, launched.pid);
             if scoped != Scoped::Unasked {
                 steps.mark("have a scope made");
             }

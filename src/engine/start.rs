@@ -64,7 +64,7 @@ fn start_locked(
     }
     let Planned { spec, record, network } =
         make::prepare(paths, &stored, &mut base, &container, true, progress, observer)?;
-    let scoped = scope::make(&spec.placement, &record.id, &record.name, launched.pid);
+    let scoped = scope::make(&spec.placement, &spec.limits, &record.id, &record.name, launched.pid);
     failpoint::reach(paths, "start: scope made");
     let streams = match attachment {
         Some(Attachment { stdin, .. }) => StreamsWanted::Attached { stdin: *stdin && record.interactive },

@@ -63,6 +63,9 @@ pub struct Subtree {
     pub directory: PathBuf,
     /// Controllers that are open there (`cgroup.controllers`).
     pub controllers: Vec<String>,
+    /// Files of theirs that this kernel does not have, of [`OPTIONAL`].
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub lacks: Vec<String>,
     /// Those of them that cgroups in it have (`cgroup.subtree_control`).
     pub enabled: Vec<String>,
     /// Whether processes of kelp are directly in it.
@@ -89,7 +92,14 @@ pub struct UserSystemd {
     pub directory: PathBuf,
     /// Controllers that were delegated to it.
     pub controllers: Vec<String>,
+    /// Files of theirs that this kernel does not have, of [`OPTIONAL`].
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub lacks: Vec<String>,
 }
+
+/// What kernels are built without, though they have the controller
+/// (CONFIG_BLK_CGROUP_IOCOST, CONFIG_SWAP).
+pub const OPTIONAL: [&str; 2] = ["io.weight", "memory.swap.max"];
 
 /// Where the v2 tree is mounted.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -165,6 +175,7 @@ pub fn subtree(directory: &Path) -> Option<Subtree> {
     let mut subtree = Subtree {
         directory: directory.to_owned(),
         controllers: words(&directory.join("cgroup.controllers")),
+        lacks: lacks(directory),
         enabled: words(&directory.join("cgroup.subtree_control")),
         ..Subtree::default()
     };
@@ -267,7 +278,20 @@ fn user_systemd(mount: &CgroupMount) -> Option<UserSystemd> {
     // Its own takes half the time: no bus stands between, and none need be installed.
     let mut sockets = runtimes.flat_map(|runtime| ["systemd/private", "bus"].map(|name| runtime.join(name)));
     let socket = sockets.find(|socket| socket.exists())?;
-    Some(UserSystemd { socket, controllers: words(&directory.join("cgroup.controllers")), directory })
+    let (controllers, lacks) = (words(&directory.join("cgroup.controllers")), lacks(&directory));
+    Some(UserSystemd { socket, controllers, lacks, directory })
+}
+
+/// Of a controller that is there. The tree's own root has none of the files, and
+/// what is made in it has them.
+fn lacks(directory: &Path) -> Vec<String> {
+    let is_there = |file: &str| directory.join(file).exists();
+    let stat = |file: &str| file.split_once('.').map(|(controller, _)| format!("{controller}.stat"));
+    let is_missing = |file: &&str| stat(file).is_some_and(|stat| is_there(&stat)) && !is_there(file);
+    match is_there("cgroup.type") {
+        true => OPTIONAL.into_iter().filter(is_missing).map(str::to_owned).collect(),
+        false => Vec::new(),
+    }
 }
 
 fn words(path: &Path) -> Vec<String> {

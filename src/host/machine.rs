@@ -67,6 +67,16 @@ pub fn disk(path: &Path) -> Result<(u32, u32)> {
     numbers.ok_or_else(|| Failure::host("the kernel does not say which disk it is a part of").doing(doing()))
 }
 
+/// The node below /dev of the disk of these numbers, as the kernel names it.
+pub fn node(major: u32, minor: u32) -> PathBuf {
+    let text = fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/uevent")).unwrap_or_default();
+    match text.lines().find_map(|line| line.strip_prefix("DEVNAME=")) {
+        Some(name) => Path::new("/dev").join(name),
+        // udev(7) has links for all.
+        None => PathBuf::from(format!("/dev/block/{major}:{minor}")),
+    }
+}
+
 fn number(number: u64) -> Result<u32> {
     u32::try_from(number).map_err(|_| Failure::bug("a device number of more than 32 bits"))
 }

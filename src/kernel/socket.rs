@@ -2,7 +2,7 @@
 //! SCM_RIGHTS), and those to others (tcp(7)).
 
 use std::io::{IoSlice, IoSliceMut};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use std::path::Path;
@@ -20,6 +20,12 @@ const DESCRIPTORS_MAX: usize = 64;
 /// A connected pair of stream sockets, close-on-exec.
 pub fn pair() -> Result<(OwnedFd, OwnedFd)> {
     socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC).named("socketpair", String::new)
+}
+
+/// The same, non-blocking.
+pub fn pair_now() -> Result<(OwnedFd, OwnedFd)> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    socketpair(AddressFamily::Unix, SockType::Stream, None, flags).named("socketpair", String::new)
 }
 
 /// A stream socket that listens at `path`, non-blocking and close-on-exec.
@@ -80,6 +86,23 @@ pub fn connect_tcp(address: SocketAddr) -> Result<TcpStream> {
         Ok(()) | Err(nix::Error::EINPROGRESS) => Ok(TcpStream::from(socket)),
         Err(errno) => Err(errno).named("connect", || address.to_string()),
     }
+}
+
+/// A UDP socket for one peer, of which alone it receives: non-blocking,
+/// close-on-exec, at a port that the kernel picks at random.
+pub fn connect_udp(address: SocketAddr) -> Result<UdpSocket> {
+    let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket =
+        nix::sys::socket::socket(family, SockType::Datagram, flags, None).named("socket", || address.to_string())?;
+    nix::sys::socket::connect(socket.as_raw_fd(), &SockaddrStorage::from(address))
+        .named("connect", || address.to_string())?;
+    Ok(UdpSocket::from(socket))
+}
+
+/// Whether a stream socket of any family has a peer.
+pub fn is_connected(socket: BorrowedFd<'_>) -> bool {
+    nix::sys::socket::getpeername::<SockaddrStorage>(socket.as_raw_fd()).is_ok()
 }
 
 /// Makes the coming close of a TCP socket a reset (socket(7), SO_LINGER of 0).

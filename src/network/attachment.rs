@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::dns;
 use super::egress::{Policy, Verdict};
 use super::frame::Frame;
 use super::link::{Link, Transport};
@@ -50,6 +51,8 @@ pub struct Attachment {
     pub mtu: u16,
     /// Its device.
     pub link: Link,
+    /// What names mean to it.
+    pub dns: dns::Client,
 }
 
 /// A container on the router.
@@ -64,6 +67,8 @@ pub struct Attached {
     pub link: Link,
     /// What TCP keeps for each container.
     pub tcp: tcp::Stack,
+    /// What the resolver keeps for each container.
+    pub dns: dns::Client,
     /// `None` once the device is gone.
     pub(super) token: Option<Token>,
     /// Packets that were dropped because they were no packets of this

@@ -139,6 +139,9 @@ const REFUSE: u32 = 0x0005_0000 | libc::EPERM as u32;
 /// AUDIT_ARCH_* of linux/audit.h: the ELF machine, 64-bit, little-endian.
 const OWN_ARCHITECTURE: u32 = if cfg!(target_arch = "x86_64") { 0xc000_003e } else { 0xc000_00b7 };
 
+/// The one type of socket that pairs are made of.
+const STREAM: u32 = (libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK) as u32;
+
 /// The filter. A straight list: the kernel remembers which calls are always
 /// allowed and does not run it for them (Linux 5.11).
 fn filter() -> Vec<Instruction> {
@@ -158,6 +161,16 @@ fn filter() -> Vec<Instruction> {
         step(LOAD, 0, 0, ARGUMENTS),
         step(JUMP_EQ, 1, 0, libc::AF_INET as u32),
         step(JUMP_EQ, 0, 1, libc::AF_INET6 as u32),
+        step(RETURN, 0, 0, ALLOW),
+        step(RETURN, 0, 0, REFUSE),
+    ]);
+    // Connections within the process, to its resolver. Streams: nothing can be sent from them to other sockets.
+    filter.extend([
+        step(JUMP_EQ, 0, 6, libc::SYS_socketpair as u32),
+        step(LOAD, 0, 0, ARGUMENTS),
+        step(JUMP_EQ, 0, 3, libc::AF_UNIX as u32),
+        step(LOAD, 0, 0, ARGUMENTS + 8),
+        step(JUMP_EQ, 0, 1, STREAM),
         step(RETURN, 0, 0, ALLOW),
         step(RETURN, 0, 0, REFUSE),
     ]);
@@ -218,6 +231,7 @@ mod tests {
         for family in [libc::AF_INET, libc::AF_INET6] {
             assert_eq!(decide(libc::SYS_socket, &[family as u64, libc::SOCK_STREAM as u64]), ALLOW);
         }
+        assert_eq!(decide(libc::SYS_socketpair, &[libc::AF_UNIX as u64, STREAM.into()]), ALLOW);
         assert_eq!(decide(libc::SYS_ioctl, &[3, libc::TUNSETOFFLOAD]), ALLOW);
         let read_write = (libc::PROT_READ | libc::PROT_WRITE) as u64;
         for call in [libc::SYS_mmap, libc::SYS_mprotect] {
@@ -251,6 +265,10 @@ mod tests {
         for family in [libc::AF_UNIX, libc::AF_NETLINK, libc::AF_PACKET, libc::AF_ALG, libc::AF_VSOCK] {
             assert_eq!(decide(libc::SYS_socket, &[family as u64]), REFUSE, "{family}");
         }
+        for kind in [libc::SOCK_DGRAM, libc::SOCK_SEQPACKET] {
+            assert_eq!(decide(libc::SYS_socketpair, &[libc::AF_UNIX as u64, kind as u64]), REFUSE);
+        }
+        assert_eq!(decide(libc::SYS_socketpair, &[libc::AF_INET as u64, STREAM.into()]), REFUSE);
         for request in [libc::TUNSETIFF, libc::TIOCSTI, libc::SIOCSIFFLAGS] {
             assert_eq!(decide(libc::SYS_ioctl, &[3, request]), REFUSE);
         }

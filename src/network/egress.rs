@@ -26,7 +26,8 @@ pub enum Loopback {
 }
 
 impl Loopback {
-    fn is_open(&self, port: u16) -> bool {
+    /// Whether it reaches this port.
+    pub fn is_open(&self, port: u16) -> bool {
         match self {
             Self::Closed => false,
             Self::Ports(ports) => ports.contains(&port),

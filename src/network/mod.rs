@@ -12,6 +12,7 @@
 //!                                               +-- tcp    a stack for one end of each flow (smoltcp),
 //!                                               |          the host's socket at the other
 //!                                               +-- udp, icmp   a host's socket for each flow
+//!                                               +-- dns    names: answered here, or by the host's servers
 //! ```
 //! A frame from a container is checked ([`frame`]), its destination is asked
 //! about ([`egress`]), and it goes to the handler of its protocol. A handler
@@ -42,6 +43,7 @@ pub mod client;
 mod confine;
 pub mod control;
 pub mod datagram;
+pub mod dns;
 pub mod egress;
 pub mod fragments;
 pub mod frame;

@@ -21,6 +21,10 @@ pub enum Source {
     Tcp(Key),
     /// TCP as a whole: it has been quiet for a while.
     TcpQuiet,
+    /// A question about a name that servers are asked.
+    DnsQuery(Key),
+    /// A connection of a container to the resolver.
+    DnsStream(Key),
     /// A UDP port of a container.
     Udp(Key),
     /// An identifier of a container's echo requests.

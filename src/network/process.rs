@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use super::attachment::{Addresses, Attachment, AttachmentKey};
 use super::confine;
 use super::control::{Attach, Attached, Description, FromNetwork, MTU, Serve, ToNetwork};
+use super::dns;
 use super::egress;
 use super::host_addresses::HostAddresses;
 use super::lease::{Lease, Leases, Subnets};
@@ -212,7 +213,7 @@ impl Network {
                 let description = self.describe();
                 self.tell(number, &FromNetwork::Description(description));
             }
-            ToNetwork::Resolver(_) => {}
+            ToNetwork::Resolver(text) => self.router.set_resolver(&text),
             ToNetwork::Serve(_) => self.see_off(number),
         }
     }
@@ -226,6 +227,7 @@ impl Network {
             Ok(lease) => lease,
             Err(failure) => return self.tell(number, &FromNetwork::Failed(failure)),
         };
+        self.router.set_resolver(&attach.resolver);
         peer.container = Some(Container { attach, lease: lease.clone(), device: None });
         self.tell(number, &FromNetwork::Attached(lease));
         self.choose_watcher();
@@ -244,8 +246,10 @@ impl Network {
         let addresses =
             Addresses { v4: *ipv4, gateway_v4: subnets.gateway4(), v6: *ipv6, gateway_v6: subnets.gateway6() };
         let policy = container.attach.terms.reach.clone();
+        let Attach { name, terms, .. } = &*container.attach;
+        let dns = dns::Client::new(&terms.dns, addresses, name);
         let added =
-            Link::new(device).and_then(|link| self.router.add(Attachment { addresses, policy, mtu: MTU, link }));
+            Link::new(device).and_then(|link| self.router.add(Attachment { addresses, policy, mtu: MTU, link, dns }));
         match added {
             Ok(key) => container.device = Some(key),
             Err(failure) => self.tell(number, &FromNetwork::Failed(failure)),

@@ -1,8 +1,11 @@
 //! resolv.conf(5): which servers answer questions about names, and how they
 //! are asked. Read as glibc reads it: what makes no sense is passed over.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+
+use nix::net::if_::if_nametoindex;
 
 use crate::limits;
 
@@ -12,13 +15,49 @@ pub const PATH: &str = "/etc/resolv.conf";
 /// What the file says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ResolvConf {
-    /// In the order in which they are asked. An IPv6 address with a zone
-    /// (`fe80::1%eth0`) is not among them.
-    pub servers: Vec<IpAddr>,
+    /// In the order in which they are asked.
+    pub servers: Vec<Server>,
     /// Domains that a short name is looked up in.
     pub search: Vec<String>,
     /// `ndots:1`, `rotate` and the like.
     pub options: Vec<String>,
+}
+
+/// One server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    /// Where it is.
+    pub address: IpAddr,
+    /// The device that an IPv6 address of one link is reached by
+    /// (`fe80::1%eth0`), or its number.
+    pub zone: Option<String>,
+}
+
+impl Server {
+    fn parse(word: &str) -> Option<Self> {
+        let (address, zone) = match word.split_once('%') {
+            Some((address, zone)) => (address, Some(zone)),
+            None => (word, None),
+        };
+        let address: IpAddr = address.parse().ok()?;
+        let has_place = zone.is_none_or(|zone| address.is_ipv6() && !zone.is_empty());
+        has_place.then(|| Self { address, zone: zone.map(str::to_owned) })
+    }
+}
+
+impl From<IpAddr> for Server {
+    fn from(address: IpAddr) -> Self {
+        Self { address, zone: None }
+    }
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.zone {
+            Some(zone) => write!(f, "{}%{zone}", self.address),
+            None => write!(f, "{}", self.address),
+        }
+    }
 }
 
 impl ResolvConf {
@@ -30,7 +69,7 @@ impl ResolvConf {
             let Some(key) = words.next() else { continue };
             let owned = |words: std::str::SplitAsciiWhitespace<'_>| words.map(str::to_owned).collect::<Vec<_>>();
             match key {
-                "nameserver" => found.servers.extend(words.next().and_then(|word| word.parse::<IpAddr>().ok())),
+                "nameserver" => found.servers.extend(words.next().and_then(Server::parse)),
                 // The last one counts.
                 "search" => found.search = owned(words),
                 "domain" => found.search = words.next().map(str::to_owned).into_iter().collect(),
@@ -39,6 +78,11 @@ impl ResolvConf {
             }
         }
         found
+    }
+
+    /// Its lines of servers.
+    pub fn server_lines(&self) -> String {
+        self.servers.iter().map(|server| format!("nameserver {server}\n")).collect()
     }
 
     /// Its lines without the servers.
@@ -56,6 +100,24 @@ impl ResolvConf {
 pub fn read() -> String {
     let bytes = limits::read_file(Path::new(PATH), limits::RESOLV_CONF_BYTES_MAX).unwrap_or_default();
     String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// The same for a process that can look no device up: each is named by its
+/// number. A server that is reached by a device that is not there is left out.
+pub fn read_numbered() -> String {
+    let mut conf = ResolvConf::parse(&read());
+    conf.servers.retain_mut(|server| match &mut server.zone {
+        None => true,
+        Some(zone) if zone.parse::<u32>().is_ok() => true,
+        Some(zone) => match if_nametoindex(zone.as_str()) {
+            Ok(number) => {
+                *zone = number.to_string();
+                true
+            }
+            Err(_) => false,
+        },
+    });
+    conf.server_lines() + &conf.lines_without_servers()
 }
 
 /// Directories in which a change changes what [`read`] reads: that of the file
@@ -82,11 +144,11 @@ mod tests {
     #[test]
     fn reads_what_resolvers_read() {
         let text = "# made by a program\nnameserver 127.0.0.53\n nameserver\t10.0.0.1 # first\nnameserver fe80::1%eth0\n\
-                    nameserver 2001:db8::1\nnameserver x\ndomain a.example\nsearch b.example c.example\n\
+                    nameserver 2001:db8::1\nnameserver x\nnameserver 192.0.2.1%eth0\nnameserver fe80::1%\ndomain a.example\nsearch b.example c.example\n\
                     options edns0 trust-ad\noptions ndots:2\nsortlist 1.2.3.4\n\n";
         let conf = ResolvConf::parse(text);
         let servers: Vec<String> = conf.servers.iter().map(ToString::to_string).collect();
-        assert_eq!(servers, ["127.0.0.53", "10.0.0.1", "2001:db8::1"]);
+        assert_eq!(servers, ["127.0.0.53", "10.0.0.1", "fe80::1%eth0", "2001:db8::1"]);
         let expected = "search b.example c.example\noptions edns0 trust-ad ndots:2\n";
         assert_eq!(conf.lines_without_servers(), expected);
         assert_eq!(ResolvConf::parse("").lines_without_servers(), "");

@@ -21,6 +21,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use super::attachment::{Attached, Attachment, AttachmentKey, Attachments};
+use super::dns;
 use super::egress::{self, Network, Verdict};
 use super::fragments::Fragments;
 use super::frame::{Frame, Segments, protocol};
@@ -68,8 +69,12 @@ pub struct Outside {
     pub readiness: Readiness,
 }
 
+/// One in so many descriptors is for a question about a name.
+const DNS_SHARE: usize = 16;
+
 /// The handler of each protocol.
 struct Handlers {
+    dns: dns::Resolver,
     fragments: Fragments,
     icmp: icmp::Echoes,
     tcp: tcp::Flows,
@@ -84,12 +89,15 @@ const ECHO_SHARE: usize = 32;
 
 impl Handlers {
     fn new(flows_max: usize) -> Result<Self> {
+        let dns = dns::Resolver::new(flows_max / DNS_SHARE);
         let udp = (flows_max / UDP_SHARE).min(limits::UDP_FLOWS_MAX);
         let echoes = (flows_max / ECHO_SHARE).min(limits::ECHO_FLOWS_MAX);
+        let tcp = flows_max - dns.descriptors_max() - udp - echoes;
         Ok(Self {
+            dns,
             fragments: Fragments::default(),
             icmp: icmp::Echoes::new(echoes)?,
-            tcp: tcp::Flows::new(flows_max - udp - echoes)?,
+            tcp: tcp::Flows::new(tcp)?,
             udp: udp::Flows::new(udp)?,
         })
     }
@@ -130,9 +138,9 @@ impl Router {
 
     /// Takes a container on.
     pub fn add(&mut self, attachment: Attachment) -> Result<AttachmentKey> {
-        let Attachment { addresses, policy, mtu, link } = attachment;
+        let Attachment { addresses, policy, mtu, link, dns } = attachment;
         let tcp = tcp::Stack::new(mtu)?;
-        let attached = Attached { addresses, policy, mtu, link, tcp, token: None, refused: 0 };
+        let attached = Attached { addresses, policy, mtu, link, tcp, dns, token: None, refused: 0 };
         let key = self.attachments.insert(attached);
         if let Some(attached) = self.attachments.get_mut(key) {
             match self.poller.watch(&attached.link, Interest::Readable, Source::Link(key)) {
@@ -152,6 +160,7 @@ impl Router {
         self.handlers.fragments.detach(key);
         self.handlers.icmp.detach(key, &mut turn);
         self.handlers.tcp.detach(key, &mut turn);
+        self.handlers.dns.detach(key, &mut turn);
         self.handlers.udp.detach(key, &mut turn);
         if let Some(attached) = self.attachments.remove(key) {
             stop_reading(&attached, &mut self.poller);
@@ -178,6 +187,11 @@ impl Router {
         self.network.host = addresses;
     }
 
+    /// The host's resolv.conf(5), as it is now.
+    pub fn set_resolver(&mut self, text: &str) {
+        self.handlers.dns.set_host(text);
+    }
+
     /// Containers whose device is gone since this was last asked. They stay on
     /// the router, silent, until they are removed.
     pub fn take_gone(&mut self) -> Vec<AttachmentKey> {
@@ -187,7 +201,8 @@ impl Router {
     /// Waits until there is something to do, for `timeout` at most, and does
     /// it. Returns what others registered and is ready.
     pub fn turn(&mut self, timeout: Option<Duration>) -> Result<Vec<Outside>> {
-        let timeout = if self.handlers.tcp.has_more() { Some(Duration::ZERO) } else { timeout };
+        let has_more = self.handlers.tcp.has_more() || self.handlers.dns.has_more();
+        let timeout = if has_more { Some(Duration::ZERO) } else { timeout };
         let mut ready = std::mem::take(&mut self.ready);
         self.poller.wait(timeout, &mut ready)?;
         let mut outside = Vec::new();
@@ -197,6 +212,8 @@ impl Router {
                 Source::Link(_) => {}
                 Source::Tcp(key) => self.handlers.tcp.ready(key, readiness),
                 Source::TcpQuiet => self.handlers.tcp.quiet(turn.poller),
+                Source::DnsQuery(key) => self.handlers.dns.ready(key, readiness, &mut self.attachments, &mut turn),
+                Source::DnsStream(key) => self.handlers.dns.stream_ready(key, readiness),
                 Source::Udp(key) => self.handlers.udp.ready(key, readiness, &mut self.attachments, &mut turn),
                 Source::Echo(key) => self.handlers.icmp.ready(key, readiness, &mut self.attachments, &mut turn),
                 Source::Fragments => self.handlers.fragments.due(&mut self.attachments, &mut turn),
@@ -213,6 +230,7 @@ impl Router {
                 self.gone.push(key);
             }
         }
+        self.handlers.dns.settle(&mut self.attachments, &mut turn);
         self.handlers.tcp.settle(&mut self.attachments, &mut turn);
         self.ready = ready;
         Ok(outside)
@@ -255,7 +273,13 @@ impl Handlers {
             return attached.refuse(frame, Reason::HopLimit);
         }
         match (frame.protocol, frame.fragment) {
-            (protocol::TCP, None) => self.tcp.receive(key, attached, frame, turn),
+            (protocol::UDP, None) if dns::is_query(frame, &attached.addresses) => {
+                self.dns.receive(key, attached, frame, turn);
+            }
+            (protocol::TCP, None) => {
+                self.tcp.receive(key, attached, frame, turn);
+                self.dns.accept(key, attached, turn);
+            }
             (protocol::UDP, None) => self.udp.receive(key, attached, frame, turn),
             (protocol::ICMP | protocol::ICMPV6, None) => self.icmp.receive(key, attached, frame, turn),
             (protocol::UDP | protocol::ICMP | protocol::ICMPV6, Some(_)) => {

@@ -62,17 +62,21 @@ impl Enforced {
             Holder::Affinity => "processor affinity, which its programs can change".to_owned(),
             Holder::Rlimit => "RLIMIT_NPROC, which counts for each of its users".to_owned(),
             Holder::Watch => "kelp looks several times a second, and kills it above".to_owned(),
-            Holder::Nobody => "it needs a cgroup".to_owned(),
+            Holder::Nobody => format!("it needs a cgroup with {}", self.file),
         }
     }
 
     /// What the user is told when the container starts; nothing where all is as
     /// it was asked for.
     pub fn notice(&self) -> Option<String> {
+        let what = match self.limit.as_str() {
+            "--cgroup-conf" => format!("{} {}={}", self.limit, self.file, self.asked),
+            limit => format!("{limit} {}", self.asked),
+        };
         match self.by {
             Holder::Cgroup => None,
-            Holder::Nobody => Some(format!("{} {} is not held: {}", self.limit, self.asked, self.how())),
-            _ => Some(format!("{} {} is held without a cgroup: {}", self.limit, self.asked, self.how())),
+            Holder::Nobody => Some(format!("{what} is not held: {}", self.how())),
+            _ => Some(format!("{what} is held without a cgroup: {}", self.how())),
         }
     }
 }

@@ -13,7 +13,7 @@ use super::oom_score;
 use super::spec::{Namespaces, Process};
 use super::stage::init::Streams;
 use super::stage::join;
-use crate::error::Result;
+use crate::error::{Failure, Result};
 use crate::kernel::Errno;
 use crate::kernel::clone::{Child, Side, clone3};
 use crate::process::channel::Channel;
@@ -50,6 +50,9 @@ fn clone_joiner(target: &Target<'_>) -> Result<Side> {
         (Err(error), Some(entrance)) if matches!(error.errno, Errno::EBUSY | Errno::EOPNOTSUPP) => {
             let inside = entrance.find_below(target.pid)?;
             Ok(clone3(0, Some(inside.as_fd()))?)
+        }
+        (Err(error), Some(_)) if error.errno == Errno::EAGAIN => {
+            Err(Failure::from(error).doing("start a process: it has as many as it may have (--pids-limit)"))
         }
         (side, _) => Ok(side?),
     }

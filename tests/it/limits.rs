@@ -77,7 +77,7 @@ fn best_effort_says_what_holds() {
     let output = home.run_kept(&options, &["exit", "0"]).output();
     assert_eq!(output.code, 0);
     for line in [
-        "notice: --cpus 50000 100000 is not held: it needs a cgroup",
+        "notice: --cpus 50000 100000 is not held: it needs a cgroup with cpu.max",
         "notice: --cpuset-cpus 0 is held without a cgroup",
         "notice: --memory 67108864 is held without a cgroup",
         "notice: --pids-limit 50 is held without a cgroup",

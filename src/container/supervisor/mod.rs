@@ -62,7 +62,7 @@ use crate::process::channel::Channel;
 use crate::process::identity::Identity;
 use crate::process::stage;
 use crate::process::steps::Steps;
-use crate::sandbox::cgroup::Group;
+use crate::sandbox::cgroup::{Group, tree};
 use crate::sandbox::spec::{HostPath, Namespace, SandboxSpec, Source, Step};
 use crate::sandbox::start::{self, Started};
 use crate::storage::overlay;
@@ -214,6 +214,7 @@ impl Supervisor {
         let listener = control::listen(&self.paths, &self.request.spec.id)?;
         self.clients.listen(listener);
         failpoint::reach(&self.paths, "supervisor: listening");
+        tree::step_aside(&self.request.scoped);
         // Before the container's own cgroup: a network's process that is launched here serves others, too.
         let asked = self.ask_network()?;
         self.open_log()?;

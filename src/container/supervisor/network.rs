@@ -17,6 +17,7 @@ use crate::container::control::Join;
 use crate::error::{Context, Failure, Result};
 use crate::network::client::{self, Client, Heard};
 use crate::network::control::{Attach, FromNetwork};
+use crate::network::dns;
 use crate::network::lease::{Lease, Wish};
 use crate::network::resolv_conf;
 use crate::network::terms::{HostAddress, Terms};
@@ -26,9 +27,6 @@ use crate::sandbox::spec::{ContainerPath, Mount, SandboxSpec, Source, Step};
 /// twice as long each time, up to a bound.
 const AGAIN_FIRST: Duration = Duration::from_millis(50);
 const AGAIN_MAX: Duration = Duration::from_secs(5);
-
-/// Names of the host. They lead to its loopback, where that is allowed.
-const HOST_NAMES: &str = "host.kelp.internal host.docker.internal";
 
 /// A place in a network.
 pub(super) struct Attachment {
@@ -113,7 +111,7 @@ impl Attachment {
             self.resolver = watch_resolver();
             if let Some(client) = &self.client {
                 // A process that is gone is seen to be.
-                client.tell_resolver(resolv_conf::read()).ok();
+                client.tell_resolver(resolv_conf::read_numbered()).ok();
             }
         }
     }
@@ -133,7 +131,7 @@ fn watch_resolver() -> Option<Inotify> {
 
 fn attach_of(join: &Join, wish: Wish, id: &str, name: &str) -> Attach {
     let (id, name, terms) = (id.to_owned(), name.to_owned(), join.terms.clone());
-    Attach { id, name, wish, terms, resolver: resolv_conf::read() }
+    Attach { id, name, wish, terms, resolver: resolv_conf::read_numbered() }
 }
 
 impl Supervisor {
@@ -198,11 +196,13 @@ fn write_names(spec: &SandboxSpec, lease: &Lease, own: &str, terms: &Terms) -> R
         HostAddress::Ip(address) => *address,
         HostAddress::Gateway => gateway.into(),
     };
+    // They lead to its loopback, where that is allowed.
+    let host = dns::HOST_NAMES.join(" ");
     let added: String = terms.dns.hosts.iter().map(|(name, of)| format!("{}\t{name}\n", address(of))).collect();
     for step in &spec.steps {
         let Step::Mount(Mount { target, source: Source::Content { path, content }, .. }) = step else { continue };
         let text = if *target == ContainerPath::new("/etc/hosts") {
-            format!("{content}{added}{gateway}\t{HOST_NAMES}\n{}\t{own}\n{}\t{own}\n", lease.ipv4, lease.ipv6)
+            format!("{content}{added}{gateway}\t{host}\n{}\t{own}\n{}\t{own}\n", lease.ipv4, lease.ipv6)
         } else if *target == ContainerPath::new("/etc/resolv.conf") {
             format!("nameserver {gateway}\n{content}")
         } else {

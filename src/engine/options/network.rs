@@ -144,7 +144,7 @@ pub fn parse(mode: &Mode, typed: &Typed<'_>) -> Result<Options> {
 /// Refuses what this network has no place for.
 fn check(mode: &Mode, options: &Options) -> Result<()> {
     let words = match mode {
-        Mode::Unsaid | Mode::Default => return Ok(()),
+        Mode::Unsaid | Mode::Default => return check_servers(options),
         Mode::Host => "--network host",
         Mode::None => "--network none",
         Mode::Container(_) => "--network container:NAME",
@@ -168,6 +168,21 @@ fn check(mode: &Mode, options: &Options) -> Result<()> {
         None => Ok(()),
     }
 }
+
+/// The servers are asked by the network's process, on the host: one on loopback
+/// is the host's, and never the container's own.
+fn check_servers(options: &Options) -> Result<()> {
+    let is_shut = |server: &&IpAddr| server.is_loopback() && !options.host_loopback.is_open(DNS_PORT);
+    match options.dns.iter().find(is_shut) {
+        Some(server) => Err(Failure::usage("it is on the host's loopback, which the container does not reach")
+            .hint(format!("add --allow-host-loopback={DNS_PORT}"))
+            .doing(format!("use --dns {server}"))),
+        None => Ok(()),
+    }
+}
+
+/// RFC 1035, section 4.2.
+const DNS_PORT: u16 = 53;
 
 fn each<T>(texts: &[String], option: &str, read: impl Fn(&str) -> Result<T>) -> Result<Vec<T>> {
     if texts.len() > limits::NETWORK_NAMES_MAX {
@@ -307,6 +322,16 @@ mod tests {
         }
         for bad in ["0", "65536", "80,", "http"] {
             assert!(parse(&Mode::Unsaid, &Typed { host_loopback: Some(bad), ..NOTHING }).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn refuses_servers_that_are_not_reached() {
+        let dns = Typed { dns: &["192.0.2.1".to_owned(), "127.0.0.53".to_owned()], ..NOTHING };
+        assert!(refusal(&Mode::Unsaid, &dns).starts_with("use --dns 127.0.0.53: it is on the host's loopback"));
+        assert!(parse(&Mode::Host, &dns).is_ok());
+        for allowed in ["", "80,53"] {
+            assert!(parse(&Mode::Default, &Typed { host_loopback: Some(allowed), ..dns }).is_ok());
         }
     }
 

@@ -231,7 +231,7 @@ impl Flow {
     /// What has become of connect(2).
     fn opened(&self) -> Opened {
         // First what is the case most often, at once or with the event.
-        if self.host.peer_addr().is_ok() {
+        if socket::is_connected(self.host.as_fd()) {
             return Opened::Yes;
         }
         match self.host.take_error() {

@@ -27,6 +27,7 @@ use self::device::Port;
 use self::flow::{Bench, Flow, Next, Opened, Parts, Stage};
 use self::rings::Rings;
 use super::attachment::{Attached, AttachmentKey, Attachments, reason};
+use super::dns;
 use super::egress::Verdict;
 use super::frame::Frame;
 use super::poller::{Interest, Poller, Readiness, Source, Token};
@@ -86,6 +87,14 @@ pub struct Flows {
     /// Where the search for a flow that can go begins.
     cursor: usize,
     quiet: Option<Token>,
+}
+
+/// Where a new flow leads to.
+enum Destination {
+    /// This address, by a socket of the host's.
+    Host(SocketAddr),
+    /// The resolver in this process.
+    Resolver,
 }
 
 /// What a segment says of itself.
@@ -217,7 +226,8 @@ impl Flows {
     /// A container wants a connection.
     fn open(&mut self, tuple: Tuple, from: &mut Attached, frame: &Frame<'_>, turn: &mut Turn<'_>) {
         let destination = match turn.decide(tuple.server, from) {
-            Verdict::Reach(destination) => destination,
+            _ if dns::is_resolver(tuple.server, &from.addresses) => Destination::Resolver,
+            Verdict::Reach(destination) => Destination::Host(destination),
             refused => {
                 if let Some(reason) = reason(refused) {
                     from.refuse(frame, reason);
@@ -240,13 +250,17 @@ impl Flows {
     fn connect(
         &mut self,
         tuple: Tuple,
-        destination: SocketAddr,
+        destination: Destination,
         from: &mut Attached,
         frame: &Frame<'_>,
         turn: &mut Turn<'_>,
     ) -> Result<(), Opened> {
         let mss = mss(frame).ok_or(Opened::Silence)?;
-        let host = kernel::socket::connect_tcp(destination).map_err(|error| Opened::failed(error.errno))?;
+        let host = match destination {
+            Destination::Host(address) => kernel::socket::connect_tcp(address),
+            Destination::Resolver => from.dns.connect(),
+        };
+        let host = host.map_err(|error| Opened::failed(error.errno))?;
         let mut end = self.rings.take();
         let listen = IpListenEndpoint { addr: Some(tuple.server.ip().into()), port: tuple.server.port() };
         let socket = end.socket();

@@ -14,10 +14,12 @@ use smoltcp::time::Instant;
 use smoltcp::wire::{IpAddress, IpProtocol, IpRepr, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber};
 
 use super::super::attachment::{Addresses, Attachment};
+use super::super::dns;
 use super::super::egress::{Loopback, Network, Outside, Policy};
 use super::super::frame::{Frame, Segments};
 use super::super::link::Link;
 use super::super::router::{Config, Router};
+use super::super::terms::Dns;
 use super::Stack;
 use super::device::Announced;
 use super::rings::{End, Rings};
@@ -82,7 +84,8 @@ impl Stage {
             gateway_v6: "fd6b:656c:7000::1".parse().unwrap(),
         };
         let policy = Policy { outside: Outside::All, loopback: Loopback::Open };
-        router.add(Attachment { addresses, policy, mtu: 65_520, link: Link::as_it_is(ours) }).unwrap();
+        let dns = dns::Client::new(&Dns::default(), addresses, "");
+        router.add(Attachment { addresses, policy, mtu: 65_520, link: Link::as_it_is(ours), dns }).unwrap();
         let server = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = server.local_addr().unwrap().port();
         Self { router, device: File::from(theirs), server, port }

@@ -262,6 +262,24 @@ impl Limits {
         limits
     }
 
+    /// What `file` says, which must be one of those that kernels may lack, and
+    /// all else.
+    #[must_use]
+    pub fn split_off(&self, file: &str) -> (Self, Self) {
+        let (mut off, mut rest) = (Self::default(), self.clone());
+        match file {
+            SWAP_MAX => {
+                (off.swap_max, off.swap_is_implied) = (rest.swap_max.take(), std::mem::take(&mut rest.swap_is_implied));
+            }
+            IO_WEIGHT => {
+                off.io_weight = rest.io_weight.take();
+                off.io_disk_weights = std::mem::take(&mut rest.io_disk_weights);
+            }
+            _ => {}
+        }
+        (off, rest)
+    }
+
     /// Those that are other than in `before`.
     #[must_use]
     pub fn beyond(&self, before: &Self) -> Self {
@@ -308,9 +326,9 @@ impl Limits {
         list.add("--cpu-weight", "cpu.weight", self.cpu_weight);
         list.add("--cpuset-cpus", "cpuset.cpus", self.cpuset_cpus.as_ref());
         list.add("--cpuset-mems", "cpuset.mems", self.cpuset_mems.as_ref());
-        list.add("--blkio-weight", "io.weight", self.io_weight.map(|weight| format!("default {weight}")));
+        list.add("--blkio-weight", IO_WEIGHT, self.io_weight.map(|weight| format!("default {weight}")));
         for (disk, weight) in &self.io_disk_weights {
-            list.add("--blkio-weight-device", "io.weight", Some(format!("{disk} {weight}")));
+            list.add("--blkio-weight-device", IO_WEIGHT, Some(format!("{disk} {weight}")));
         }
         self.io_max.iter().for_each(|max| list.add(max.flag(), "io.max", max.line()));
         list.add("--memory-reservation", "memory.low", self.memory_low);
@@ -322,6 +340,9 @@ impl Limits {
         list.0
     }
 }
+
+/// The file for weights of disks, which kernels without an I/O cost model lack.
+const IO_WEIGHT: &str = "io.weight";
 
 /// The file for swap, which kernels without swap lack.
 const SWAP_MAX: &str = "memory.swap.max";
@@ -372,6 +393,7 @@ pub fn check_file(file: &str) -> Result<Controller, &'static str> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     match Controller::of_file(file) {
         _ if file.contains('/') => Err("it must be a file's name, without a slash"),
+        _ if file == "cpu.weight.nice" => Err("it is cpu.weight in other numbers: --cpu-weight"),
         _ if file.starts_with("cgroup.") => Err("the files cgroup.* are kelp's own"),
         _ if !file.chars().all(is_plain) => Err("it is no name of a cgroup's file"),
         None => Err("it belongs to none of the controllers cpu, cpuset, hugetlb, io, memory, misc, pids and rdma"),
@@ -491,6 +513,15 @@ mod tests {
     }
 
     #[test]
+    fn what_a_kernel_may_lack_can_be_left_out() {
+        for (file, count) in [("io.weight", 2), ("memory.swap.max", 1), ("memory.max", 0)] {
+            let (off, rest) = all().split_off(file);
+            assert_eq!(off.files().iter().filter(|(of, _)| of == file).count(), count, "{file}");
+            assert_eq!((off.files().len(), rest.files().len()), (count, all().files().len() - count), "{file}");
+        }
+    }
+
+    #[test]
     fn documents_are_read_back() {
         let text = serde_json::to_string(&all()).unwrap();
         assert!(text.contains(r#""memory_high":"max""#), "{text}");
@@ -505,8 +536,17 @@ mod tests {
         {
             assert_eq!(check_file(file).map(Controller::name), Ok(controller), "{file}");
         }
-        for file in ["", "memory", "a/memory.max", "../memory.max", "cgroup.procs", "memory.max ", "x.max", "memory.\0"]
-        {
+        for file in [
+            "",
+            "memory",
+            "a/memory.max",
+            "../memory.max",
+            "cgroup.procs",
+            "memory.max ",
+            "x.max",
+            "memory.\0",
+            "cpu.weight.nice",
+        ] {
             assert!(check_file(file).is_err(), "{file:?}");
         }
     }

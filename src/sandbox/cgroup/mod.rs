@@ -10,6 +10,7 @@ pub mod limits;
 mod own;
 pub mod placement;
 pub mod scope;
+mod shares;
 pub mod tree;
 mod write;
 
@@ -17,4 +18,5 @@ pub use group::{Entrance, Group, remove};
 pub use limits::Limits;
 pub use placement::Placement;
 pub use scope::Scoped;
+pub use shares::Shares;
 pub use write::{Undo, change, write};

@@ -45,6 +45,12 @@ pub(super) fn is_named(path: &Path, id: &str) -> bool {
     path.is_absolute() && (own == name(id) || own == CONTAINER && is_scope(&above, id))
 }
 
+/// The scope that `path`, the cgroup of the container `id`, is in.
+pub(super) fn scope_of<'a>(path: &'a Path, id: &str) -> Option<&'a str> {
+    let above = path.parent().filter(|_| is_named(path, id) && path.ends_with(CONTAINER))?;
+    above.file_name()?.to_str()
+}
+
 fn is_scope(unit: &str, id: &str) -> bool {
     let rest = unit.strip_prefix(&name(id)).and_then(|rest| rest.strip_suffix(".scope"));
     rest.is_some_and(|rest| {
@@ -64,8 +70,11 @@ mod tests {
         for number in [1, 2, 8] {
             let scope = tree.join(scope_name(&id, number));
             assert!(is_named(&scope.join(CONTAINER), &id), "{number}");
+            assert_eq!(scope_of(&scope.join(CONTAINER), &id), Some(scope_name(&id, number).as_str()));
+            assert_eq!(scope_of(&scope.join(CONTAINER), "cd"), None);
             assert!(!is_named(&scope, &id) && !is_named(&scope.join(SUPERVISOR), &id));
         }
+        assert_eq!(scope_of(&tree.join(name(&id)), &id), None);
         for path in ["/sys/fs/cgroup/x", "/", "", &name(&id), "/sys/fs/cgroup/kelp-/..", "/x/container", "/container"] {
             assert!(!is_named(Path::new(path), &id), "{path}");
         }

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::limits::Limits;
+use super::limits::{Entry, Limits};
 use crate::error::{Failure, Result};
 use crate::host::Cgroup;
 use crate::host::cgroup::{self, CgroupVersion};
@@ -197,7 +197,7 @@ fn scope(facts: &Cgroup, wish: &Wish<'_>) -> std::result::Result<Scope, String> 
         Login::Service if is_asked => {}
         _ => return Err(format!("it would leave {}, where kelp was started", own.display())),
     }
-    lacking(wish.limits, &manager.controllers, &manager.directory)?;
+    lacking(wish.limits, &manager.controllers, &manager.lacks, &manager.directory)?;
     Ok(Scope {
         socket: manager.socket.clone(),
         slice: slice.unwrap_or(SLICE).to_owned(),
@@ -260,7 +260,7 @@ fn subtree(facts: &Cgroup, wish: &Wish<'_>) -> std::result::Result<Subtree, Stri
 }
 
 fn suitable(found: &cgroup::Subtree, limits: &Limits) -> std::result::Result<(), String> {
-    match lacking(limits, &found.controllers, &found.directory) {
+    match lacking(limits, &found.controllers, &found.lacks, &found.directory) {
         Err(why) => Err(why),
         Ok(()) if limits.missing(found.usable()).is_empty() => Ok(()),
         Ok(()) => {
@@ -274,7 +274,17 @@ fn suitable(found: &cgroup::Subtree, limits: &Limits) -> std::result::Result<(),
     }
 }
 
-fn lacking(limits: &Limits, controllers: &[String], directory: &Path) -> std::result::Result<(), String> {
+fn lacking(
+    limits: &Limits,
+    controllers: &[String],
+    lacks: &[String],
+    directory: &Path,
+) -> std::result::Result<(), String> {
+    let entries = limits.entries();
+    let missing = entries.iter().find(|entry| lacks.contains(&entry.file) && !limits.may_lack(&entry.file));
+    if let Some(Entry { file, .. }) = missing {
+        return Err(format!("there is no {file} in {}: {}", directory.display(), without(file)));
+    }
     let mut names: Vec<_> = limits.missing(controllers).iter().map(|entry| entry.controller.name()).collect();
     names.dedup();
     if names.is_empty() {
@@ -282,6 +292,17 @@ fn lacking(limits: &Limits, controllers: &[String], directory: &Path) -> std::re
     }
     let file = directory.join("cgroup.controllers");
     Err(format!("there is no {} in {} (\"{}\")", names.join(", no "), file.display(), controllers.join(" ")))
+}
+
+/// Why a kernel has the controller and not `file`, and what else there is.
+pub fn without(file: &str) -> String {
+    match file {
+        "io.weight" => "this kernel has no weights for disks (CONFIG_BLK_CGROUP_IOCOST); with the scheduler BFQ, \
+                        --cgroup-conf io.bfq.weight=NUMBER"
+            .to_owned(),
+        "memory.swap.max" => "this kernel counts no swap: leave --memory-swap out".to_owned(),
+        _ => format!("the cgroup has no file {file}: this kernel does not know it"),
+    }
 }
 
 fn refuse(facts: &Cgroup, wish: &Wish<'_>, no_scope: &str, no_subtree: &str) -> Failure {

@@ -3,17 +3,18 @@
 //! to the user with the processes in it that are named. It lives as long as
 //! they do; nobody has to remove it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use zbus::Variant;
 
-use super::own;
 use super::placement::Placement;
+use super::shares::Shares;
+use super::{Limits, own};
 use crate::error::{Failure, Result};
 use crate::host::bus::{self, Bus, Call, Message, SYSTEMD};
-use crate::limits;
+use crate::limits as bounds;
 
 /// How many names are tried: the last supervisor of a container lingers in the
 /// scope of its earlier run.
@@ -38,30 +39,59 @@ const START: Call<'_> = Call {
     interface: "org.freedesktop.systemd1.Manager",
     member: "StartTransientUnit",
 };
+const SET: Call<'_> = Call { member: "SetUnitProperties", ..START };
 const SIGNALS: &str = "type='signal',sender='org.freedesktop.systemd1',path='/org/freedesktop/systemd1',\
                        interface='org.freedesktop.systemd1.Manager',member='JobRemoved'";
 const EXISTS: &str = "org.freedesktop.systemd1.UnitExists";
 
 /// Has the process `pid`, which is to be the supervisor of the container `id`,
-/// put into a scope, if the placement names one. A bus that fails or hangs is
-/// no failure here: what is to be done without a scope is the supervisor's.
-pub fn make(placement: &Placement, id: &str, name: &str, pid: i32) -> Scoped {
+/// put into a scope, if the placement names one; systemd is told which of the
+/// `limits` are the scope's. A bus that fails or hangs is no failure here: what
+/// is to be done without a scope is the supervisor's.
+pub fn make(placement: &Placement, limits: &Limits, id: &str, name: &str, pid: i32) -> Scoped {
     let Some(scope) = &placement.scope else { return Scoped::Unasked };
     let patience = match placement.is_required {
-        true => limits::SCOPE_PATIENCE_REQUIRED_MS,
-        false => limits::SCOPE_PATIENCE_MS,
+        true => bounds::SCOPE_PATIENCE_REQUIRED_MS,
+        false => bounds::SCOPE_PATIENCE_MS,
     };
     let deadline = Instant::now() + Duration::from_millis(patience);
-    let asked = Asked { socket: scope.socket.clone(), slice: scope.slice.clone(), name: name.to_owned(), pid };
-    match asked.make(id, deadline) {
+    let made = Shares::of(limits).and_then(|shares| {
+        let (socket, slice) = (scope.socket.clone(), scope.slice.clone());
+        Asked { socket, slice, shares, name: name.to_owned(), pid }.make(id, deadline)
+    });
+    match made {
         Ok(unit) => Scoped::Made(unit),
         Err(failure) => Scoped::Refused(failure.to_string()),
     }
 }
 
+/// Tells the systemd at `socket` that the scope which `cgroup`, the container
+/// `id`'s, is in has other shares now: for as long as it is there. It writes them
+/// into the scope's cgroup itself.
+pub fn tell(socket: &Path, cgroup: &Path, id: &str, shares: &Shares) -> Result<()> {
+    let Some(unit) = own::scope_of(cgroup, id) else { return Ok(()) };
+    let deadline = Instant::now() + Duration::from_millis(bounds::SCOPE_PATIENCE_REQUIRED_MS);
+    let mut bus = Bus::connect(socket)?;
+    let call = bus.call(&SET, &(unit, true, shares.properties()))?;
+    bus.send(deadline)?;
+    loop {
+        match bus.next(deadline)? {
+            Message::Reply(answered, _) if answered == call => return Ok(()),
+            Message::Refused(_, name, said) => return Err(refused(name, said)),
+            Message::Reply(..) | Message::Signal(..) => {}
+        }
+    }
+}
+
+/// Whether `cgroup`, the container `id`'s, is in a scope of systemd's.
+pub fn is_in_one(cgroup: &Path, id: &str) -> bool {
+    own::scope_of(cgroup, id).is_some()
+}
+
 struct Asked {
     socket: PathBuf,
     slice: String,
+    shares: Shares,
     name: String,
     pid: i32,
 }
@@ -86,7 +116,7 @@ impl Asked {
 
     fn start(&self, bus: &mut Bus, unit: &str) -> Result<u32> {
         let pids = u32::try_from(self.pid).map(|pid| vec![pid]).unwrap_or_default();
-        let properties: Vec<(&str, Variant<'_>)> = vec![
+        let mut properties: Vec<(&str, Variant<'_>)> = vec![
             ("Description", Variant::from(format!("kelp container {}", self.name))),
             ("Slice", Variant::from(self.slice.as_str())),
             ("PIDs", Variant::from(pids)),
@@ -95,9 +125,14 @@ impl Asked {
             ("TasksMax", Variant::from(u64::MAX)),
             ("CollectMode", Variant::from("inactive-or-failed")),
         ];
+        properties.extend(self.shares.properties());
         let more: Vec<(&str, Vec<(&str, Variant<'_>)>)> = Vec::new();
         bus.call(&START, &(unit, "fail", properties, more))
     }
+}
+
+fn refused(name: String, said: String) -> Failure {
+    Failure::host(if said.is_empty() { name } else { said })
 }
 
 /// Waits until the job is done; false where there is a unit of this name.
@@ -105,9 +140,7 @@ fn wait(bus: &mut Bus, call: u32, unit: &str, deadline: Instant) -> Result<bool>
     loop {
         match bus.next(deadline)? {
             Message::Refused(answered, name, _) if answered == call && name == EXISTS => return Ok(false),
-            Message::Refused(_, name, said) => {
-                return Err(Failure::host(if said.is_empty() { name } else { said }));
-            }
+            Message::Refused(_, name, said) => return Err(refused(name, said)),
             Message::Signal(_, Some((of, result))) if of == unit => {
                 return match result.as_str() {
                     "done" => Ok(true),

@@ -61,16 +61,27 @@ pub fn make(
     }
 }
 
+/// Moves this process out of the way of the cgroup that [`make`] makes, before
+/// it starts others: in the scope's own cgroup, they would be in the way.
+pub fn step_aside(scoped: &Scoped) {
+    if let Scoped::Made(unit) = scoped {
+        // Why not is told by the next attempt.
+        enter_scope(unit).ok();
+    }
+}
+
 /// From the scope's own cgroup, where systemd has put this process, into a leaf
 /// of it. Returns the scope's.
 fn enter_scope(unit: &str) -> Result<PathBuf> {
     let mount = cgroup::CgroupMount::find().ok_or_else(|| Failure::host("no cgroup v2 tree is mounted"))?;
     let own = fs::read_to_string("/proc/self/cgroup").doing(|| "read /proc/self/cgroup")?;
     let path = Path::new(cgroup::own_cgroup(&own).unwrap_or_default());
-    if path.file_name().is_none_or(|name| name != unit) {
+    // It may be in the leaf already.
+    let scope = if path.ends_with(own::SUPERVISOR) { path.parent().unwrap_or(path) } else { path };
+    if scope.file_name().is_none_or(|name| name != unit) {
         return Err(Failure::host(format!("systemd has said so, but {} is not {unit}", path.display())));
     }
-    let scope = mount.directory(path);
+    let scope = mount.directory(scope);
     enter(&scope.join(own::SUPERVISOR), "0")?;
     Ok(scope)
 }

@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
 use super::limits::{Bound, Limits};
-use super::own;
+use super::{own, placement, shares};
 use crate::error::{Failure, Result};
 
 /// Writes `limits` into the new cgroup at `directory`. A failure names the file
@@ -61,12 +61,9 @@ fn put_all(directory: &Path, limits: &Limits) -> Result<Undo> {
 }
 
 /// Where `file` is written: in the cgroup, and what is a share among siblings
-/// (cgroup-v2, "Weights", "Protections") in the scope around it as well, which
-/// is what has siblings.
+/// in the scope around it as well, which is what has siblings.
 fn places(directory: &Path, file: &str) -> Vec<PathBuf> {
-    let is_share = matches!(file, "cpu.weight" | "cpu.weight.nice" | "cpu.idle" | "io.weight" | "io.bfq.weight")
-        || matches!(file, "memory.low" | "memory.min");
-    let scope = directory.parent().filter(|_| is_share && directory.ends_with(own::CONTAINER));
+    let scope = directory.parent().filter(|_| shares::is_share(file) && directory.ends_with(own::CONTAINER));
     scope.into_iter().chain([directory]).map(|place| place.join(file)).collect()
 }
 
@@ -117,13 +114,7 @@ fn explain(file: &str, value: &str, error: std::io::Error) -> Failure {
     let (kind, code) = (error.kind(), error.raw_os_error());
     let failure = Failure::from(error);
     match (kind, code) {
-        (ErrorKind::NotFound, _) => failure.hint(match file {
-            "io.weight" => "this kernel has no weights for disks (CONFIG_BLK_CGROUP_IOCOST); with the scheduler BFQ, \
-                            --cgroup-conf io.bfq.weight=NUMBER"
-                .to_owned(),
-            "memory.swap.max" => "this kernel counts no swap: leave --memory-swap out".to_owned(),
-            _ => format!("the cgroup has no file {file}: this kernel does not know it"),
-        }),
+        (ErrorKind::NotFound, _) => failure.hint(placement::without(file)),
         (_, Some(libc::ENODEV)) if file.starts_with("io.") => {
             failure.hint(format!("\"{value}\" names no disk whose use can be limited"))
         }

@@ -155,7 +155,7 @@ pub fn parse(typed: &Typed) -> Result<Resources> {
     Ok(Resources {
         memory: read.bytes("--memory", &typed.memory)?,
         memory_reservation: read.bytes("--memory-reservation", &typed.memory_reservation)?,
-        memory_swap: read.bytes("--memory-swap", &typed.memory_swap)?,
+        memory_swap: read.with("--memory-swap", &typed.memory_swap, number::swap)?.flatten(),
         memory_high: read.bytes("--memory-high", &typed.memory_high)?,
         nano_cpus: read.with("--cpus", &typed.cpus, number::nano_cpus)?,
         cpu_shares: read.with("--cpu-shares", &typed.cpu_shares, |text| number::within_or_zero(text, 1, 262_144))?,
@@ -164,7 +164,7 @@ pub fn parse(typed: &Typed) -> Result<Resources> {
         cpu_period_us: read.with("--cpu-period", &typed.cpu_period, number::period)?,
         cpuset_cpus: read.with("--cpuset-cpus", &typed.cpuset_cpus, number::list)?,
         cpuset_mems: read.with("--cpuset-mems", &typed.cpuset_mems, number::list)?,
-        pids: read.with("--pids-limit", &typed.pids_limit, number::count)?,
+        pids: read.with("--pids-limit", &typed.pids_limit, number::processes)?,
         blkio_weight: read
             .with("--blkio-weight", &typed.blkio_weight, |text| number::within_or_zero(text, 10, 1000))?,
         blkio_weight_devices: device::each("--blkio-weight-device", &typed.blkio_weight_devices, device::weight)?,

@@ -7,6 +7,16 @@ use crate::sandbox::cgroup::limits::Bound;
 /// Billionths of a processor in one.
 const NANO: u64 = 1_000_000_000;
 
+/// Bytes that the kernel counts as all there are (PAGE_COUNTER_MAX): it would
+/// take more for no limit.
+const BYTES_MAX: u64 = i64::MAX as u64 - 0xfff;
+
+/// Processes and threads that there can be (PID_MAX_LIMIT); the kernel refuses more.
+const PROCESSES_MAX: u64 = 4 << 20;
+
+/// Microseconds of a quota that the kernel takes (max_cfs_runtime: 44 bits).
+const QUOTA_US_MAX: u64 = (1 << 44) - 1;
+
 /// Processors and memory nodes that the kernel can count (NR_CPUS is 8,192 at
 /// most); a list of them is no longer than that.
 const LIST_NUMBER_MAX: u64 = 65_535;
@@ -33,11 +43,17 @@ impl Reader {
 pub(super) fn bytes(text: &str) -> Result<Bound> {
     match text {
         "-1" | "max" => Ok(Bound::MAX),
-        _ => Ok(match size::parse(text)? {
-            0 => Bound::MAX,
-            bytes => Bound::At(bytes),
-        }),
+        _ => match size::parse(text)? {
+            0 => Ok(Bound::MAX),
+            bytes @ 1..BYTES_MAX => Ok(Bound::At(bytes)),
+            _ => Err(Failure::usage("it is more than the kernel can count; -1 is no limit")),
+        },
     }
+}
+
+/// Memory and swap together; 0 is as if nothing was said, as with docker.
+pub(super) fn swap(text: &str) -> Result<Option<Bound>> {
+    if text == "0" { Ok(None) } else { bytes(text).map(Some) }
 }
 
 fn whole(text: &str) -> Result<i64> {
@@ -66,9 +82,22 @@ pub(super) fn count(text: &str) -> Result<Bound> {
     }
 }
 
+/// Processes and threads; 0 and -1 are no limit.
+pub(super) fn processes(text: &str) -> Result<Bound> {
+    match count(text)? {
+        Bound::At(number) if number > PROCESSES_MAX => {
+            Err(Failure::usage(format!("there can be no more than {PROCESSES_MAX} processes; -1 is no limit")))
+        }
+        bound => Ok(bound),
+    }
+}
+
 /// Microseconds; 0 and -1 are no limit.
 pub(super) fn quota(text: &str) -> Result<Bound> {
     match count(text)? {
+        Bound::At(number) if number > QUOTA_US_MAX => {
+            Err(Failure::usage(format!("the most is {QUOTA_US_MAX}; -1 is no limit")))
+        }
         Bound::At(..1000) => Err(Failure::usage("CPU cfs quota can not be less than 1ms (i.e. 1000)")),
         bound => Ok(bound),
     }

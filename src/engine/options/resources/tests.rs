@@ -84,6 +84,10 @@ fn memory() {
     refuse(&[("memory", "6291455")], "minimum memory limit allowed is 6MB");
     refuse(&[("memory-reservation", "1m")], "minimum memory reservation allowed is 6MB");
     refuse(&[("memory", "64m"), ("memory-swap", "63m")], "less than --memory");
+    // Docker's 0 is as if nothing was said.
+    check(&[("memory", "64m"), ("memory-swap", "0")], &["memory.max 67108864", "memory.swap.max 67108864"]);
+    refuse(&[("memory", "18446744073709551615")], "more than the kernel can count");
+    refuse(&[("memory", "8192p")], "more than the kernel can count");
     refuse(&[("memory-swap", "64m")], "needs --memory");
     refuse(&[("memory", "0"), ("memory-swap", "64m")], "needs --memory");
     refuse(&[("memory", "64m"), ("memory-reservation", "65m")], "less than --memory-reservation");
@@ -108,6 +112,7 @@ fn processors() {
     refuse(&[("cpu-shares", "2"), ("cpu-weight", "1")], "conflicting options: --cpu-shares and --cpu-weight");
     refuse(&[("cpus", "0.009")], "the least is 0.01");
     refuse(&[("cpus", "0.1234567891")], "value is too precise");
+    refuse(&[("cpu-quota", "17592186044416")], "the most is 17592186044415");
     refuse(&[("cpu-quota", "999")], "can not be less than 1ms");
     refuse(&[("cpu-period", "999")], "can not be less than 1ms (i.e. 1000) or larger than 1s");
     refuse(&[("cpu-period", "1000001")], "larger than 1s");
@@ -127,6 +132,7 @@ fn processes_and_the_killer() {
     check(&[("pids-limit", "-1")], &[]);
     check(&[("pids-limit", "0"), ("oom-score-adj", "500")], &[]);
     assert_eq!(read(&[("oom-score-adj", "-1000")]).unwrap().oom_score_adj, Some(-1000));
+    refuse(&[("pids-limit", "4194305")], "no more than 4194304");
     refuse(&[("pids-limit", "-2")], "-1 is no limit");
     refuse(&[("pids-limit", "many")], "not a whole number");
     refuse(&[("oom-score-adj", "1001")], "range for oom score adj is [-1000, 1000]");

@@ -20,6 +20,7 @@ fn host(own: &str, controllers: &str) -> Cgroup {
             socket: "/run/user/1000/systemd/private".into(),
             directory: format!("{SLICE_OF_USER}/user@1000.service").into(),
             controllers: names(controllers),
+            lacks: Vec::new(),
         }),
         ..Cgroup::default()
     }
@@ -35,6 +36,7 @@ fn delegated(directory: &str, controllers: &str, residents: &str) -> cgroup::Sub
         directory: directory.into(),
         controllers: names(controllers),
         enabled: Vec::new(),
+        lacks: Vec::new(),
         has_kelp: true,
         others: names(residents),
     }
@@ -57,6 +59,20 @@ fn rung(facts: &Cgroup, wish: &Wish<'_>) -> String {
         }
         Err(failure) => failure.sentence(),
     }
+}
+
+#[test]
+fn a_controller_without_the_file_does_not_do() {
+    let io = Limits { io_weight: Some(5), swap_max: Some(Bound::At(0)), swap_is_implied: true, ..Limits::default() };
+    let mut facts = session("memory io");
+    assert_eq!(rung(&facts, &wish(&io)), "kelp.slice");
+    let lacks = names("io.weight memory.swap.max");
+    facts.manager.as_mut().unwrap().lacks = lacks.clone();
+    facts.subtrees = vec![cgroup::Subtree { lacks, ..delegated("/sys/fs/cgroup/alice", "memory io", "") }];
+    let said = rung(&facts, &wish(&io));
+    assert!(said.contains("there is no io.weight in /sys/fs/cgroup/alice: this kernel has no weights"), "{said}");
+    // Swap that nobody spoke of may be missing.
+    assert_eq!(rung(&facts, &wish(&Limits { io_weight: None, ..io })), "kelp.slice, /sys/fs/cgroup/alice");
 }
 
 #[test]
