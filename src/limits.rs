@@ -512,32 +512,6 @@ pub const WATCH_PAUSE_MIN: Duration = Duration::from_millis(100);
 /// takes its time.
 pub const WATCH_PAUSE_MAX: Duration = Duration::from_millis(500);
 
-/// The whole of a file of at most `max` bytes; a larger one is refused, never
-/// cut. The caller says what was being read.
-pub fn read_file(path: &Path, max: u64) -> Result<Vec<u8>> {
-    // Most of what is read so is smaller than that, and read at once.
-    let mut bytes = Vec::with_capacity(8 << 10);
-    File::open(path)?.take(max.saturating_add(1)).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > max {
-        return Err(Failure::user(format!("it is larger than {max} bytes")));
-    }
-    Ok(bytes)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_file_that_is_too_large_is_refused() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), "four").unwrap();
-        assert_eq!(read_file(file.path(), 4).unwrap(), b"four");
-        assert_eq!(read_file(file.path(), 3).unwrap_err().to_string(), "it is larger than 3 bytes");
-        assert!(read_file(&file.path().join("x"), 3).unwrap_err().is_errno(libc::ENOTDIR));
-    }
-}
-
 /// Servers that one question about a name is asked of: as many as glibc asks
 /// (MAXNS in resolv.h).
 pub const DNS_SERVERS_MAX: usize = 3;
@@ -576,3 +550,29 @@ pub const DNS_SILENT: Duration = Duration::from_secs(30);
 
 /// Servers of which that is known; above it all are asked again.
 pub const DNS_SILENT_MAX: usize = 256;
+
+/// The whole of a file of at most `max` bytes; a larger one is refused, never
+/// cut. The caller says what was being read.
+pub fn read_file(path: &Path, max: u64) -> Result<Vec<u8>> {
+    // Most of what is read so is smaller than that, and read at once.
+    let mut bytes = Vec::with_capacity(8 << 10);
+    File::open(path)?.take(max.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > max {
+        return Err(Failure::user(format!("it is larger than {max} bytes")));
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_too_large_is_refused() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "four").unwrap();
+        assert_eq!(read_file(file.path(), 4).unwrap(), b"four");
+        assert_eq!(read_file(file.path(), 3).unwrap_err().to_string(), "it is larger than 3 bytes");
+        assert!(read_file(&file.path().join("x"), 3).unwrap_err().is_errno(libc::ENOTDIR));
+    }
+}
