@@ -35,6 +35,9 @@ const NARROW: [&str; 2] = ["192.0.2.5", "2001:db8::5"];
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    if !matches!(words.as_slice(), ["try" | "far", ..]) {
+        wait_for_address("fd6b:656c:7000::2");
+    }
     match words.as_slice() {
         ["try", rest @ ..] => host(rest),
         ["far"] => far(),
@@ -77,6 +80,7 @@ fn host(arguments: &[&str]) {
         "route add prohibit 203.0.113.0/24",
         "-6 route add prohibit 2001:db8:2::/48",
     ]);
+    wait_for_address("2001:db8::1");
     far.stdin.take().unwrap().write_all(b"go\n").unwrap();
     answers.next().unwrap().unwrap();
     // Nobody may in a new namespace.
@@ -98,6 +102,7 @@ fn far() {
     println!("made");
     std::io::stdin().read_line(&mut String::new()).unwrap();
     ip(&["link set eth0 up", "address add 192.0.2.5/24 dev eth0", "address add 2001:db8::5/64 dev eth0 nodad"]);
+    wait_for_address("2001:db8::5");
     start_servers();
     println!("up");
     loop {
@@ -108,6 +113,16 @@ fn far() {
 fn ip(lines: &[&str]) {
     for line in lines {
         assert!(Command::new("ip").args(line.split(' ')).status().unwrap().success(), "ip {line}");
+    }
+}
+
+/// An IPv6 address may be sent from before it is received at: the kernel gives
+/// it its route later, in a work queue (addrconf_dad_work), nodad or not.
+fn wait_for_address(address: &str) {
+    let digits: String =
+        address.parse::<std::net::Ipv6Addr>().unwrap().octets().iter().map(|byte| format!("{byte:02x}")).collect();
+    while !std::fs::read_to_string("/proc/net/ipv6_route").unwrap().contains(&format!("{digits} 80 ")) {
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 
@@ -260,7 +275,7 @@ fn path_mtu(host: &str) {
     let whole = |dont_fragment| Marks { hop_limit: 64, traffic_class: 0, dont_fragment };
     datagram::mark(socket.as_fd(), family, whole(true)).unwrap();
     let failed = ask(&socket, &pattern(3_000)).map(|answer| answer.len()).unwrap_err();
-    assert_eq!(failed.raw_os_error(), Some(Errno::EMSGSIZE as i32), "{failed}");
+    assert_eq!(failed.raw_os_error(), Some(Errno::EMSGSIZE as i32), "{host}: {failed}");
     let headers = if family == Family::V4 { 28 } else { 48 };
     // From now on the container's kernel knows.
     assert_eq!(socket.send(&pattern(1_401 - headers)).unwrap_err().raw_os_error(), Some(Errno::EMSGSIZE as i32));
