@@ -30,6 +30,7 @@ mod network;
 mod network_datagrams;
 mod network_names;
 mod network_path;
+mod network_ports;
 mod push;
 mod refusals;
 mod registries;
