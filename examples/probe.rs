@@ -98,6 +98,8 @@ fn act(action: &str, words: &[&str]) {
         "must-exist" => {}
         "addresses" => answer(addresses()),
         "connect" => answer(connect(word(0))),
+        "datagram" => answer(datagram(word(0), word(1))),
+        "ping" => answer(ping(word(0))),
         "lookup" => answer(lookup(word(0), word(1), word(2), word(3), word(4).parse().ok())),
         "forever" => loop {
             std::thread::sleep(Duration::from_secs(3600));
@@ -231,6 +233,32 @@ fn connect(address: &str) -> io::Result<String> {
     let mut said = String::new();
     std::net::TcpStream::connect_timeout(&address, Duration::from_secs(10))?.read_to_string(&mut said)?;
     Ok(said.trim_end().to_owned())
+}
+
+/// Sends a word in a datagram and says what comes back, and from whom.
+fn datagram(address: &str, text: &str) -> io::Result<String> {
+    let address: std::net::SocketAddr = address.parse().unwrap();
+    let socket = std::net::UdpSocket::bind(if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })?;
+    socket.connect(address)?;
+    socket.set_read_timeout(Some(Duration::from_secs(10)))?;
+    socket.send(text.as_bytes())?;
+    let mut buffer = vec![0; 65_536];
+    let length = socket.recv(&mut buffer)?;
+    Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
+}
+
+/// Sends an echo request and says who answers.
+fn ping(address: &str) -> io::Result<String> {
+    use kelp::kernel::datagram::{Family, ping, receive, send};
+    let address: std::net::IpAddr = address.parse().unwrap();
+    let request = if address.is_ipv4() { [8, 0, 0, 0, 0, 0, 0, 1] } else { [128, 0, 0, 0, 0, 0, 0, 1] };
+    let said = |error: kelp::kernel::Error| io::Error::from(error.errno);
+    let socket = ping(Family::of(address)).map_err(said)?;
+    send(socket.as_fd(), std::net::SocketAddr::new(address, 0), &request, None).map_err(said)?;
+    let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+    nix::poll::poll(&mut fds, 10_000_u16)?;
+    let received = receive(socket.as_fd(), &mut [0; 100]).map_err(said)?;
+    Ok(received.map_or_else(String::new, |received| format!("{} answers", received.from.ip())))
 }
 
 fn answer(result: io::Result<String>) {

@@ -212,20 +212,33 @@ fn write_udp(datagram: &mut [u8], from: u16, to: u16, length: u16, sum: u16) {
     }
 }
 
-/// Sends what is larger than the MTU in pieces that are not (RFC 791 section
-/// 3.2, RFC 8200 section 4.5).
+/// Sends what is larger than the MTU in pieces that are not.
 fn fragment(attached: &mut Attached, head: &Head, payload: &[u8], identification: u32) {
+    fragments(head, attached.mtu, payload, identification, |packet, _| attached.send(packet, None));
+}
+
+/// Cuts a packet into pieces of at most `mtu` bytes, each a packet (RFC 791
+/// section 3.2, RFC 8200 section 4.5), with whether more comes behind it.
+pub(super) fn fragments(head: &Head, mtu: u16, payload: &[u8], identification: u32, mut give: impl FnMut(&[u8], bool)) {
     let header = if head.to.is_ipv4() { 20 } else { 48 };
-    let most = (usize::from(attached.mtu).saturating_sub(header) & !7).max(8);
+    let most = (usize::from(mtu).saturating_sub(header) & !7).max(8);
     let mut packet = Vec::with_capacity(header + most);
-    for (number, piece) in payload.chunks(most).enumerate() {
-        let Ok(offset) = u16::try_from(number * most) else { return };
+    let mut offset = 0_u16;
+    let mut rest = payload;
+    loop {
+        let (piece, behind) = rest.split_at(rest.len().min(most));
+        let more = !behind.is_empty();
         packet.clear();
         packet.resize(header, 0);
         packet.extend(piece);
-        let more = usize::from(offset) + piece.len() < payload.len();
         write_ip(&mut packet, head, Some(Part { identification, offset, more }));
-        attached.send(&packet, None);
+        give(&packet, more);
+        // A payload has no more bytes than an offset counts.
+        offset = offset.saturating_add(piece.len() as u16);
+        rest = behind;
+        if !more {
+            return;
+        }
     }
 }
 
@@ -286,4 +299,79 @@ fn header_v6(head: &Head, [from, to]: [Ipv6Addr; 2], length: usize, is_part: boo
     let all = fields.into_iter().chain(from.octets()).chain(to.octets());
     header.iter_mut().zip(all).for_each(|(place, byte)| *place = byte);
     header
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const V4: [&str; 2] = ["10.87.0.2", "192.0.2.1"];
+    const V6: [&str; 2] = ["fd6b:656c:7000::2", "2001:db8::1"];
+
+    /// A datagram with its checksum, or with this one.
+    fn sent([from, to]: [&str; 2], payload: &[u8], sum: Option<u16>) -> Vec<u8> {
+        let (from, to): (IpAddr, IpAddr) = (from.parse().unwrap(), to.parse().unwrap());
+        let mut datagram = quoted(SocketAddr::new(from, 5_000), SocketAddr::new(to, 53), payload);
+        let length = datagram.len() as u16;
+        let right = Sum::default().pseudo_header(from, to, protocol::UDP, length).bytes(&datagram).finish();
+        datagram[6..8].copy_from_slice(&sum.unwrap_or(right).to_be_bytes());
+        packet(&Head { from, to, protocol: protocol::UDP, hop_limit: 64, traffic_class: 0 }, &datagram)
+    }
+
+    fn seen(packet: &[u8], is_sum_open: bool) -> Option<Vec<u8>> {
+        let mut frame = Frame::parse(packet, Segments::One).unwrap();
+        frame.is_sum_open = is_sum_open;
+        Datagram::parse(&frame).map(|datagram| {
+            assert_eq!((datagram.client.port(), datagram.server.port()), (5_000, 53));
+            datagram.payload.to_vec()
+        })
+    }
+
+    #[test]
+    fn checksums_are_right_open_or_left_out() {
+        for (ends, may_be_left_out) in [(V4, true), (V6, false)] {
+            assert_eq!(seen(&sent(ends, b"hello", None), false), Some(b"hello".to_vec()));
+            assert_eq!(seen(&sent(ends, b"", None), false), Some(Vec::new()));
+            assert_eq!(seen(&sent(ends, b"hello", Some(0)), false).is_some(), may_be_left_out);
+            assert_eq!(seen(&sent(ends, b"hello", Some(0x1234)), false), None);
+            // The kernel left it to us.
+            assert_eq!(seen(&sent(ends, b"hello", Some(0x1234)), true), Some(b"hello".to_vec()));
+        }
+    }
+
+    #[test]
+    fn lengths_and_ports_are_checked() {
+        for (at, value) in [(24, 0), (24, 7), (24, 14), (20, 0), (22, 0)] {
+            let mut packet = sent(V4, b"hello", None);
+            packet[at..at + 2].copy_from_slice(&(value as u16).to_be_bytes());
+            assert_eq!(seen(&packet, true), None, "{at} {value}");
+        }
+        // What stands behind the datagram is not its own.
+        let mut packet = sent(V4, b"hello", None);
+        packet[24..26].copy_from_slice(&10_u16.to_be_bytes());
+        assert_eq!(seen(&packet, true), Some(b"he".to_vec()));
+    }
+
+    proptest! {
+        /// What is cut is whole again when it is put together, and nothing is larger than the MTU.
+        #[test]
+        fn fragments_are_parts_of_the_whole(length in 0usize..66_000, mtu in 1280u16..=65_520, v6 in any::<bool>()) {
+            let payload: Vec<u8> = (0..length.min(65_515)).map(|at| (at >> 3) as u8).collect();
+            let [from, to] = (if v6 { V6 } else { V4 }).map(|address| address.parse().unwrap());
+            let head = Head { from, to, protocol: protocol::UDP, hop_limit: 64, traffic_class: 0 };
+            let mut whole: Vec<u8> = Vec::new();
+            let mut is_over = false;
+            fragments(&head, mtu, &payload, 9, |packet, more| {
+                assert!(packet.len() <= usize::from(mtu) && !is_over);
+                let frame = Frame::parse(packet, Segments::One).unwrap();
+                let fragment = frame.fragment.map_or((0, false), |part| (part.offset, part.more));
+                assert_eq!(fragment, (whole.len() as u16, more));
+                whole.extend(frame.payload());
+                is_over = !more;
+            });
+            prop_assert!(whole == payload && is_over);
+        }
+    }
 }

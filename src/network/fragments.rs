@@ -210,3 +210,111 @@ impl Fragments {
         self.assemblies.remove(&attachment);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::frame::{Segments, protocol};
+    use super::*;
+
+    const V4: [&str; 2] = ["10.87.0.2", "192.0.2.1"];
+    const V6: [&str; 2] = ["fd6b:656c:7000::2", "2001:db8::1"];
+
+    /// A fragment: where it begins, its bytes, whether more comes.
+    fn fragment([from, to]: [&str; 2], offset: u16, bytes: &[u8], more: bool) -> Vec<u8> {
+        let (from, to) = (from.parse().unwrap(), to.parse().unwrap());
+        let head = Head { from, to, protocol: protocol::UDP, hop_limit: 9, traffic_class: 0x28 };
+        let mut packet = Vec::new();
+        datagram::fragments(&head, 1280, bytes, 77, |part, _| packet = part.to_vec());
+        let place = if from.is_ipv4() { 6 } else { 42 };
+        let (shift, flag) = if from.is_ipv4() { (3, 0x2000) } else { (0, 1) };
+        let field = offset >> shift | if more { flag } else { 0 };
+        packet[place..place + 2].copy_from_slice(&field.to_be_bytes());
+        packet
+    }
+
+    fn assembly([source, destination]: [&str; 2]) -> Assembly {
+        let (source, destination) = (source.parse().unwrap(), destination.parse().unwrap());
+        let name = Name { source, destination, protocol: protocol::UDP, identification: 77 };
+        Assembly::new(name, Instant::now())
+    }
+
+    fn add(assembly: &mut Assembly, packet: &[u8]) -> Added {
+        let frame = Frame::parse(packet, Segments::One).unwrap();
+        assert_eq!(frame.protocol, protocol::UDP);
+        frame.fragment.map_or(Added::Whole, |fragment| assembly.add(&frame, fragment))
+    }
+
+    #[test]
+    fn the_first_fragment_tells_what_the_packet_is() {
+        for ends in [V4, V6] {
+            let mut whole = assembly(ends);
+            assert_eq!(add(&mut whole, &fragment(ends, 16, b"end", false)), Added::NotYet);
+            assert_eq!(add(&mut whole, &fragment(ends, 8, b"middle..", true)), Added::NotYet);
+            assert_eq!(add(&mut whole, &fragment(ends, 0, b"begins..", true)), Added::Whole);
+            assert_eq!(whole.bytes, b"begins..middle..end");
+            let packet = datagram::packet(&whole.first.unwrap().head, &whole.bytes);
+            let frame = Frame::parse(&packet, Segments::One).unwrap();
+            assert_eq!((frame.fragment, frame.hop_limit, frame.traffic_class()), (None, 9, 0x28));
+            assert_eq!(frame.payload(), b"begins..middle..end");
+        }
+    }
+
+    #[test]
+    fn what_contradicts_itself_spoils_the_packet_and_frees_its_memory() {
+        for ends in [V4, V6] {
+            for wrong in [
+                fragment(ends, 8, b"12345678", true),
+                fragment(ends, 0, b"another.", true),
+                fragment(ends, 24, b"1234567", true),
+                fragment(ends, 65_528, b"above 64 KiB", false),
+                fragment(ends, 16, b"", true),
+            ] {
+                let mut spoilt = assembly(ends);
+                add(&mut spoilt, &fragment(ends, 0, b"begins..then....", true));
+                assert_eq!(add(&mut spoilt, &wrong), Added::Spoilt);
+                assert!(spoilt.bytes.is_empty() && spoilt.first.is_none());
+                assert_eq!(add(&mut spoilt, &fragment(ends, 16, b"end", false)), Added::Spoilt);
+            }
+        }
+    }
+
+    #[test]
+    fn no_packet_has_fragments_without_end() {
+        let mut many = assembly(V4);
+        let added: Vec<Added> =
+            (1..300).map(|number| add(&mut many, &fragment(V4, number * 16, b"12345678", true))).collect();
+        let first_refused = added.iter().position(|added| *added == Added::Spoilt);
+        assert_eq!(first_refused, Some(limits::FRAGMENTS_A_PACKET));
+    }
+
+    proptest! {
+        /// Whatever comes: what is whole is what was sent, and nothing is larger than a packet.
+        #[test]
+        fn whole_is_what_has_no_holes(pieces in prop::collection::vec((0u16..12, 1usize..5, any::<bool>()), 1..12)) {
+            let original: Vec<u8> = (0..=255).collect();
+            let mut assembly = assembly(V6);
+            for (place, eights, more) in pieces {
+                let (start, length) = (usize::from(place) * 8, eights * 8);
+                // The first that is also the last is no fragment.
+                let more = more || place == 0;
+                match add(&mut assembly, &fragment(V6, place * 8, &original[start..start + length], more)) {
+                    Added::Whole => {
+                        let mut parts = assembly.parts.clone();
+                        parts.sort_by_key(|part| part.start);
+                        let mut end = 0;
+                        for part in parts {
+                            prop_assert_eq!(part.start, end);
+                            end = part.end;
+                        }
+                        prop_assert_eq!(&assembly.bytes[..], &original[..end]);
+                        break;
+                    }
+                    Added::NotYet => prop_assert!(assembly.bytes.len() <= original.len()),
+                    Added::Spoilt => prop_assert!(assembly.bytes.is_empty()),
+                }
+            }
+        }
+    }
+}

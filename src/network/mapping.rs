@@ -385,3 +385,125 @@ impl Mappings {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::egress::Network;
+    use super::super::poller::Poller;
+    use super::*;
+
+    /// Time passes by itself here.
+    struct Stage {
+        mappings: Mappings,
+        poller: Poller,
+        network: Network,
+        now: Instant,
+        attachments: Slots<()>,
+    }
+
+    impl Stage {
+        fn new(a_container: usize, in_all: usize) -> Self {
+            let bounds =
+                Bounds { a_container, in_all, idle: limits::UDP_IDLE, idle_answered: limits::UDP_IDLE_ANSWERED };
+            Self {
+                mappings: Mappings::new(bounds, Source::Udp),
+                poller: Poller::new().unwrap(),
+                network: Network { subnets: Vec::new(), gateways: Vec::new(), host: Vec::new() },
+                now: Instant::now(),
+                attachments: Slots::default(),
+            }
+        }
+
+        fn with<T>(&mut self, act: impl FnOnce(&mut Mappings, &mut Turn<'_>) -> T) -> T {
+            let turn = &mut Turn { poller: &mut self.poller, network: &self.network, now: self.now };
+            act(&mut self.mappings, turn)
+        }
+
+        fn open(&mut self, attachment: AttachmentKey, port: u16) -> Key {
+            self.with(|mappings, turn| {
+                let client = client(attachment, port);
+                mappings.make_room(attachment, turn);
+                mappings.insert(client, datagram::udp(Family::V4, 4_096).unwrap(), turn).unwrap()
+            })
+        }
+
+        fn ports(&self, attachment: AttachmentKey) -> Vec<u16> {
+            (0..20).filter(|port| self.mappings.find(&client(attachment, *port)).is_some()).collect()
+        }
+    }
+
+    fn client(attachment: AttachmentKey, port: u16) -> Client {
+        Client { attachment, address: SocketAddr::from(([10, 87, 0, 2], port)) }
+    }
+
+    #[test]
+    fn the_one_that_is_idle_for_the_longest_makes_room() {
+        let mut stage = Stage::new(4, 100);
+        let [own, other] = [(); 2].map(|()| stage.attachments.insert(()));
+        stage.open(other, 0);
+        let keys: Vec<Key> = (0..4).map(|port| stage.open(own, port)).collect();
+        stage.with(|mappings, turn| mappings.note_answered(keys[0], turn.now));
+        stage.with(|mappings, turn| mappings.note_sent(keys[2], [9, 9, 9, 9].into(), [9, 9, 9, 9].into(), turn.now));
+        stage.open(own, 4);
+        stage.open(own, 5);
+        assert_eq!((stage.ports(own), stage.ports(other)), (vec![0, 2, 4, 5], vec![0]));
+        stage.open(own, 6);
+        stage.open(own, 7);
+        assert_eq!(stage.ports(own), [4, 5, 6, 7]);
+        stage.with(|mappings, turn| mappings.detach(own, turn));
+        assert_eq!((stage.ports(own), stage.ports(other), stage.mappings.count()), (vec![], vec![0], 1));
+    }
+
+    #[test]
+    fn who_has_most_makes_room_for_others() {
+        let mut stage = Stage::new(100, 8);
+        let [greedy, modest] = [(); 2].map(|()| stage.attachments.insert(()));
+        for port in 0..20 {
+            stage.open(greedy, port);
+        }
+        assert_eq!(stage.mappings.count(), 8);
+        for port in 0..3 {
+            stage.open(modest, port);
+        }
+        for port in 0..20 {
+            if stage.mappings.find(&client(greedy, port)).is_none() {
+                stage.open(greedy, port);
+            }
+        }
+        assert_eq!(stage.ports(modest), [0, 1, 2]);
+        assert_eq!(stage.mappings.count(), 8);
+    }
+
+    #[test]
+    fn an_answer_makes_them_last_longer_and_use_keeps_them() {
+        let mut stage = Stage::new(4, 4);
+        let own = stage.attachments.insert(());
+        let keys: Vec<Key> = (0..3).map(|port| stage.open(own, port)).collect();
+        stage.with(|mappings, turn| mappings.note_answered(keys[1], turn.now));
+        let due = |stage: &mut Stage, after| {
+            stage.now += after;
+            stage.with(|mappings, turn| keys.iter().for_each(|key| mappings.due(*key, turn)));
+            stage.ports(own)
+        };
+        assert_eq!(due(&mut stage, limits::UDP_IDLE / 2), [0, 1, 2]);
+        stage.with(|mappings, turn| mappings.note_sent(keys[2], [9; 4].into(), [9; 4].into(), turn.now));
+        assert_eq!(due(&mut stage, limits::UDP_IDLE / 2), [1, 2]);
+        assert_eq!(due(&mut stage, limits::UDP_IDLE / 2), [1]);
+        assert_eq!(due(&mut stage, limits::UDP_IDLE_ANSWERED), Vec::<u16>::new());
+    }
+
+    #[test]
+    fn one_container_does_not_remember_peers_without_end() {
+        let mut stage = Stage::new(1_000, 1_000);
+        let own = stage.attachments.insert(());
+        let keys: Vec<Key> = (0..80).map(|port| stage.open(own, port)).collect();
+        for number in 0..2 * limits::UDP_PEERS_A_CONTAINER {
+            let peer = IpAddr::from((0x0b00_0000 + number as u32).to_be_bytes());
+            let key = keys[number % keys.len()];
+            stage.with(|mappings, turn| mappings.note_sent(key, peer, peer, turn.now));
+        }
+        let tabled: usize = keys.iter().map(|key| stage.mappings.get_mut(*key).unwrap().peers.tabled()).sum();
+        assert!(tabled <= limits::UDP_PEERS_A_CONTAINER + keys.len(), "{tabled}");
+        assert_eq!(stage.mappings.owners[&own].peers, tabled);
+    }
+}

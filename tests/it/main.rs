@@ -27,6 +27,7 @@ mod manifest;
 mod mounts;
 mod namespaces;
 mod network;
+mod network_datagrams;
 mod network_names;
 mod network_path;
 mod network_ports;
