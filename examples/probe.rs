@@ -181,7 +181,12 @@ fn lookup(by: &str, address: &str, name: &str, rtype: &str, takes: Option<u16>) 
     query.push((Name::<Vec<u8>>::vec_from_str(name).unwrap(), rtype)).unwrap();
     let mut query = query.additional();
     if let Some(takes) = takes {
-        query.opt(|opt| Ok(opt.set_udp_payload_size(takes))).unwrap();
+        query
+            .opt(|opt| {
+                opt.set_udp_payload_size(takes);
+                Ok(())
+            })
+            .unwrap();
     }
     let query = query.finish();
     let patience = Some(Duration::from_secs(20));

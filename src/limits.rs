@@ -436,6 +436,66 @@ pub const TCP_EVICT_AFTER: Duration = Duration::from_secs(60);
 /// Flows that are looked at for one that can go.
 pub const TCP_EVICT_SAMPLE: usize = 64;
 
+/// UDP ports of one container that are mapped to sockets of the host's. Each
+/// has a descriptor and some 3 KiB, most of them the kernel's; who wants one
+/// more loses the one that has been idle for the longest.
+pub const UDP_FLOWS_A_CONTAINER: usize = 8_192;
+
+/// The same of all containers together: each takes a port of the host's, of
+/// which there are 28,232 (net.ipv4.ip_local_port_range). Above it the container
+/// that has most of them loses one.
+pub const UDP_FLOWS_MAX: usize = 16_384;
+
+/// Addresses that one UDP port is known to talk to, by which what comes is
+/// accepted: some 70 KiB. Nodes of a distributed hash table talk to hundreds.
+/// Those that were not talked to for the longest are forgotten.
+pub const UDP_PEERS_A_FLOW: usize = 1_024;
+
+/// The same of all ports of a container: some 4.5 MiB. Above it a port that
+/// talks to another address forgets all others of its own.
+pub const UDP_PEERS_A_CONTAINER: usize = 65_536;
+
+/// How long a UDP port may be idle that nobody has answered: RFC 4787 (REQ-5)
+/// asks for no less.
+pub const UDP_IDLE: Duration = Duration::from_secs(2 * 60);
+
+/// The same once somebody has: what RFC 4787 (REQ-5) recommends.
+pub const UDP_IDLE_ANSWERED: Duration = Duration::from_secs(5 * 60);
+
+/// Identifiers of a container's echo requests: programs that ping at once.
+pub const ECHO_FLOWS_A_CONTAINER: usize = 64;
+
+/// The same of all containers together.
+pub const ECHO_FLOWS_MAX: usize = 512;
+
+/// How long echo requests may pause: RFC 5508 (REQ-1) asks for no less.
+pub const ECHO_IDLE: Duration = Duration::from_secs(60);
+
+/// Datagrams, as the kernel gives them, that one socket is read for in a turn.
+pub const DATAGRAMS_A_TURN: usize = 32;
+
+/// Errors that one socket is read for in a turn, and before each datagram.
+pub const DATAGRAM_ERRORS_A_TURN: usize = 16;
+
+/// Datagrams in one packet: as many as a kernel puts there (UDP_MAX_SEGMENTS,
+/// 64 before Linux 6.9). Packets of more are dropped: each costs a call.
+pub const DATAGRAM_SEGMENTS_MAX: usize = 128;
+
+/// What a socket keeps of datagrams until they are read (SO_RCVBUF), where the
+/// host allows as much (net.core.rmem_max): some milliseconds at full speed.
+pub const DATAGRAM_RECEIVE_BYTES: usize = 1 << 20;
+
+/// Packets of one container whose fragments are waited for, of up to 64 KiB
+/// each. One more takes the place of the oldest.
+pub const FRAGMENTED_A_CONTAINER: usize = 16;
+
+/// Fragments of one packet: 64 KiB in pieces of 552 bytes, the smallest that
+/// Linux makes (net.ipv4.route.min_pmtu). Who sends more loses the packet.
+pub const FRAGMENTS_A_PACKET: usize = 128;
+
+/// How long fragments are waited for (RFC 8200 section 4.5 has 60 s, Linux 30).
+pub const FRAGMENTS_WAIT: Duration = Duration::from_secs(30);
+
 /// IPv6 extension headers in front of what a packet carries. Real ones have one
 /// or two; each costs a step of a loop.
 pub const EXTENSION_HEADERS_MAX: usize = 8;

@@ -11,6 +11,7 @@ mod error;
 
 pub mod capability;
 pub mod clone;
+pub mod datagram;
 pub mod file;
 pub mod landlock;
 pub mod memory;

@@ -96,6 +96,11 @@ impl Attached {
         self.link.send(&quote.answer(self.addresses.gateway(source), reason), None);
     }
 
+    /// Passes on what `from`, somebody on the way, said of a packet.
+    pub fn report(&mut self, quote: &Quote, from: IpAddr, reason: Reason) {
+        self.link.send(&quote.answer(from, reason), None);
+    }
+
     /// Gives a packet to the container ([`Link::send`]).
     pub fn send(&mut self, packet: &[u8], transport: Option<Transport>) {
         self.link.send(packet, transport);

@@ -77,6 +77,9 @@ pub struct Frame<'a> {
     pub fragment: Option<Fragment>,
     /// Whether it stands for several packets.
     pub segments: Segments,
+    /// Whether the checksum of TCP or UDP is left to who sends it on: it never
+    /// left this machine. Who reads it off a device says so.
+    pub is_sum_open: bool,
 }
 
 impl<'a> Frame<'a> {
@@ -112,6 +115,15 @@ impl<'a> Frame<'a> {
         self.packet.get(..self.payload_at).unwrap_or_default()
     }
 
+    /// TOS, or traffic class: DSCP and ECN.
+    pub fn traffic_class(&self) -> u8 {
+        match (self.source, self.packet) {
+            (IpAddr::V4(_), [_, class, ..]) => *class,
+            (IpAddr::V6(_), [first, second, ..]) => first << 4 | second >> 4,
+            _ => 0,
+        }
+    }
+
     /// Whether IPv6 extension headers stand before the payload, or IPv4 options.
     pub fn has_extensions(&self) -> bool {
         self.payload_at != if self.source.is_ipv4() { 20 } else { 40 }
@@ -144,6 +156,7 @@ fn parse_v4(bytes: &[u8], segments: Segments) -> Result<Frame<'_>, Refused> {
             dont_fragment: flags & 0x4000 != 0,
             fragment,
             segments,
+            is_sum_open: false,
         })
     };
     view().ok_or(Refused::Malformed)
@@ -170,6 +183,7 @@ fn parse_v6(bytes: &[u8], segments: Segments) -> Result<Frame<'_>, Refused> {
             dont_fragment: true,
             fragment: None,
             segments,
+            is_sum_open: false,
         })
     };
     let mut frame = view().ok_or(Refused::Malformed)?;
@@ -182,6 +196,10 @@ fn parse_v6(bytes: &[u8], segments: Segments) -> Result<Frame<'_>, Refused> {
             _ => return Ok(frame),
         };
         step.ok_or(Refused::Malformed)?;
+        // What stands behind it is cut, too.
+        if frame.fragment.is_some() {
+            return Ok(frame);
+        }
     }
     Err(Refused::Extension)
 }
@@ -198,9 +216,6 @@ fn pass_options(frame: &mut Frame<'_>) -> Option<()> {
 fn pass_fragment(frame: &mut Frame<'_>) -> Option<()> {
     let header = frame.payload().first_chunk::<8>()?;
     let [next, _, _, flags, id @ ..] = *header;
-    if frame.fragment.is_some() {
-        return None;
-    }
     let (offset, more) = (u16::from_be_bytes([header[2], flags & 0xf8]), flags & 1 != 0);
     // Not a part but the whole: an "atomic fragment" (RFC 6946).
     frame.fragment = (offset != 0 || more).then_some(Fragment { identification: u32::from_be_bytes(id), offset, more });

@@ -47,7 +47,14 @@ pub struct Transport {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Received {
     /// A packet, so many bytes of the buffer.
-    Packet(usize, Segments),
+    Packet {
+        /// Bytes of the buffer.
+        length: usize,
+        /// Whether it stands for several.
+        segments: Segments,
+        /// Whether its checksum holds the sum of its pseudo-header only.
+        is_sum_open: bool,
+    },
     /// Nothing now.
     Empty,
     /// The device is gone, with its network namespace.
@@ -68,6 +75,8 @@ pub struct Traffic {
 /// A device by its descriptor.
 pub struct Link {
     device: File,
+    /// Whether it takes several UDP datagrams in one packet.
+    takes_cut_datagrams: bool,
     /// From the container.
     pub sent: Traffic,
     /// To the container.
@@ -80,7 +89,11 @@ impl Link {
     pub fn new(device: OwnedFd) -> Result<Self> {
         for offload in [tun::Offload::TcpAndUdp, tun::Offload::Tcp, tun::Offload::Checksum, tun::Offload::None] {
             match tun::set_offload(device.as_fd(), offload) {
-                Ok(()) => return Ok(Self::as_it_is(device)),
+                Ok(()) => {
+                    // A kernel that gives them takes them, too.
+                    let takes_cut_datagrams = offload == tun::Offload::TcpAndUdp;
+                    return Ok(Self { takes_cut_datagrams, ..Self::as_it_is(device) });
+                }
                 Err(error) if error.errno == Errno::EINVAL => {}
                 Err(error) => return Err(error).doing(|| "set up the network device"),
             }
@@ -91,7 +104,13 @@ impl Link {
     /// Takes a descriptor that carries packets behind the same header and was
     /// set up by who made it.
     pub fn as_it_is(device: OwnedFd) -> Self {
-        Self { device: File::from(device), sent: Traffic::default(), received: Traffic::default() }
+        let (sent, received) = (Traffic::default(), Traffic::default());
+        Self { device: File::from(device), takes_cut_datagrams: false, sent, received }
+    }
+
+    /// Whether several UDP datagrams may go in one packet ([`Segments::Udp`]).
+    pub fn takes_cut_datagrams(&self) -> bool {
+        self.takes_cut_datagrams
     }
 
     /// Reads one packet into `buffer`, which has room for the largest.
@@ -103,7 +122,11 @@ impl Link {
                 let packet = length.saturating_sub(HEADER_BYTES);
                 self.sent.packets += 1;
                 self.sent.bytes += packet as u64;
-                Received::Packet(packet, segments(&header))
+                Received::Packet {
+                    length: packet,
+                    segments: segments(&header),
+                    is_sum_open: header[0] & NEEDS_CHECKSUM != 0,
+                }
             }
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Received::Empty,
             // EBADFD, or EIO while the device is down: there is nothing to be had, and nothing will come.

@@ -25,6 +25,12 @@ pub enum Source {
     DnsQuery(Key),
     /// A connection of a container to the resolver.
     DnsStream(Key),
+    /// A UDP port of a container.
+    Udp(Key),
+    /// An identifier of a container's echo requests.
+    Echo(Key),
+    /// Fragments: some have waited for too long.
+    Fragments,
     /// Something that is not the router's own: it comes back from
     /// [`super::router::Router::turn`].
     Outside(u64),

@@ -4,7 +4,8 @@
 use std::net::IpAddr;
 
 use super::checksum::Sum;
-use super::frame::{Frame, protocol};
+use super::datagram::{self, Head};
+use super::frame::{Frame, Segments, protocol};
 
 /// What went wrong, as far as a router knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +24,15 @@ pub enum Reason {
     HopLimit,
     /// It is larger than this many bytes and may not be fragmented.
     TooBig(u16),
+    /// Its fragments did not all come in time.
+    Reassembly,
+    /// What somebody on the way said, of the same family.
+    Reported {
+        /// ICMP's type.
+        kind: u8,
+        /// Its code.
+        code: u8,
+    },
 }
 
 impl Reason {
@@ -37,6 +47,8 @@ impl Reason {
             Self::TooBig(mtu) => (3, 4, mtu),
             Self::Prohibited => (3, 13, 0),
             Self::HopLimit => (11, 0, 0),
+            Self::Reassembly => (11, 1, 0),
+            Self::Reported { kind, code } => (kind, code, 0),
         }
     }
 
@@ -50,6 +62,8 @@ impl Reason {
             Self::Port => (1, 4, 0),
             Self::TooBig(mtu) => (2, 0, mtu),
             Self::HopLimit => (3, 0, 0),
+            Self::Reassembly => (3, 1, 0),
+            Self::Reported { kind, code } => (kind, code, 0),
             Self::Protocol => (4, 1, 6),
         }
     }
@@ -81,9 +95,16 @@ impl Quote {
         Some(Self { source: frame.source, packet: packet.get(..most).unwrap_or(packet).into() })
     }
 
-    /// The error packet, complete with its checksums, from `gateway` to who
-    /// sent what is quoted.
-    pub fn answer(&self, gateway: IpAddr, reason: Reason) -> Vec<u8> {
+    /// Of a packet that is gone, but for what an error of the outside told of
+    /// it.
+    pub fn rebuilt(client: IpAddr, server: IpAddr, protocol: u8, payload: &[u8]) -> Option<Self> {
+        let head = Head { from: client, to: server, protocol, hop_limit: 1, traffic_class: 0 };
+        Self::of(&Frame::parse(&datagram::packet(&head, payload), Segments::One).ok()?)
+    }
+
+    /// The error packet, complete with its checksums, to who sent what is
+    /// quoted: from the gateway, or from who said so.
+    pub fn answer(&self, from: IpAddr, reason: Reason) -> Vec<u8> {
         let is_v4 = self.source.is_ipv4();
         let (kind, code, word) = if is_v4 { reason.v4() } else { reason.v6() };
         let mut body = vec![kind, code, 0, 0, 0, 0];
@@ -91,52 +112,22 @@ impl Quote {
         body.extend(&self.packet);
         // A quote has at most 1,232 bytes.
         let length = body.len() as u16;
-        let sum = if is_v4 {
-            Sum::default()
+        let (protocol, sum) = if is_v4 {
+            (protocol::ICMP, Sum::default())
         } else {
-            Sum::default().pseudo_header(gateway, self.source, protocol::ICMPV6, length)
+            (protocol::ICMPV6, Sum::default().pseudo_header(from, self.source, protocol::ICMPV6, length))
         };
         let checksum = sum.bytes(&body).finish().to_be_bytes();
         if let Some(field) = body.get_mut(2..4) {
             field.copy_from_slice(&checksum);
         }
-        let mut packet = header(gateway, self.source, length);
-        packet.append(&mut body);
-        packet
-    }
-}
-
-/// An IP header for `length` bytes of ICMP.
-fn header(from: IpAddr, to: IpAddr, length: u16) -> Vec<u8> {
-    match (from, to) {
-        (IpAddr::V4(from), IpAddr::V4(to)) => {
-            let [length_0, length_1] = (length + 20).to_be_bytes();
-            let mut header = vec![0x45, 0xc0, length_0, length_1, 0, 0, 0, 0, 64, protocol::ICMP, 0, 0];
-            header.extend(from.octets());
-            header.extend(to.octets());
-            let checksum = Sum::default().bytes(&header).finish().to_be_bytes();
-            if let Some(field) = header.get_mut(10..12) {
-                field.copy_from_slice(&checksum);
-            }
-            header
-        }
-        (from, to) => {
-            let octets = |address: IpAddr| match address {
-                IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
-                IpAddr::V6(address) => address.octets(),
-            };
-            let [length_0, length_1] = length.to_be_bytes();
-            let mut header = vec![0x60, 0, 0, 0, length_0, length_1, protocol::ICMPV6, 64];
-            header.extend(octets(from));
-            header.extend(octets(to));
-            header
-        }
+        // Internetwork control, which is what errors are marked as (RFC 1812 section 4.3.2.5).
+        datagram::packet(&Head { from, to: self.source, protocol, hop_limit: 64, traffic_class: 0xc0 }, &body)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::frame::Segments;
     use super::*;
 
     fn packet(protocol: u8, payload: &[u8]) -> Vec<u8> {

@@ -23,11 +23,14 @@ use std::time::{Duration, Instant};
 use super::attachment::{Attached, Attachment, AttachmentKey, Attachments};
 use super::dns;
 use super::egress::{self, Network, Verdict};
-use super::frame::{Frame, protocol};
+use super::fragments::Fragments;
+use super::frame::{Frame, Segments, protocol};
+use super::icmp;
 use super::link::Received;
 use super::poller::{Interest, Poller, Readiness, Source};
 use super::refusal::Reason;
 use super::tcp;
+use super::udp;
 use crate::error::Result;
 use crate::limits;
 
@@ -72,7 +75,32 @@ const DNS_SHARE: usize = 16;
 /// The handler of each protocol.
 struct Handlers {
     dns: dns::Resolver,
+    fragments: Fragments,
+    icmp: icmp::Echoes,
     tcp: tcp::Flows,
+    udp: udp::Flows,
+}
+
+/// One in so many descriptors is for a UDP port.
+const UDP_SHARE: usize = 4;
+
+/// One in so many is for echo requests.
+const ECHO_SHARE: usize = 32;
+
+impl Handlers {
+    fn new(flows_max: usize) -> Result<Self> {
+        let dns = dns::Resolver::new(flows_max / DNS_SHARE);
+        let udp = (flows_max / UDP_SHARE).min(limits::UDP_FLOWS_MAX);
+        let echoes = (flows_max / ECHO_SHARE).min(limits::ECHO_FLOWS_MAX);
+        let tcp = flows_max - dns.descriptors_max() - udp - echoes;
+        Ok(Self {
+            dns,
+            fragments: Fragments::default(),
+            icmp: icmp::Echoes::new(echoes)?,
+            tcp: tcp::Flows::new(tcp)?,
+            udp: udp::Flows::new(udp)?,
+        })
+    }
 }
 
 /// Containers' devices and the host's sockets, and what goes between them.
@@ -91,13 +119,11 @@ pub struct Router {
 impl Router {
     /// A router without containers.
     pub fn new(config: Config) -> Result<Self> {
-        let dns = dns::Resolver::new(config.flows_max / DNS_SHARE);
-        let tcp = tcp::Flows::new(config.flows_max - dns.descriptors_max())?;
         Ok(Self {
             network: config.network,
             poller: Poller::new()?,
             attachments: Attachments::default(),
-            handlers: Handlers { dns, tcp },
+            handlers: Handlers::new(config.flows_max)?,
             ready: Vec::new(),
             gone: Vec::new(),
             buffer: vec![0; limits::PACKET_BYTES_MAX],
@@ -131,8 +157,11 @@ impl Router {
     /// Lets a container go: its flows are reset on the host's side.
     pub fn remove(&mut self, key: AttachmentKey) {
         let mut turn = Turn { poller: &mut self.poller, network: &self.network, now: Instant::now() };
+        self.handlers.fragments.detach(key);
+        self.handlers.icmp.detach(key, &mut turn);
         self.handlers.tcp.detach(key, &mut turn);
         self.handlers.dns.detach(key, &mut turn);
+        self.handlers.udp.detach(key, &mut turn);
         if let Some(attached) = self.attachments.remove(key) {
             stop_reading(&attached, &mut self.poller);
         }
@@ -146,6 +175,11 @@ impl Router {
     /// How many TCP flows there are.
     pub fn tcp_flows(&self) -> usize {
         self.handlers.tcp.count()
+    }
+
+    /// How many UDP ports of containers are mapped.
+    pub fn udp_flows(&self) -> usize {
+        self.handlers.udp.count()
     }
 
     /// The host's addresses have changed.
@@ -180,6 +214,9 @@ impl Router {
                 Source::TcpQuiet => self.handlers.tcp.quiet(turn.poller),
                 Source::DnsQuery(key) => self.handlers.dns.ready(key, readiness, &mut self.attachments, &mut turn),
                 Source::DnsStream(key) => self.handlers.dns.stream_ready(key, readiness),
+                Source::Udp(key) => self.handlers.udp.ready(key, readiness, &mut self.attachments, &mut turn),
+                Source::Echo(key) => self.handlers.icmp.ready(key, readiness, &mut self.attachments, &mut turn),
+                Source::Fragments => self.handlers.fragments.due(&mut self.attachments, &mut turn),
                 Source::Outside(number) => outside.push(Outside { number, readiness }),
             }
         }
@@ -211,13 +248,16 @@ impl Handlers {
     /// Reads a few packets of a container; says whether its device is there.
     fn read(&mut self, key: AttachmentKey, attached: &mut Attached, buffer: &mut [u8], turn: &mut Turn<'_>) -> bool {
         for _ in 0..limits::PACKETS_A_TURN {
-            let (length, segments) = match attached.link.receive(buffer) {
-                Received::Packet(length, segments) => (length, segments),
+            let (length, segments, is_sum_open) = match attached.link.receive(buffer) {
+                Received::Packet { length, segments, is_sum_open } => (length, segments, is_sum_open),
                 Received::Empty => return true,
                 Received::Gone => return false,
             };
             match Frame::parse(buffer.get(..length).unwrap_or_default(), segments) {
-                Ok(frame) if attached.addresses.owns(frame.source) => self.dispatch(key, attached, &frame, turn),
+                Ok(mut frame) if attached.addresses.owns(frame.source) => {
+                    frame.is_sum_open = is_sum_open;
+                    self.dispatch(key, attached, &frame, turn);
+                }
                 _ => attached.refused += 1,
             }
         }
@@ -239,6 +279,17 @@ impl Handlers {
             (protocol::TCP, None) => {
                 self.tcp.receive(key, attached, frame, turn);
                 self.dns.accept(key, attached, turn);
+            }
+            (protocol::UDP, None) => self.udp.receive(key, attached, frame, turn),
+            (protocol::ICMP | protocol::ICMPV6, None) => self.icmp.receive(key, attached, frame, turn),
+            (protocol::UDP | protocol::ICMP | protocol::ICMPV6, Some(_)) => {
+                if let Some(packet) = self.fragments.add(key, attached, frame, turn)
+                    && let Ok(mut whole) = Frame::parse(&packet, Segments::One)
+                {
+                    // Who sent it in fragments does not mind that it goes on in some.
+                    whole.dont_fragment = false;
+                    self.dispatch(key, attached, &whole, turn);
+                }
             }
             _ => attached.refuse(frame, Reason::Protocol),
         }
