@@ -524,20 +524,6 @@ pub fn read_file(path: &Path, max: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_file_that_is_too_large_is_refused() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), "four").unwrap();
-        assert_eq!(read_file(file.path(), 4).unwrap(), b"four");
-        assert_eq!(read_file(file.path(), 3).unwrap_err().to_string(), "it is larger than 3 bytes");
-        assert!(read_file(&file.path().join("x"), 3).unwrap_err().is_errno(libc::ENOTDIR));
-    }
-}
-
 /// Servers that one question about a name is asked of: as many as glibc asks
 /// (MAXNS in resolv.h).
 pub const DNS_SERVERS_MAX: usize = 3;
@@ -576,3 +562,17 @@ pub const DNS_SILENT: Duration = Duration::from_secs(30);
 
 /// Servers of which that is known; above it all are asked again.
 pub const DNS_SILENT_MAX: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_too_large_is_refused() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "four").unwrap();
+        assert_eq!(read_file(file.path(), 4).unwrap(), b"four");
+        assert_eq!(read_file(file.path(), 3).unwrap_err().to_string(), "it is larger than 3 bytes");
+        assert!(read_file(&file.path().join("x"), 3).unwrap_err().is_errno(libc::ENOTDIR));
+    }
+}
