@@ -89,7 +89,7 @@ fn route(arguments: &[&str]) {
         gateways: vec![ADDRESSES[1].parse().unwrap(), ADDRESSES[3].parse().unwrap()],
         host: Vec::new(),
     };
-    let mut router = Router::new(Config { network, flows_max: soft_to_hard as usize - 64 }).unwrap();
+    let mut router = Router::new(Config { network, flows_max: soft_to_hard as usize - 64, published_max: 0 }).unwrap();
     let loopback = if has("--closed") { Loopback::Closed } else { Loopback::Open };
     let addresses = Addresses {
         v4: ADDRESSES[0].parse().unwrap(),

@@ -376,6 +376,49 @@ pub const SCOPE_PATIENCE_MS: u64 = 1_000;
 /// The same where limits hang on it: a busy machine's takes longer.
 pub const SCOPE_PATIENCE_REQUIRED_MS: u64 = 15_000;
 
+/// Ports that one container publishes. Each is a listening socket, at all
+/// addresses two.
+pub const PUBLISHED_PORTS_MAX: usize = 1_024;
+
+/// How often another port is tried where any will do: the kernel chooses one
+/// for IPv4, and somebody else may have its number in IPv6.
+pub const PUBLISH_TRIES: usize = 16;
+
+/// Sockets in a container's network namespace that are kept ahead of need, to
+/// begin with; twice as many each time they run out.
+pub const PUBLISHED_STOCK: usize = 8;
+
+/// The most of them, of each family: what one message carries.
+pub const PUBLISHED_STOCK_MAX: usize = 64;
+
+/// How long until sockets are asked for again that did not come, or a port is
+/// bound again that somebody else has.
+pub const PUBLISHED_AGAIN: Duration = Duration::from_secs(1);
+
+/// Connections that are taken in at one port in a turn, so that others have
+/// their turn.
+pub const PUBLISHED_ACCEPTS_A_TURN: usize = 32;
+
+/// Connections through the published ports of one container. More wait in the
+/// kernel's queue (net.core.somaxconn), unanswered when that is full.
+pub const PUBLISHED_CONNECTIONS_A_CONTAINER: usize = 8_192;
+
+/// What is read in one piece and copied; the size of a piece that a bulk flow
+/// comes in.
+pub const PUBLISHED_PIECE_BYTES: usize = 64 << 10;
+
+/// Full pieces in a row that are copied before a pipe is taken.
+pub const PUBLISHED_PIECES_COPIED: u32 = 2;
+
+/// Small pieces in a row for which a pipe is kept.
+pub const PUBLISHED_PIECES_SPLICED: u32 = 8;
+
+/// Room in a pipe. Users may have 64 MiB in all pipes (pipe-user-pages-soft).
+pub const PUBLISHED_PIPE_BYTES: i32 = 256 << 10;
+
+/// Pipes that are kept for the next bulk flows.
+pub const PUBLISHED_PIPES_IN_STOCK: usize = 16;
+
 /// What epoll hands out in one turn of the network's loop. More wait for the
 /// next one; the bound keeps a turn short with ten thousand flows.
 pub const EVENTS_A_TURN: usize = 256;

@@ -1,9 +1,9 @@
-//! `kelp port`: the published ports of a container. There are none before
-//! containers have networks of their own.
+//! `kelp port`: where the published ports of a container are reached, in
+//! docker's lines.
 
 use clap::Args;
 
-use super::Session;
+use super::{Session, output};
 use crate::engine::lifecycle;
 use crate::error::{Failure, Result};
 
@@ -18,19 +18,33 @@ pub(super) struct Arguments {
     port: Option<String>,
 }
 
-/// Prints nothing; fails for a port, in docker's words.
+/// Prints them; fails for a port that is not published.
 pub(super) fn run(arguments: Arguments, session: &Session) -> Result<i32> {
-    let name = lifecycle::find(&session.paths, &arguments.container)?.record.name;
-    match arguments.port {
+    let record = lifecycle::find(&session.paths, &arguments.container)?.record;
+    let wanted = arguments.port.as_deref().map(parse).transpose()?;
+    let mut is_found = false;
+    for bound in record.published() {
+        let port = bound.port.to_string();
+        match &wanted {
+            None => output::line(format!("{port} -> {}", bound.host)),
+            Some(wanted) if *wanted == port => {
+                is_found = true;
+                output::line(bound.host.to_string());
+            }
+            Some(_) => {}
+        }
+    }
+    match wanted.filter(|_| !is_found) {
         None => Ok(0),
-        Some(text) => {
-            let port = parse(&text)?;
-            Err(Failure::user(format!("no public port '{port}' published for {name}"))
-                .hint("with --network host, its ports are the host's"))
+        Some(port) => {
+            let failure = Failure::user(format!("no public port '{port}' published for {}", record.name));
+            Err(match record.network.as_str() {
+                "host" => failure.hint("with --network host, its ports are the host's"),
+                _ => failure.hint("-p publishes a port when a container is made"),
+            })
         }
     }
 }
-
 /// A port with its protocol, which is tcp if none is given.
 fn parse(text: &str) -> Result<String> {
     let (port, protocol) = text.split_once('/').unwrap_or((text, "tcp"));

@@ -12,6 +12,7 @@ use crate::container::record::{Mounted, Record, Status, now_ns};
 use crate::engine::list::{self, Sizes, Wanted};
 use crate::engine::options::container_filter::ContainerFilter;
 use crate::error::Result;
+use crate::network::publish::ports::{self, Port};
 use crate::sandbox::spec::Source;
 
 /// Arguments of `kelp ps`.
@@ -141,8 +142,7 @@ fn fields(Item { record, sizes }: &Item, whole: bool) -> Fields {
         ("Command", shown_command(&record.command, whole)),
         ("CreatedAt", units::moment(record.created_ns / NANOSECONDS)),
         ("RunningFor", ago(record.created_ns)),
-        // There is no network to publish a port of.
-        ("Ports", String::new()),
+        ("Ports", ports(record)),
         ("State", record.status.word().to_owned()),
         ("Status", shown_status(record)),
         ("Size", sizes.map_or_else(|| "0B".to_owned(), shown_size)),
@@ -152,6 +152,16 @@ fn fields(Item { record, sizes }: &Item, whole: bool) -> Fields {
         ("LocalVolumes", volumes.to_string()),
         ("Networks", record.network.clone()),
     ]
+}
+
+/// Of one that runs.
+fn ports(record: &Record) -> String {
+    match &record.lease {
+        Some(lease) if record.status.is_live() => {
+            ports::column(&lease.published, record.config.exposed_ports.iter().filter_map(|text| Port::parse(text)))
+        }
+        _ => String::new(),
+    }
 }
 
 fn id(record: &Record, whole: bool) -> String {

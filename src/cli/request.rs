@@ -257,6 +257,15 @@ struct NetworkArguments {
     /// What it reaches outside: all or none
     #[arg(long, value_name = "WHAT")]
     egress: Option<String>,
+    /// Have the container's port reached at one of the host's; a free one if none is named
+    #[arg(short, long, value_name = "[[IP:]HOST:]PORT[/udp]")]
+    publish: Vec<String>,
+    /// Do so with all ports that the image exposes
+    #[arg(short = 'P', long)]
+    publish_all: bool,
+    /// Say that it listens at this port
+    #[arg(long, value_name = "PORT[/udp]")]
+    expose: Vec<String>,
 }
 
 /// Which image, and when to fetch it.
@@ -363,6 +372,9 @@ fn network_of(arguments: &NetworkArguments) -> Result<(network::Mode, network::O
             ipv6: arguments.ip6.as_deref(),
             host_loopback: arguments.allow_host_loopback.as_deref(),
             egress: arguments.egress.as_deref(),
+            publish: &arguments.publish,
+            publish_all: arguments.publish_all,
+            expose: &arguments.expose,
         },
     )?;
     Ok((mode, options))

@@ -21,6 +21,7 @@ use crate::error::{Context, Failure, Result};
 use crate::image::config::RunConfig;
 use crate::limits;
 use crate::network::lease::Lease;
+use crate::network::publish::ports::Bound;
 use crate::process::identity::Identity;
 use crate::process::idmap::IdMap;
 use crate::sandbox::enforcement::Enforced;
@@ -235,6 +236,14 @@ impl Status {
 }
 
 impl Record {
+    /// Its published ports, while it lives.
+    pub fn published(&self) -> &[Bound] {
+        match &self.lease {
+            Some(lease) if self.status.is_live() => &lease.published,
+            _ => &[],
+        }
+    }
+
     /// A new container's record.
     pub fn new(id: String, name: String) -> Self {
         Self {

@@ -208,7 +208,11 @@ impl Words {
         if *mode != Mode::Unsaid {
             self.option("network", mode.docker_word());
         }
-        let Options { dns, dns_search, dns_options, hosts, ipv4, ipv6, host_loopback, egress } = options;
+        let Options { dns, dns_search, dns_options, hosts, ipv4, ipv6, host_loopback, egress, .. } = options;
+        let Options { publish, publish_all, expose, .. } = options;
+        publish.iter().for_each(|port| self.option("publish", port.to_string()));
+        self.switch("publish-all", *publish_all);
+        expose.iter().for_each(|port| self.option("expose", port.to_string()));
         dns.iter().for_each(|server| self.option("dns", server.to_string()));
         match dns_search.as_deref() {
             None => {}

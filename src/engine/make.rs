@@ -15,7 +15,7 @@ use super::options::environment;
 use super::options::health;
 use super::options::mount::What;
 use super::options::namespaces::Choice;
-use super::options::network::Mode;
+use super::options::network::{Mode, Options};
 use super::options::security::Seccomp;
 use super::pack;
 use super::plan::{self, HostFacts, Input};
@@ -248,6 +248,9 @@ pub(super) fn prepare(
     if let Some(notice) = &prepared.network.notice {
         observer.notice(notice);
     }
+    if let Some(notice) = network::discarded(&prepared.network.mode, &request.network_options) {
+        observer.notice(&notice);
+    }
     make_missing_sources(request)?;
     write_contents(&spec)?;
     record.image = prepared.image_name;
@@ -278,7 +281,7 @@ pub(super) fn prepare(
         // From here on they are seen to be used.
         Record { unfinished: container.record.files.is_none(), ..record.clone() }.save(&container.directory)?;
     }
-    let network = network::join(&prepared.network.mode, &request.network_options);
+    let network = network::join(&prepared.network.mode, &request.network_options, &record.config)?;
     Ok(Planned { spec, record, network })
 }
 
@@ -306,6 +309,9 @@ fn config(request: &RunRequest, image: &RunConfig) -> Result<RunConfig> {
         config.stop_signal = Some(signal.clone());
     }
     config.healthcheck = health::merge(request.health.as_ref(), image.healthcheck.as_ref())?;
+    let Options { publish, expose, .. } = &request.network_options;
+    let ports = publish.iter().map(|publish| publish.port).chain(expose.iter().copied());
+    config.exposed_ports.extend(ports.map(|port| port.to_string()));
     config.labels.extend(request.labels.iter().cloned());
     let anonymous = request.mounts.iter().filter(|mount| matches!(mount.what, What::Volume { name: None, .. }));
     config.volumes.extend(anonymous.map(|mount| mount.target.to_string()));

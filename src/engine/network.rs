@@ -1,15 +1,20 @@
 //! Which network a container gets on this host, and what its programs read of
 //! it in /etc. Pure.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
+use super::options;
 use super::options::network::{Mode, Options};
 use super::plan::HostFacts;
 use crate::container::control::Join;
 use crate::error::{Failure, Result};
+use crate::image::config::RunConfig;
 use crate::network::control::{DEFAULT, MTU};
 use crate::network::egress::Policy;
 use crate::network::lease::Wish;
+use crate::network::publish;
+use crate::network::publish::ports::{Port, Publish};
 use crate::network::resolv_conf::{ResolvConf, Server};
 use crate::network::terms::{Dns, HostAddress, Terms};
 use crate::sandbox::spec::Link;
@@ -53,26 +58,62 @@ pub fn choose(mode: &Mode, host: &HostFacts) -> Result<Chosen> {
     }
 }
 
-/// The device of a container of this mode.
-pub(super) fn link(mode: &Mode) -> Option<Link> {
+/// The ports that are published: those that were asked for, and with `-P` the
+/// rest of those that the image or `--expose` names.
+pub(super) fn published(options: &Options, image: &RunConfig) -> Result<Vec<Publish>> {
+    let mut all = options.publish.clone();
+    if options.publish_all {
+        for port in exposed(options, image) {
+            if !all.iter().any(|publish| publish.port == port) {
+                all.push(Publish { port, address: None, host: None });
+            }
+        }
+    }
+    options::publish::check_count(all.len()).map(|()| all)
+}
+
+/// Ports that a container listens at, as far as anybody said.
+fn exposed(options: &Options, image: &RunConfig) -> BTreeSet<Port> {
+    let image = image.exposed_ports.iter().filter_map(|text| Port::parse(text));
+    options.expose.iter().copied().chain(image).collect()
+}
+
+/// What the user is told of ports that are published to no effect; docker's
+/// words, where it has some.
+pub(super) fn discarded(mode: &Mode, options: &Options) -> Option<String> {
+    let is_said = options.publish_all || !options.publish.is_empty();
+    match mode {
+        Mode::Host if is_said => Some("Published ports are discarded when using host network mode".to_owned()),
+        Mode::None if is_said => Some("Published ports are discarded: the container has no network".to_owned()),
+        _ => None,
+    }
+}
+
+/// The device of a container of this mode, which publishes ports or not.
+pub(super) fn link(mode: &Mode, publishes: bool) -> Option<Link> {
     (*mode == Mode::Default).then(|| Link {
         device: DEVICE.to_owned(),
         mtu: MTU.into(),
         addresses: Vec::new(),
         gateways: Vec::new(),
+        inbound_mark: publishes.then_some(publish::MARK),
     })
 }
 
 /// What its supervisor asks of the network's process.
-pub(super) fn join(mode: &Mode, options: &Options) -> Option<Join> {
-    (*mode == Mode::Default).then(|| Join {
+pub(super) fn join(mode: &Mode, options: &Options, image: &RunConfig) -> Result<Option<Join>> {
+    if *mode != Mode::Default {
+        return Ok(None);
+    }
+    Ok(Some(Join {
         network: DEFAULT.to_owned(),
         wish: Wish { ipv4: options.ipv4, ipv6: options.ipv6, previous: None },
         terms: Terms {
             reach: Policy { loopback: options.host_loopback.clone(), outside: options.egress },
             dns: Dns { servers: options.dns.clone(), hosts: options.hosts.clone() },
+            publish: published(options, image)?,
         },
-    })
+    }))
 }
 
 /// /etc/hosts. With a device of the container's own, its supervisor adds what

@@ -123,13 +123,14 @@ pub fn plan(input: Input<'_>) -> Result<SandboxSpec> {
     let around = Surroundings { machine: &input.host.machine, fits: &fits, disk: input.disks };
     let decision = limiting::decide(&request.resources, &around)?;
     let placement = placement(request, &input.host.cgroup, &decision.limits, input.is_kept)?;
+    let publishes = !network::published(&request.network_options, input.image)?.is_empty();
     let process = process(&input, hostname.as_deref(), &id_map, &decision)?;
     Ok(SandboxSpec {
         version: SPEC_VERSION,
         id: input.id.to_owned(),
         hostname,
         namespaces,
-        link: network::link(input.network),
+        link: network::link(input.network, publishes),
         id_map,
         root: input.root.0,
         steps,

@@ -20,12 +20,14 @@ pub mod namespace;
 pub mod netlink;
 pub mod network;
 pub mod open;
+pub mod pipe;
 pub mod process;
 pub mod seccomp;
 pub mod signal;
 pub mod socket;
 pub mod terminal;
 pub mod tun;
+pub mod visit;
 
 pub use error::{Error, Result};
 pub use nix::errno::Errno;

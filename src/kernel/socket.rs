@@ -2,7 +2,7 @@
 //! SCM_RIGHTS), and those to others (tcp(7)).
 
 use std::io::{IoSlice, IoSliceMut};
-use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use std::path::Path;
@@ -12,7 +12,7 @@ use nix::sys::socket::{
     UnixAddr, recvmsg, sendmsg, socketpair, sockopt,
 };
 
-use super::error::{Named, Result};
+use super::error::{Named, Result, check};
 
 /// The most descriptors that one message may carry (SCM_MAX_FD is 253).
 const DESCRIPTORS_MAX: usize = 64;
@@ -103,6 +103,79 @@ pub fn connect_udp(address: SocketAddr) -> Result<UdpSocket> {
 /// Whether a stream socket of any family has a peer.
 pub fn is_connected(socket: BorrowedFd<'_>) -> bool {
     nix::sys::socket::getpeername::<SockaddrStorage>(socket.as_raw_fd()).is_ok()
+}
+
+/// A TCP socket that listens at `address`, and at it alone (IPV6_V6ONLY):
+/// non-blocking, close-on-exec. What it accepts has TCP_NODELAY and
+/// SO_OOBINLINE from it. A port that was used a minute ago can be used again
+/// (SO_REUSEADDR).
+pub fn listen_tcp(address: SocketAddr) -> Result<TcpListener> {
+    let target = || address.to_string();
+    let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = nix::sys::socket::socket(family, SockType::Stream, flags, None).named("socket", target)?;
+    let set = |what: &'static str| move |result: nix::Result<()>| result.named("setsockopt", || what.to_owned());
+    set("SO_REUSEADDR")(nix::sys::socket::setsockopt(&socket, sockopt::ReuseAddr, &true))?;
+    set("TCP_NODELAY")(nix::sys::socket::setsockopt(&socket, sockopt::TcpNoDelay, &true))?;
+    set("SO_OOBINLINE")(nix::sys::socket::setsockopt(&socket, sockopt::OobInline, &true))?;
+    if address.is_ipv6() {
+        set("IPV6_V6ONLY")(nix::sys::socket::setsockopt(&socket, sockopt::Ipv6V6Only, &true))?;
+    }
+    nix::sys::socket::bind(socket.as_raw_fd(), &SockaddrStorage::from(address)).named("bind", target)?;
+    // As many as net.core.somaxconn lets wait.
+    nix::sys::socket::listen(&socket, Backlog::MAXALLOWABLE).named("listen", target)?;
+    Ok(TcpListener::from(socket))
+}
+
+/// The next connection to a listening TCP socket, non-blocking and
+/// close-on-exec; `None` where there is none now.
+pub fn accept_tcp(listener: BorrowedFd<'_>) -> Result<Option<TcpStream>> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    match nix::sys::socket::accept4(listener.as_raw_fd(), flags) {
+        // SAFETY: accept4 has just made this descriptor for us; nobody else owns it.
+        Ok(fd) => Ok(Some(TcpStream::from(unsafe { OwnedFd::from_raw_fd(fd) }))),
+        Err(nix::Error::EAGAIN) => Ok(None),
+        Err(errno) => Err(errno).named("accept4", String::new),
+    }
+}
+
+/// Prepares a TCP socket of another network namespace for connections that are
+/// passed on: TCP_NODELAY, SO_OOBINLINE, SO_REUSEADDR, and a port that is
+/// chosen as late as possible (IP_BIND_ADDRESS_NO_PORT). With `mark` it can be
+/// bound to any address (IP_TRANSPARENT, ip(7)) and its packets are marked so;
+/// that needs CAP_NET_ADMIN over its namespace.
+pub fn prepare_inbound(socket: BorrowedFd<'_>, family: i32, mark: Option<u32>) -> Result<()> {
+    let set = |what: &'static str| move |result: nix::Result<()>| result.named("setsockopt", || what.to_owned());
+    set("TCP_NODELAY")(nix::sys::socket::setsockopt(&socket, sockopt::TcpNoDelay, &true))?;
+    set("SO_OOBINLINE")(nix::sys::socket::setsockopt(&socket, sockopt::OobInline, &true))?;
+    set("SO_REUSEADDR")(nix::sys::socket::setsockopt(&socket, sockopt::ReuseAddr, &true))?;
+    set("IP_BIND_ADDRESS_NO_PORT")(nix::sys::socket::setsockopt(&socket, sockopt::IpBindAddressNoPort, &true))?;
+    let Some(mark) = mark else { return Ok(()) };
+    set("SO_MARK")(nix::sys::socket::setsockopt(&socket, sockopt::Mark, &mark))?;
+    if family == libc::AF_INET {
+        return set("IP_TRANSPARENT")(nix::sys::socket::setsockopt(&socket, sockopt::IpTransparent, &true));
+    }
+    let on: libc::c_int = 1;
+    let length = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: the call reads the live integer given, whose size is said.
+    let value = unsafe {
+        let (level, name) = (libc::SOL_IPV6, libc::IPV6_TRANSPARENT);
+        libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const on).cast(), length)
+    };
+    check(value.into(), "setsockopt", || "IPV6_TRANSPARENT".to_owned()).map(drop)
+}
+
+/// Binds a socket to `source`, if one is given, and begins to connect it to
+/// `destination` (as in [`connect_tcp`]).
+pub fn connect_from(socket: BorrowedFd<'_>, source: Option<SocketAddr>, destination: SocketAddr) -> Result<()> {
+    if let Some(source) = source {
+        let bound = nix::sys::socket::bind(socket.as_raw_fd(), &SockaddrStorage::from(source));
+        bound.named("bind", || source.to_string())?;
+    }
+    match nix::sys::socket::connect(socket.as_raw_fd(), &SockaddrStorage::from(destination)) {
+        Ok(()) | Err(nix::Error::EINPROGRESS) => Ok(()),
+        Err(errno) => Err(errno).named("connect", || destination.to_string()),
+    }
 }
 
 /// Makes the coming close of a TCP socket a reset (socket(7), SO_LINGER of 0).

@@ -10,7 +10,7 @@ use std::fs::{self, File};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use super::control::{self, Attach, FromNetwork, SOCKET, Serve, ToNetwork};
+use super::control::{self, Attach, FromNetwork, SOCKET, Serve, Sockets, ToNetwork};
 use super::lease::{Lease, Subnets, parse_routes};
 use crate::error::{Context, Failure, Result};
 use crate::paths::{self, Paths};
@@ -67,6 +67,12 @@ impl Client {
     /// gone gets it when it is there again.
     pub fn hand_over(&self, device: BorrowedFd<'_>) -> Result<()> {
         self.channel.send_if_open(&ToNetwork::Device, &[device])
+    }
+
+    /// Hands over sockets of the container's network namespace.
+    pub fn give_sockets(&self, sockets: Sockets, made: &[OwnedFd]) -> Result<()> {
+        let made: Vec<BorrowedFd<'_>> = made.iter().map(AsFd::as_fd).collect();
+        self.channel.send_if_open(&ToNetwork::Sockets(sockets), &made)
     }
 
     /// Tells what the host's resolv.conf says now.

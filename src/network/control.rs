@@ -9,6 +9,8 @@
 //!  4   Device(fd)                ->     as often as the container gets a new one
 //!  5                             <-     WatchResolver (to one of them)
 //!  6   Resolver                  ->     when the host's resolv.conf has changed
+//!  7                             <-     WantSockets (with published ports, and whenever there are few)
+//!  8   Sockets(fds)              ->
 //!
 //!      command                          network process
 //!  1   Describe                  ->
@@ -21,6 +23,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::lease::{Lease, Subnets, Wish};
+use super::publish::Transparent;
 use super::terms::Terms;
 use crate::error::{Failure, Result};
 use crate::paths::Paths;
@@ -48,10 +51,21 @@ pub enum ToNetwork {
     Attach(Box<Attach>),
     /// The other end of the container's device comes along.
     Device,
+    /// Unconnected sockets of the container's network namespace come along.
+    Sockets(Sockets),
     /// The host's resolv.conf, as it is now.
     Resolver(String),
     /// Tell what there is.
     Describe,
+}
+
+/// Sockets of a container's, for connections through its published ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sockets {
+    /// How many of them are for IPv4: those come first.
+    pub ipv4: usize,
+    /// Which can be bound to anybody's address.
+    pub transparent: Transparent,
 }
 
 /// What a network is.
@@ -74,6 +88,10 @@ pub struct Attach {
     pub terms: Terms,
     /// The host's resolv.conf, as it is now.
     pub resolver: String,
+    /// The first port that users may bind, where ports are published
+    /// (net.ipv4.ip_unprivileged_port_start).
+    #[serde(default)]
+    pub unprivileged_from: Option<u16>,
 }
 
 /// What a network's process says.
@@ -84,6 +102,13 @@ pub enum FromNetwork {
     Attached(Lease),
     /// From now on, tell when the host's resolv.conf changes.
     WatchResolver,
+    /// So many more sockets of the container's are wanted.
+    WantSockets {
+        /// For IPv4.
+        ipv4: usize,
+        /// For IPv6.
+        ipv6: usize,
+    },
     /// What there is.
     Description(Description),
     /// It could not be done.

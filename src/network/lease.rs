@@ -11,6 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::{Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
+use super::publish::ports::Bound;
 use crate::error::{Failure, Result};
 
 /// The addresses of a network, one subnet for each family.
@@ -94,6 +95,9 @@ pub struct Lease {
     pub ipv6: Ipv6Addr,
     /// The network it is in.
     pub subnets: Subnets,
+    /// Where its published ports can be reached.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub published: Vec<Bound>,
 }
 
 impl Lease {
@@ -175,7 +179,7 @@ impl Leases {
                 free.ok_or_else(|| Failure::user(format!("all addresses of {} are taken", subnets.ipv6)))?
             }
         };
-        Ok(Lease { ipv4, ipv6, subnets: *subnets })
+        Ok(Lease { ipv4, ipv6, subnets: *subnets, published: Vec::new() })
     }
 
     fn check4(&self, address: Ipv4Addr) -> Result<Ipv4Addr> {

@@ -55,6 +55,7 @@ mod mapping;
 mod peers;
 pub mod poller;
 pub mod process;
+pub mod publish;
 pub mod refusal;
 pub mod resolv_conf;
 pub mod router;

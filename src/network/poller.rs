@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
+use super::publish::Side;
 use super::slots::{Key, Slots};
 use super::timers::Timers;
 use crate::error::{Failure, Result};
@@ -19,6 +20,12 @@ pub enum Source {
     Link(Key),
     /// A TCP flow.
     Tcp(Key),
+    /// A published port: somebody knocks.
+    Port(Key),
+    /// One side of a connection through a published port.
+    Published(Key, Side),
+    /// The published ports of a container: their time has come.
+    Site(Key),
     /// TCP as a whole: it has been quiet for a while.
     TcpQuiet,
     /// A question about a name that servers are asked.

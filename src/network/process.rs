@@ -11,13 +11,15 @@ use std::time::{Duration, Instant};
 
 use super::attachment::{Addresses, Attachment, AttachmentKey};
 use super::confine;
-use super::control::{Attach, Attached, Description, FromNetwork, MTU, Serve, ToNetwork};
+use super::control::{Attach, Attached, Description, FromNetwork, MTU, Serve, Sockets, ToNetwork};
 use super::dns;
 use super::egress;
 use super::host_addresses::HostAddresses;
 use super::lease::{Lease, Leases, Subnets};
 use super::link::Link;
 use super::poller::{Interest, Source, Token};
+use super::publish::ports::Bound;
+use super::publish::{Around, SiteKey};
 use super::router::{Config, Router};
 use crate::error::{Context, Failure, Result};
 use crate::kernel::{process, signal, socket};
@@ -98,19 +100,23 @@ struct Container {
     lease: Lease,
     /// Its device on the router, once it has one.
     device: Option<AttachmentKey>,
+    /// Its published ports, if it has some.
+    site: Option<SiteKey>,
 }
 
 impl Network {
     fn new(subnets: Subnets, host: HostAddresses, listener: OwnedFd, descriptors: usize) -> Result<Self> {
         // An eighth of what there is for peers, and so a quarter of the descriptors; the rest is for flows.
         let peers_max = (descriptors / 8).min(limits::NETWORK_PEERS_MAX);
-        let flows_max = descriptors.saturating_sub(peers_max * PEER_DESCRIPTORS + OTHER_DESCRIPTORS);
+        let left = descriptors.saturating_sub(peers_max * PEER_DESCRIPTORS + OTHER_DESCRIPTORS);
+        let published_max = left / 3;
+        let flows_max = left - published_max;
         let network = egress::Network {
             subnets: vec![subnets.ipv4.into(), subnets.ipv6.into()],
             gateways: vec![subnets.gateway4().into(), subnets.gateway6().into()],
             host: host.all(),
         };
-        let mut router = Router::new(Config { network, flows_max })?;
+        let mut router = Router::new(Config { network, flows_max, published_max })?;
         let listens = Some(router.poller().watch(&listener, Interest::Readable, Source::Outside(LISTENER))?);
         router.poller().watch(&host, Interest::Readable, Source::Outside(HOST))?;
         Ok(Self {
@@ -148,6 +154,7 @@ impl Network {
             for key in self.router.take_gone() {
                 self.router.remove(key);
             }
+            self.ask_for_sockets();
         }
     }
 
@@ -209,6 +216,7 @@ impl Network {
                 Some(device) => self.take_device(number, device),
                 None => self.see_off(number),
             },
+            ToNetwork::Sockets(sockets) => self.take_sockets(number, sockets, descriptors),
             ToNetwork::Describe => {
                 let description = self.describe();
                 self.tell(number, &FromNetwork::Description(description));
@@ -223,14 +231,60 @@ impl Network {
         if peer.container.is_some() {
             return self.see_off(number);
         }
-        let lease = match self.leases.take(&attach.wish) {
-            Ok(lease) => lease,
+        let lease = self
+            .leases
+            .take(&attach.wish)
+            .and_then(|lease| self.publish(&attach, lease.clone()).inspect_err(|_| self.leases.release(&lease)));
+        let (lease, site) = match lease {
+            Ok(leased) => leased,
             Err(failure) => return self.tell(number, &FromNetwork::Failed(failure)),
         };
         self.router.set_resolver(&attach.resolver);
-        peer.container = Some(Container { attach, lease: lease.clone(), device: None });
+        if let Some(peer) = self.peers.get_mut(&number) {
+            peer.container = Some(Container { attach, lease: lease.clone(), device: None, site });
+        }
         self.tell(number, &FromNetwork::Attached(lease));
         self.choose_watcher();
+    }
+
+    /// Binds the container's ports; `lease` then has them.
+    fn publish(&mut self, attach: &Attach, mut lease: Lease) -> Result<(Lease, Option<SiteKey>)> {
+        if attach.terms.publish.is_empty() {
+            return Ok((lease, None));
+        }
+        let containers: Vec<&Container> = self.peers.values().filter_map(|peer| peer.container.as_ref()).collect();
+        let holder = |wanted: &Bound| {
+            let has =
+                |bound: &Bound| bound.port.protocol == wanted.port.protocol && bound.host.port() == wanted.host.port();
+            let holder = containers.iter().find(|container| container.lease.published.iter().any(has));
+            holder.map(|container| container.attach.name.clone())
+        };
+        let around = Around { holder: &holder, unprivileged_from: attach.unprivileged_from };
+        let previous = attach.wish.previous.as_ref().map(|previous| previous.published.as_slice());
+        let (ports, mut turn) = self.router.ports();
+        let addresses = addresses_of(&lease);
+        let (site, bound) = ports.open(addresses, &attach.terms.publish, previous, &around, &mut turn)?;
+        lease.published = bound;
+        Ok((lease, Some(site)))
+    }
+
+    /// Has supervisors asked for what published ports are short of.
+    fn ask_for_sockets(&mut self) {
+        let (ports, mut turn) = self.router.ports();
+        for wanted in ports.take_wanted(&mut turn) {
+            let is_its = |peer: &Peer| peer.container.as_ref().is_some_and(|one| one.site == Some(wanted.site));
+            let number = self.peers.iter().find_map(|(number, peer)| is_its(peer).then_some(*number));
+            if let Some(number) = number {
+                self.tell(number, &FromNetwork::WantSockets { ipv4: wanted.ipv4, ipv6: wanted.ipv6 });
+            }
+        }
+    }
+
+    fn take_sockets(&mut self, number: u64, sockets: Sockets, mut ipv4: Vec<OwnedFd>) {
+        let container = self.peers.get(&number).and_then(|peer| peer.container.as_ref());
+        let Some(site) = container.and_then(|container| container.site) else { return self.see_off(number) };
+        let ipv6 = ipv4.split_off(sockets.ipv4.min(ipv4.len()));
+        self.router.ports().0.stock(site, ipv4, ipv6, sockets.transparent);
     }
 
     /// Gives the container's device to the router, in the place of the one it
@@ -242,9 +296,10 @@ impl Network {
         if let Some(before) = container.device.take() {
             self.router.remove(before);
         }
-        let Lease { ipv4, ipv6, subnets } = &container.lease;
-        let addresses =
-            Addresses { v4: *ipv4, gateway_v4: subnets.gateway4(), v6: *ipv6, gateway_v6: subnets.gateway6() };
+        if let Some(site) = container.site {
+            self.router.ports().0.attach(site);
+        }
+        let addresses = addresses_of(&container.lease);
         let policy = container.attach.terms.reach.clone();
         let Attach { name, terms, .. } = &*container.attach;
         let dns = dns::Client::new(&terms.dns, addresses, name);
@@ -292,6 +347,10 @@ impl Network {
             if let Some(device) = container.device {
                 self.router.remove(device);
             }
+            if let Some(site) = container.site {
+                let (ports, mut turn) = self.router.ports();
+                ports.close(site, &mut turn);
+            }
             self.leases.release(&container.lease);
             self.idle_since = Instant::now();
         }
@@ -301,4 +360,8 @@ impl Network {
         }
         self.listen_again();
     }
+}
+
+fn addresses_of(Lease { ipv4, ipv6, subnets, .. }: &Lease) -> Addresses {
+    Addresses { v4: *ipv4, gateway_v4: subnets.gateway4(), v6: *ipv6, gateway_v6: subnets.gateway6() }
 }

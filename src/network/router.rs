@@ -28,6 +28,7 @@ use super::frame::{Frame, Segments, protocol};
 use super::icmp;
 use super::link::Received;
 use super::poller::{Interest, Poller, Readiness, Source};
+use super::publish;
 use super::refusal::Reason;
 use super::tcp;
 use super::udp;
@@ -41,6 +42,8 @@ pub struct Config {
     pub network: Network,
     /// Descriptors that flows may take together.
     pub flows_max: usize,
+    /// Descriptors that connections through published ports may take together.
+    pub published_max: usize,
 }
 
 /// What a handler works with in a turn, beside its own.
@@ -77,6 +80,7 @@ struct Handlers {
     dns: dns::Resolver,
     fragments: Fragments,
     icmp: icmp::Echoes,
+    ports: publish::Ports,
     tcp: tcp::Flows,
     udp: udp::Flows,
 }
@@ -88,7 +92,7 @@ const UDP_SHARE: usize = 4;
 const ECHO_SHARE: usize = 32;
 
 impl Handlers {
-    fn new(flows_max: usize) -> Result<Self> {
+    fn new(flows_max: usize, published_max: usize) -> Result<Self> {
         let dns = dns::Resolver::new(flows_max / DNS_SHARE);
         let udp = (flows_max / UDP_SHARE).min(limits::UDP_FLOWS_MAX);
         let echoes = (flows_max / ECHO_SHARE).min(limits::ECHO_FLOWS_MAX);
@@ -97,6 +101,7 @@ impl Handlers {
             dns,
             fragments: Fragments::default(),
             icmp: icmp::Echoes::new(echoes)?,
+            ports: publish::Ports::new(published_max),
             tcp: tcp::Flows::new(tcp)?,
             udp: udp::Flows::new(udp)?,
         })
@@ -123,7 +128,7 @@ impl Router {
             network: config.network,
             poller: Poller::new()?,
             attachments: Attachments::default(),
-            handlers: Handlers::new(config.flows_max)?,
+            handlers: Handlers::new(config.flows_max, config.published_max)?,
             ready: Vec::new(),
             gone: Vec::new(),
             buffer: vec![0; limits::PACKET_BYTES_MAX],
@@ -167,6 +172,12 @@ impl Router {
         }
     }
 
+    /// The published ports, and what they are worked on with.
+    pub fn ports(&mut self) -> (&mut publish::Ports, Turn<'_>) {
+        let turn = Turn { poller: &mut self.poller, network: &self.network, now: Instant::now() };
+        (&mut self.handlers.ports, turn)
+    }
+
     /// The container of a key.
     pub fn attached(&self, key: AttachmentKey) -> Option<&Attached> {
         self.attachments.get(key)
@@ -201,8 +212,7 @@ impl Router {
     /// Waits until there is something to do, for `timeout` at most, and does
     /// it. Returns what others registered and is ready.
     pub fn turn(&mut self, timeout: Option<Duration>) -> Result<Vec<Outside>> {
-        let has_more = self.handlers.tcp.has_more() || self.handlers.dns.has_more();
-        let timeout = if has_more { Some(Duration::ZERO) } else { timeout };
+        let timeout = if self.handlers.has_more() { Some(Duration::ZERO) } else { timeout };
         let mut ready = std::mem::take(&mut self.ready);
         self.poller.wait(timeout, &mut ready)?;
         let mut outside = Vec::new();
@@ -210,6 +220,9 @@ impl Router {
         for (source, readiness) in ready.iter().copied() {
             match source {
                 Source::Link(_) => {}
+                Source::Port(key) => self.handlers.ports.ready_port(key),
+                Source::Published(key, side) => self.handlers.ports.ready(key, side, readiness),
+                Source::Site(key) => self.handlers.ports.ready_site(key, &mut turn),
                 Source::Tcp(key) => self.handlers.tcp.ready(key, readiness),
                 Source::TcpQuiet => self.handlers.tcp.quiet(turn.poller),
                 Source::DnsQuery(key) => self.handlers.dns.ready(key, readiness, &mut self.attachments, &mut turn),
@@ -232,6 +245,7 @@ impl Router {
         }
         self.handlers.dns.settle(&mut self.attachments, &mut turn);
         self.handlers.tcp.settle(&mut self.attachments, &mut turn);
+        self.handlers.ports.settle(&mut turn);
         self.ready = ready;
         Ok(outside)
     }
@@ -245,6 +259,11 @@ fn stop_reading(attached: &Attached, poller: &mut Poller) {
 }
 
 impl Handlers {
+    /// Whether there is something to do without waiting.
+    fn has_more(&self) -> bool {
+        self.dns.has_more() || self.tcp.has_more() || self.ports.has_more()
+    }
+
     /// Reads a few packets of a container; says whether its device is there.
     fn read(&mut self, key: AttachmentKey, attached: &mut Attached, buffer: &mut [u8], turn: &mut Turn<'_>) -> bool {
         for _ in 0..limits::PACKETS_A_TURN {

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::egress::Policy;
+use super::publish::ports::Publish;
 
 /// What one container may do and is told.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,6 +16,9 @@ pub struct Terms {
     pub reach: Policy,
     /// How its names are resolved.
     pub dns: Dns,
+    /// Which of its ports are reached from the host.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub publish: Vec<Publish>,
 }
 
 /// How a container's names are resolved.

@@ -165,6 +165,11 @@ pub struct Link {
     /// Where everything else goes, one for each family.
     #[serde(default)]
     pub gateways: Vec<IpAddr>,
+    /// Connections that come in with this mark (SO_MARK) are answered within
+    /// the container, whatever address they come from; the routing table for
+    /// that has the same number. `None` where none come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inbound_mark: Option<u32>,
 }
 
 /// What `/` is: an overlay, or with no lowers the plain directory `upper`.

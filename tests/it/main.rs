@@ -29,6 +29,7 @@ mod namespaces;
 mod network;
 mod network_names;
 mod network_path;
+mod network_ports;
 mod push;
 mod refusals;
 mod registries;

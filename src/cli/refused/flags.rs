@@ -29,12 +29,6 @@ pub(super) const FLAGS: &[Refused] = &[
     // Networks.
     row(
         MAKE,
-        &["-p", "--publish", "-P", "--publish-all", "--expose"],
-        "ports cannot be published yet",
-        "--network host shares the host's network: what listens in the container listens on the host",
-    ),
-    row(
-        MAKE,
         &["--no-hosts", "--hosts-file"],
         "the container's /etc/hosts is written for it",
         "-v FILE:/etc/hosts:ro gives it another one, --add-host adds names",

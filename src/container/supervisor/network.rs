@@ -6,6 +6,7 @@
 //! stays here: when the process is gone, another one is launched and gets the
 //! same lease and device. The container sees a pause and its connections reset.
 
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -15,13 +16,16 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use super::Supervisor;
 use crate::container::control::Join;
 use crate::error::{Context, Failure, Result};
+use crate::kernel::{socket, visit};
 use crate::network::client::{self, Client, Heard};
-use crate::network::control::{Attach, FromNetwork};
+use crate::network::control::{Attach, FromNetwork, Sockets};
 use crate::network::dns;
 use crate::network::lease::{Lease, Wish};
+use crate::network::publish::{self, Transparent};
 use crate::network::resolv_conf;
 use crate::network::terms::{HostAddress, Terms};
 use crate::sandbox::spec::{ContainerPath, Mount, SandboxSpec, Source, Step};
+use crate::sandbox::stage::init::Marked;
 
 /// How long until a process that could not be launched is launched again:
 /// twice as long each time, up to a bound.
@@ -36,11 +40,41 @@ pub(super) struct Attachment {
     client: Option<Client>,
     /// The other end of the container's device, once it has one.
     device: Option<OwnedFd>,
+    /// The container's network namespace, where it has published ports.
+    namespace: Option<Namespace>,
     /// When to look for a process again, and how long to wait then.
     again_at: Option<Instant>,
     pause: Duration,
     /// Changes of the host's resolv.conf, if this supervisor tells of them.
     resolver: Option<Inotify>,
+}
+
+/// A network namespace that sockets are made in.
+struct Namespace {
+    file: File,
+    transparent: Transparent,
+}
+
+impl Namespace {
+    /// That of a container's first process; `marked` is what init could set up.
+    fn of(pid: i32, marked: Marked) -> Result<Self> {
+        let path = format!("/proc/{pid}/ns/net");
+        let file = File::open(&path).doing(|| format!("open {path}"))?;
+        Ok(Self { file, transparent: Transparent { ipv4: marked.ipv4, ipv6: marked.ipv6 } })
+    }
+
+    /// Makes sockets for the network's process, IPv4 first.
+    fn sockets(&self, ipv4: usize, ipv6: usize) -> Result<(Sockets, Vec<OwnedFd>)> {
+        let ipv4 = ipv4.min(visit::SOCKETS_MAX);
+        let ipv6 = ipv6.min(visit::SOCKETS_MAX - ipv4);
+        let families = [vec![libc::AF_INET; ipv4], vec![libc::AF_INET6; ipv6]].concat();
+        let made = visit::tcp_sockets(self.file.as_fd(), &families)?;
+        for (socket, family) in made.iter().zip(families) {
+            let is_transparent = if family == libc::AF_INET { self.transparent.ipv4 } else { self.transparent.ipv6 };
+            socket::prepare_inbound(socket.as_fd(), family, is_transparent.then_some(publish::MARK))?;
+        }
+        Ok((Sockets { ipv4: ipv4.min(made.len()), transparent: self.transparent }, made))
+    }
 }
 
 /// A place that was asked for.
@@ -88,6 +122,7 @@ impl Attachment {
         loop {
             match self.client.as_mut().map(Client::hear) {
                 Some(Heard::Said(FromNetwork::Attached(_))) => self.pause = AGAIN_FIRST,
+                Some(Heard::Said(FromNetwork::WantSockets { ipv4, ipv6 })) => self.give_sockets(ipv4, ipv6),
                 Some(Heard::Said(FromNetwork::WatchResolver)) => self.resolver = watch_resolver(),
                 Some(Heard::Said(_) | Heard::Closed) => {
                     // Gone, or it could not take us in: the container goes on without, until one can.
@@ -96,6 +131,17 @@ impl Attachment {
                 }
                 Some(Heard::Nothing) | None => return,
             }
+        }
+    }
+
+    /// Makes sockets in the container's network namespace for connections
+    /// through its published ports. Where none can be made now, the process
+    /// asks again.
+    fn give_sockets(&self, ipv4: usize, ipv6: usize) {
+        let (Some(client), Some(namespace)) = (&self.client, &self.namespace) else { return };
+        if let Ok((sockets, made)) = namespace.sockets(ipv4, ipv6) {
+            // A process that is gone is seen to be.
+            client.give_sockets(sockets, &made).ok();
         }
     }
 
@@ -131,7 +177,12 @@ fn watch_resolver() -> Option<Inotify> {
 
 fn attach_of(join: &Join, wish: Wish, id: &str, name: &str) -> Attach {
     let (id, name, terms) = (id.to_owned(), name.to_owned(), join.terms.clone());
-    Attach { id, name, wish, terms, resolver: resolv_conf::read_numbered() }
+    let unprivileged_from = if terms.publish.is_empty() { None } else { unprivileged_from() };
+    Attach { id, name, wish, terms, resolver: resolv_conf::read_numbered(), unprivileged_from }
+}
+
+fn unprivileged_from() -> Option<u16> {
+    std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").ok()?.trim().parse().ok()
 }
 
 impl Supervisor {
@@ -155,15 +206,30 @@ impl Supervisor {
         let names = spec.hostname.iter().chain([&self.request.record.name]).cloned().collect::<Vec<_>>();
         write_names(spec, &lease, &names.join(" "), &join.terms).doing(doing)?;
         self.request.record.lease = Some(lease.clone());
-        let (device, again_at, pause) = (None, None, AGAIN_FIRST);
-        self.network = Some(Attachment { join, lease, client: Some(client), device, again_at, pause, resolver: None });
+        self.network = Some(Attachment {
+            join,
+            lease,
+            client: Some(client),
+            device: None,
+            namespace: None,
+            again_at: None,
+            pause: AGAIN_FIRST,
+            resolver: None,
+        });
         self.steps.mark("attach to the network");
         Ok(())
     }
 
-    /// Keeps the other end of the container's device, and hands it over.
-    pub(super) fn take_device(&mut self, device: OwnedFd) -> Result<()> {
+    /// Keeps the other end of the container's device, and hands it over. `pid`
+    /// is the container's first process.
+    pub(super) fn take_device(&mut self, device: OwnedFd, pid: i32, marked: Marked) -> Result<()> {
         let Some(network) = &mut self.network else { return Err(Failure::bug("a device without a network")) };
+        if !network.join.terms.publish.is_empty() {
+            let namespace = Namespace::of(pid, marked)?;
+            // It shows here and now whether that can be done at all.
+            namespace.sockets(1, 0).doing(|| "publish ports")?;
+            network.namespace = Some(namespace);
+        }
         let device = network.device.insert(device);
         match &network.client {
             Some(client) => client.hand_over(device.as_fd()).doing(|| "hand the network device over"),

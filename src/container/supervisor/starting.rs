@@ -46,7 +46,7 @@ impl Supervisor {
                 Taken::Closed if !self.starting.is_called_off => return Ok(()),
                 Taken::Closed => {}
                 Taken::Message(received) => {
-                    self.heed_init(received)?;
+                    self.heed_init(received, started.pid)?;
                     continue;
                 }
                 Taken::Nothing => {}
@@ -69,16 +69,17 @@ impl Supervisor {
         }
     }
 
-    fn heed_init(&mut self, received: Received<FromInit>) -> Result<()> {
+    fn heed_init(&mut self, received: Received<FromInit>, pid: i32) -> Result<()> {
         match received.message {
             FromInit::Notice(notice) => self.notice(notice),
             FromInit::Console => {
                 let master = received.descriptors.into_iter().next();
                 self.take_terminal(master.ok_or_else(|| Failure::bug("a terminal without a descriptor"))?)?;
             }
-            FromInit::Link => {
+            FromInit::Link(marked) => {
                 let device = received.descriptors.into_iter().next();
-                self.take_device(device.ok_or_else(|| Failure::bug("a network without a descriptor"))?)?;
+                let device = device.ok_or_else(|| Failure::bug("a network without a descriptor"))?;
+                self.take_device(device, pid, marked)?;
             }
             FromInit::Steps(steps) => self.steps.done.extend(steps),
             FromInit::Failed(failure) => return Err(failure),

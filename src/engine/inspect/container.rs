@@ -16,6 +16,7 @@ use crate::engine::list::Sizes;
 use crate::engine::options::namespaces::Choice;
 use crate::engine::request::RunRequest;
 use crate::network::lease::Lease;
+use crate::network::publish::ports::Bound;
 use crate::sandbox::enforcement::Enforced;
 use crate::sandbox::spec::{Propagation, Source};
 
@@ -264,7 +265,7 @@ fn network(record: &Record) -> Value {
         "Bridge": "",
         "SandboxID": "",
         "SandboxKey": key,
-        "Ports": {},
+        "Ports": ports(record),
         "Networks": networks,
     });
     // Docker repeats those of the default network here.
@@ -272,6 +273,25 @@ fn network(record: &Record) -> Value {
         settings[field] = endpoint[field].clone();
     }
     settings
+}
+
+/// What its ports are reached by, of one that runs; those that are not
+/// published have none.
+fn ports(record: &Record) -> Value {
+    let mut all: Map<String, Value> = Map::new();
+    if !record.status.is_live() || record.lease.is_none() {
+        return Value::Object(all);
+    }
+    all.extend(record.config.exposed_ports.iter().map(|port| (port.clone(), Value::Null)));
+    for Bound { port, host } in record.published() {
+        let entry = all.entry(port.to_string()).or_insert(Value::Null);
+        let one = json!({"HostIp": host.ip().to_string(), "HostPort": host.port().to_string()});
+        match entry.as_array_mut() {
+            Some(array) => array.push(one),
+            None => *entry = json!([one]),
+        }
+    }
+    Value::Object(all)
 }
 
 /// What `NetworkSettings` has of its default network.

@@ -17,6 +17,7 @@ use crate::engine::options::resources::Resources;
 use crate::engine::options::security::{Seccomp, Security, Unmask};
 use crate::engine::plan::SHM_BYTES;
 use crate::engine::request::RunRequest;
+use crate::network::publish::ports::Publish;
 use crate::sandbox::cgroup::limits::Bound;
 use crate::sandbox::cgroup::placement::{Cgroups, Parent};
 use crate::sandbox::rlimits;
@@ -61,10 +62,29 @@ pub(super) fn document(record: &Record, request: Option<&RunRequest>) -> Value {
     if let (Some(request), Some(fields)) = (request, document.as_object_mut()) {
         fields.extend(asked(request));
         fields.extend(names(&request.network_options));
+        fields.extend(ports(&request.network_options));
         fields.extend(mounts(&request.mounts));
         fields.extend(confinement(&request.security));
     }
     document
+}
+
+/// What was asked to be published.
+fn ports(options: &Options) -> Map<String, Value> {
+    let mut bindings: Map<String, Value> = Map::new();
+    for Publish { port, address, host } in &options.publish {
+        let text = |text: Option<String>| text.unwrap_or_default();
+        let one = json!({
+            "HostIp": text(address.map(|address| address.to_string())),
+            "HostPort": text(host.map(|host| host.to_string())),
+        });
+        let entry = bindings.entry(port.to_string()).or_insert_with(|| json!([]));
+        entry.as_array_mut().into_iter().for_each(|array| array.push(one.clone()));
+    }
+    [("PortBindings", Value::Object(bindings)), ("PublishAllPorts", json!(options.publish_all))]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into_iter()
+        .collect()
 }
 
 fn asked(request: &RunRequest) -> Map<String, Value> {

@@ -23,6 +23,7 @@ pub mod name;
 pub mod namespaces;
 pub mod network;
 pub mod prune_filter;
+pub mod publish;
 pub mod resources;
 pub mod restart;
 pub mod security;

@@ -5,10 +5,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use serde::{Deserialize, Serialize};
 
 use super::field::unknown;
-use super::name;
+use super::{name, publish};
 use crate::error::{Context, Failure, Result};
 use crate::limits;
 use crate::network::egress::{Loopback, Outside};
+use crate::network::publish::ports::{Port, Publish};
 use crate::network::terms::HostAddress;
 
 /// Which network.
@@ -86,6 +87,12 @@ pub struct Options {
     pub host_loopback: Loopback,
     /// What it reaches of the world outside.
     pub egress: Outside,
+    /// Ports that are reached from the host.
+    pub publish: Vec<Publish>,
+    /// So are all that the image or `--expose` names.
+    pub publish_all: bool,
+    /// Ports that it listens at, beside the image's.
+    pub expose: Vec<Port>,
 }
 
 /// Docker's word for the host's address, whatever it is.
@@ -110,6 +117,12 @@ pub struct Typed<'a> {
     pub host_loopback: Option<&'a str>,
     /// `--egress`.
     pub egress: Option<&'a str>,
+    /// `--publish`.
+    pub publish: &'a [String],
+    /// `--publish-all`.
+    pub publish_all: bool,
+    /// `--expose`.
+    pub expose: &'a [String],
 }
 
 /// Reads all of them for a network of this mode; one that would have no effect
@@ -137,6 +150,9 @@ pub fn parse(mode: &Mode, typed: &Typed<'_>) -> Result<Options> {
             Some("none") => Outside::None,
             Some(other) => return Err(unknown("value of --egress", other, &["all", "none"])),
         },
+        publish: publish::parse(typed.publish)?,
+        publish_all: typed.publish_all,
+        expose: publish::expose(typed.expose)?,
     };
     check(mode, &options).map(|()| options)
 }
@@ -157,6 +173,15 @@ fn check(mode: &Mode, options: &Options) -> Result<()> {
     ];
     // Files that are another container's are not changed.
     let is_joined = matches!(mode, Mode::Container(_));
+    // Docker's words; with host and none it says so and goes on.
+    for (what, is_said) in
+        [("publishing", options.publish_all || !options.publish.is_empty()), ("exposing", !options.expose.is_empty())]
+    {
+        if is_joined && is_said {
+            let cause = format!("conflicting options: port {what} and the container type network mode");
+            return Err(Failure::usage(cause).hint("publish the ports of the container whose network it is"));
+        }
+    }
     let names = [
         ("--add-host", is_joined && !options.hosts.is_empty()),
         ("--dns", is_joined && !options.dns.is_empty()),
@@ -263,6 +288,9 @@ mod tests {
         ipv6: None,
         host_loopback: None,
         egress: None,
+        publish: &[],
+        publish_all: false,
+        expose: &[],
     };
 
     fn refusal(mode: &Mode, typed: &Typed<'_>) -> String {

@@ -76,7 +76,7 @@ impl Stage {
         let (ours, theirs): (OwnedFd, OwnedFd) =
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).unwrap();
         let network = Network { subnets: Vec::new(), gateways: vec![GATEWAY.into()], host: Vec::new() };
-        let mut router = Router::new(Config { network, flows_max: 100 }).unwrap();
+        let mut router = Router::new(Config { network, flows_max: 100, published_max: 0 }).unwrap();
         let addresses = Addresses {
             v4: CLIENT,
             gateway_v4: GATEWAY,

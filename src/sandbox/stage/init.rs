@@ -31,11 +31,21 @@ pub enum FromInit {
     /// The terminal's master comes along.
     Console,
     /// The other end of the network device comes along.
-    Link,
+    Link(Marked),
     /// What was done and how long it took.
     Steps(Vec<steps::Step>),
     /// It went wrong; nothing of the image has run.
     Failed(Failure),
+}
+
+/// In which families answers to marked connections stay in the container
+/// ([`Link::inbound_mark`](crate::sandbox::spec::Link::inbound_mark)).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Marked {
+    /// IPv4.
+    pub ipv4: bool,
+    /// IPv6.
+    pub ipv6: bool,
 }
 
 /// What the supervisor says to init.
@@ -110,8 +120,8 @@ fn prepare(
     }
     if let Some(link) = &spec.link {
         // Before the host's /dev is out of reach.
-        let device = steps.run("set up network", || network::set_up(link))?;
-        channel.send(&FromInit::Link, &[device.as_fd()])?;
+        let (device, marked) = steps.run("set up network", || network::set_up(link))?;
+        channel.send(&FromInit::Link(marked), &[device.as_fd()])?;
     }
     let mut sources = steps.run("open sources", || {
         let mut all = mounts::open_sources(&spec.steps)?;

@@ -3,7 +3,7 @@
 //! (rtnetlink(7)). No program of the host or of the image takes part.
 
 use std::fs;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 
 use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST};
@@ -13,8 +13,10 @@ use netlink_packet_route::link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode, Link
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
+use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
+use super::init::Marked;
 use crate::error::{Context, Failure, Result};
 use crate::kernel::netlink::{self, Netlink};
 use crate::kernel::{self, Errno, tun};
@@ -26,23 +28,94 @@ const ANSWER_BYTES_MAX: usize = 4096;
 
 /// Makes the device of `link` in the caller's network namespace, gives it its
 /// addresses and routes and brings it up. Returns the end that packets are read
-/// from and written to. Needs the host's /dev.
-pub(super) fn set_up(link: &Link) -> Result<OwnedFd> {
+/// from and written to, and whether marked connections are answered. Needs the
+/// host's /dev and /proc.
+pub(super) fn set_up(link: &Link) -> Result<(OwnedFd, Marked)> {
     let device = tun::create(&link.device).map_err(crate::host::explain_tun)?;
     let socket = Netlink::open()?;
     let index = netlink::index_of(&link.device)?;
-    let wishes = wishes(link, index);
+    let mut wishes = wishes(link, index);
+    if let Some(mark) = link.inbound_mark {
+        wishes.extend(answers(mark));
+    }
     let messages: Vec<RouteNetlinkMessage> = wishes.iter().map(|wish| wish.message.clone()).collect();
     let refusals = ask(&socket, messages)?;
+    let mut marked = if link.inbound_mark.is_some() { inherit_marks() } else { Marked::default() };
     for (wish, errno) in wishes.iter().zip(refusals) {
         match errno {
             None => {}
+            // A kernel without policy routing, or without IPv6: clients are not shown by their addresses.
+            Some(_) if wish.is_for_marks => *(if wish.is_ipv6 { &mut marked.ipv6 } else { &mut marked.ipv4 }) = false,
             // A kernel without IPv6 (ipv6.disable=1), or with it closed (disable_ipv6).
             Some(Errno::EOPNOTSUPP | Errno::EAFNOSUPPORT | Errno::EACCES | Errno::ENETUNREACH) if wish.is_ipv6 => {}
             Some(errno) => return Err(kernel::Error::new("rtnetlink", wish.what.clone(), errno).into()),
         }
     }
-    Ok(device)
+    Ok((device, marked))
+}
+
+/// Has answers marked as what they answer (ip-sysctl): of connections that are
+/// accepted (tcp_fwmark_accept, for both families) and of those that are
+/// refused (fwmark_reflect). Where /proc is read-only, as in another container,
+/// in no family. Says in which.
+fn inherit_marks() -> Marked {
+    let write = |name: &str| fs::write(format!("/proc/sys/net/{name}"), "1").is_ok();
+    // Connections of the host's own come from the gateway's one address, and have 28,000 ports there: they are used
+    // again when they only wait for late packets. Without it, that is the bound for a minute.
+    write("ipv4/tcp_tw_reuse");
+    let is_accepted = write("ipv4/tcp_fwmark_accept");
+    Marked { ipv4: is_accepted && write("ipv4/fwmark_reflect"), ipv6: is_accepted && write("ipv6/fwmark_reflect") }
+}
+
+/// A rule and a route for each family by which answers to marked connections
+/// stay here.
+fn answers(mark: u32) -> Vec<Wish> {
+    let each = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+    let wishes = each.into_iter().flat_map(|any| {
+        let wish = |message, what: &str| Wish {
+            message,
+            what: format!("add {what} for marked connections"),
+            is_ipv6: any.is_ipv6(),
+            is_for_marks: true,
+        };
+        [
+            wish(RouteNetlinkMessage::NewRule(rule(family(any), mark)), "a rule"),
+            wish(RouteNetlinkMessage::NewRoute(local_route(family(any), mark)), "a route"),
+        ]
+    });
+    wishes.collect()
+}
+
+/// Before the main table, and behind the local one.
+const RULE_PRIORITY: u32 = 50;
+
+/// The loopback device's index in every network namespace.
+const LOOPBACK_INDEX: u32 = 1;
+
+fn rule(family: AddressFamily, mark: u32) -> RuleMessage {
+    let mut message = RuleMessage::default();
+    message.header.family = family;
+    message.header.action = RuleAction::ToTable;
+    message.attributes.extend([
+        RuleAttribute::Priority(RULE_PRIORITY),
+        RuleAttribute::FwMark(mark),
+        RuleAttribute::Table(mark),
+    ]);
+    message
+}
+
+/// All addresses are here.
+fn local_route(family: AddressFamily, table: u32) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    message.header = RouteHeader {
+        address_family: family,
+        protocol: RouteProtocol::Boot,
+        scope: RouteScope::Host,
+        kind: RouteType::Local,
+        ..RouteHeader::default()
+    };
+    message.attributes.extend([RouteAttribute::Table(table), RouteAttribute::Oif(LOOPBACK_INDEX)]);
+    message
 }
 
 /// Lets all groups of the container send echo requests (icmp(7)), as docker
@@ -62,6 +135,8 @@ struct Wish {
     message: RouteNetlinkMessage,
     what: String,
     is_ipv6: bool,
+    /// All but this works without it.
+    is_for_marks: bool,
 }
 
 fn wishes(link: &Link, index: u32) -> Vec<Wish> {
@@ -69,6 +144,7 @@ fn wishes(link: &Link, index: u32) -> Vec<Wish> {
         message: RouteNetlinkMessage::SetLink(message),
         what: format!("{what} {}", link.device),
         is_ipv6,
+        is_for_marks: false,
     };
     let mut wishes = vec![
         link_wish(without_own_address(index), "configure IPv6 on", true),
@@ -79,6 +155,7 @@ fn wishes(link: &Link, index: u32) -> Vec<Wish> {
             message: RouteNetlinkMessage::NewAddress(address_of(index, *address, *prefix)),
             what: format!("add address {address}/{prefix}"),
             is_ipv6: address.is_ipv6(),
+            is_for_marks: false,
         });
     }
     for gateway in &link.gateways {
@@ -86,6 +163,7 @@ fn wishes(link: &Link, index: u32) -> Vec<Wish> {
             message: RouteNetlinkMessage::NewRoute(default_route(index, *gateway)),
             what: format!("add a route by {gateway}"),
             is_ipv6: gateway.is_ipv6(),
+            is_for_marks: false,
         });
     }
     wishes
