@@ -86,6 +86,9 @@ pub fn main() -> Result<()> {
     let result = supervisor.live();
     // Only now the mounts go: taking them down may sync the container's changes.
     drop(supervisor);
+    // Of a start that failed early, they are the command's still: who reads them waits for their end.
+    process::silence_standard_streams()?;
+    std::env::set_current_dir("/").doing(|| "enter /")?;
     linger::linger(&paths);
     base::unregister(&paths);
     result

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::limits::{Entry, Limits};
+use super::limits::{Controller, Entry, Limits};
 use crate::error::{Failure, Result};
 use crate::host::Cgroup;
 use crate::host::cgroup::{self, CgroupVersion};
@@ -30,6 +30,10 @@ pub(super) const SUBTREE: &str = "in a delegated cgroup";
 /// What an admin does so that systemd can hand controllers on.
 const DELEGATE: &str = "an admin writes the lines [Service] and Delegate=cpu cpuset io memory pids to \
                         /etc/systemd/system/user@.service.d/delegate.conf; it counts from your next login";
+
+/// The controllers that systemd knows in cgroup v2 (systemd.resource-control(5), `Delegate=`).
+const SYSTEMDS: [Controller; 5] =
+    [Controller::Cpu, Controller::Cpuset, Controller::Io, Controller::Memory, Controller::Pids];
 
 /// Whether a container has a cgroup of its own (`--cgroups`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -335,7 +339,13 @@ fn way_out(facts: &Cgroup, wish: &Wish<'_>) -> Vec<String> {
                 "move what is there to a leaf: mkdir {directory}/shell; echo $$ > {directory}/shell/cgroup.procs"
             )]
         }
-        (_, Some(manager), _) if !wish.limits.missing(&manager.controllers).is_empty() => vec![DELEGATE.to_owned()],
+        (_, Some(manager), _) if !wish.limits.missing(&manager.controllers).is_empty() => {
+            let missing = wish.limits.missing(&manager.controllers);
+            let unknown = missing.iter().find(|entry| !SYSTEMDS.contains(&entry.controller));
+            vec![unknown.map_or(DELEGATE.to_owned(), |entry| {
+                format!("systemd gives no {} to anybody; only a host without it can", entry.controller.name())
+            })]
+        }
         (_, Some(_), _) => {
             vec!["systemd-run --user --scope -p Delegate=yes kelp ... is a place of your own".to_owned()]
         }

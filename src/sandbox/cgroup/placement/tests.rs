@@ -62,6 +62,15 @@ fn rung(facts: &Cgroup, wish: &Wish<'_>) -> String {
 }
 
 #[test]
+fn what_systemd_does_not_know_no_admin_can_delegate() {
+    for (file, hint) in [("hugetlb.2MB.max", "systemd gives no hugetlb to anybody"), ("io.max", "delegate.conf")] {
+        let limits = Limits { conf: vec![(file.to_owned(), "0".to_owned())], ..Limits::default() };
+        let hints = decide(&session("memory"), &wish(&limits)).unwrap_err().hints;
+        assert!(hints[0].contains(hint), "{hints:?}");
+    }
+}
+
+#[test]
 fn a_controller_without_the_file_does_not_do() {
     let io = Limits { io_weight: Some(5), swap_max: Some(Bound::At(0)), swap_is_implied: true, ..Limits::default() };
     let mut facts = session("memory io");
