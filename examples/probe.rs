@@ -100,6 +100,7 @@ fn act(action: &str, words: &[&str]) {
         "connect" => answer(connect(word(0))),
         "datagram" => answer(datagram(word(0), word(1))),
         "ping" => answer(ping(word(0))),
+        "serve" => answer(serve(word(0), number(1) as u16, word(2))),
         "lookup" => answer(lookup(word(0), word(1), word(2), word(3), word(4).parse().ok())),
         "forever" => loop {
             std::thread::sleep(Duration::from_secs(3600));
@@ -259,6 +260,79 @@ fn ping(address: &str) -> io::Result<String> {
     nix::poll::poll(&mut fds, 10_000_u16)?;
     let received = receive(socket.as_fd(), &mut [0; 100]).map_err(said)?;
     Ok(received.map_or_else(String::new, |received| format!("{} answers", received.from.ip())))
+}
+
+/// Serves connections, or with "datagrams" those, at `port` of all addresses
+/// from now on.
+fn serve(kind: &str, port: u16, address: &str) -> io::Result<String> {
+    use std::net::{Ipv6Addr, TcpListener, UdpSocket};
+    let kind = kind.to_owned();
+    if kind == "datagrams" {
+        let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, port))?;
+        std::thread::spawn(move || {
+            let mut buffer = [0; 65_536];
+            while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+                let said = format!("{} {}", from.ip().to_canonical(), String::from_utf8_lossy(&buffer[..length]));
+                socket.send_to(said.as_bytes(), from).ok();
+            }
+        });
+        return Ok("ok".to_owned());
+    }
+    let listener = match address {
+        "" => TcpListener::bind((Ipv6Addr::UNSPECIFIED, port))?,
+        address => TcpListener::bind((address, port))?,
+    };
+    std::thread::spawn(move || {
+        for connection in listener.incoming().flatten() {
+            let kind = kind.clone();
+            // A client that leaves ends its connection, and nothing else.
+            std::thread::spawn(move || serve_one(&kind, connection).ok());
+        }
+    });
+    Ok("ok".to_owned())
+}
+
+fn serve_one(kind: &str, mut connection: std::net::TcpStream) -> io::Result<()> {
+    use std::io::{BufRead, Read};
+    match kind {
+        // Who it is.
+        "who" => writeln!(connection, "{}", connection.peer_addr()?.ip().to_canonical()),
+        // The same bytes, also after the client has sent its last.
+        "echo" => io::copy(&mut connection.try_clone()?, &mut connection).map(drop),
+        // How many bytes there were and their sum, once they have ended.
+        "sum" => {
+            let (mut count, mut sum, mut buffer) = (0_u64, 0_u64, vec![0; 64 << 10]);
+            loop {
+                let length = connection.read(&mut buffer)?;
+                if length == 0 {
+                    break writeln!(connection, "{count} {sum}");
+                }
+                for byte in &buffer[..length] {
+                    sum = sum.wrapping_mul(31).wrapping_add(u64::from(*byte));
+                }
+                count += length as u64;
+            }
+        }
+        // As many bytes as a line says.
+        "pour" => {
+            let mut line = String::new();
+            io::BufReader::new(connection.try_clone()?).read_line(&mut line)?;
+            let count: usize = line.trim().parse().map_err(io::Error::other)?;
+            let bytes: Vec<u8> = (0..=255).cycle().take(count.min(1 << 20)).collect();
+            let mut left = count;
+            while left > 0 {
+                let length = left.min(bytes.len());
+                connection.write_all(&bytes[..length])?;
+                left -= length;
+            }
+            Ok(())
+        }
+        // Nothing: it resets.
+        _ => {
+            let linger = nix::libc::linger { l_onoff: 1, l_linger: 0 };
+            Ok(nix::sys::socket::setsockopt(&connection, nix::sys::socket::sockopt::Linger, &linger)?)
+        }
+    }
 }
 
 fn answer(result: io::Result<String>) {
