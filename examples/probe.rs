@@ -38,6 +38,21 @@ fn say(text: &str) {
     io::stdout().flush().ok();
 }
 
+/// What an action does over the network.
+fn talk(action: &str, words: &[&str]) -> io::Result<String> {
+    let word = |index: usize| words.get(index).copied().unwrap_or_default();
+    let number = |index: usize| word(index).parse::<i64>().unwrap_or_default();
+    match action {
+        "addresses" => addresses(),
+        "connect" => connect(word(0)),
+        "datagram" => datagram(word(0), word(1)),
+        "ping" => ping(word(0)),
+        "serve" => serve(word(0), number(1) as u16, word(2)),
+        "lookup" => lookup(word(0), word(1), word(2), word(3), word(4).parse().ok()),
+        _ => unreachable!(),
+    }
+}
+
 /// The actions. What fails prints `error: ERRNO` and goes on.
 fn act(action: &str, words: &[&str]) {
     let word = |index: usize| words.get(index).copied().unwrap_or_default();
@@ -96,12 +111,7 @@ fn act(action: &str, words: &[&str]) {
             std::process::exit(1);
         }
         "must-exist" => {}
-        "addresses" => answer(addresses()),
-        "connect" => answer(connect(word(0))),
-        "datagram" => answer(datagram(word(0), word(1))),
-        "ping" => answer(ping(word(0))),
-        "serve" => answer(serve(word(0), number(1) as u16, word(2))),
-        "lookup" => answer(lookup(word(0), word(1), word(2), word(3), word(4).parse().ok())),
+        "addresses" | "connect" | "datagram" | "ping" | "serve" | "lookup" => answer(talk(action, words)),
         "forever" => loop {
             std::thread::sleep(Duration::from_secs(3600));
         },

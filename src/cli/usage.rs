@@ -109,10 +109,5 @@ mod tests {
     #[test]
     fn what_others_have_is_refused_with_the_reason() {
         check(&["ps", "--watch"], "kelp ps has no --watch: a list is printed once", 2);
-        check(&["run", "-itp", "80:80", "a"], &format!("kelp run has no -p: {PORTS}"), 2);
-        check(&["create", "--publish=80:80", "a"], &format!("kelp create has no --publish: {PORTS}"), 2);
-        check(&["run", "-p80", "a"], &format!("kelp run has no -p: {PORTS}"), 2);
     }
-
-    const PORTS: &str = "ports cannot be published yet";
 }

@@ -126,8 +126,8 @@ mod tests {
     #[test]
     fn groups_do_not_matter() {
         for verb in ["run", "create", "container run", "container create"] {
-            assert!(flag(verb, "--publish").is_some(), "{verb}");
-            assert!(flag(verb, "-p").is_some(), "{verb}");
+            assert!(flag(verb, "--privileged").is_some(), "{verb}");
+            assert!(flag(verb, "--gpus").is_some(), "{verb}");
         }
         assert!(flag("container ls", "--watch").is_some());
         assert!(flag("volume rm", "-p").is_none());
